@@ -1,0 +1,200 @@
+"""Facts of an architecture: every width, depth, layout and constant that a set of weights depends on.
+
+A `ModelArch` is stored with each checkpoint and read back with it, so nothing about a model is guessed. Configs choose a preset and may
+replace fields; no other file holds a default for any of these numbers.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from gencompositor_jax.errors import InputError
+
+Layout = Literal["released", "height", "width", "time", "shared"]
+LatentMaskRule = Literal["released", "union"]
+Prediction = Literal["velocity", "noise", "x0"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerArch:
+    """One stack of modulated full-attention blocks: the backbone or the background branch.
+
+    The defaults are the released backbone (CogVideoX-5B-I2V's sizes).
+    """
+
+    num_layers: int = 42
+    num_heads: int = 48
+    head_dim: int = 64  # a multiple of 16: it splits into t, h, w = 1/4, 3/8, 3/8, each of an even size
+    mlp_ratio: int = 4
+    time_embed_dim: int = 512
+    text_dim: int = 4096
+    text_tokens: int = 226
+    patch: int = 2
+
+    @property
+    def width(self) -> int:
+        """Size of one token."""
+        return self.num_heads * self.head_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchCodecArch:
+    """Lossless codec for tiny models: a latent pixel is a block of `space_factor`² pixels over `time_factor` frames."""
+
+    space_factor: int = 4
+    time_factor: int = 4
+    kind: Literal["patch"] = "patch"
+
+    @property
+    def latent_channels(self) -> int:
+        return 3 * self.time_factor * self.space_factor**2
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEArch:
+    """The causal 3-D variational autoencoder; the defaults are CogVideoX-5B-I2V's."""
+
+    block_widths: tuple[int, ...] = (128, 256, 256, 512)
+    layers_per_block: int = 3
+    latent_channels: int = 16
+    norm_groups: int = 32
+    norm_eps: float = 1e-6
+    time_factor: int = 4
+    scaling_factor: float = 0.7
+    frames_per_chunk: int = 8  # pixel frames a chunk of the encoder; group norm is per chunk, so this changes the result
+    latents_per_chunk: int = 2
+    tile: tuple[int, int] | None = None  # pixels (height, width) of a spatial tile, None for no tiling; released: (240, 360)
+    tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
+    kind: Literal["vae"] = "vae"
+
+    @property
+    def space_factor(self) -> int:
+        return 2 ** (len(self.block_widths) - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionArch:
+    """Noise schedule and what the network predicts (released: zero terminal SNR, velocity)."""
+
+    train_steps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    snr_shift: float = 1.0
+    zero_terminal_snr: bool = True
+    prediction: Prediction = "velocity"
+
+
+@dataclasses.dataclass(frozen=True)
+class Inflation:
+    """Mask inflation (paper: a Gaussian filter and a threshold). The defaults are the released preset."""
+
+    threshold: int = 128  # a grey value above it is inside
+    opening: int = 3  # side of the opening's element in pixels; 0 leaves specks alone
+    min_area: float = 1e-4  # components of at most this share of the frame are dropped
+    kernel: int = 51  # side of the Gaussian window in pixels, odd
+    sigma: float = 10.0  # pixels
+    tau: float = 1 / 255  # response of the (peak 1, not normalised) Gaussian from which a pixel is inside
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelArch:
+    """Everything a checkpoint's weights depend on, plus the size they were trained for."""
+
+    frames: int = 49
+    height: int = 480
+    width: int = 720
+    backbone: TransformerArch = TransformerArch()
+    branch: TransformerArch = TransformerArch(num_layers=2)
+    codec: PatchCodecArch | VAEArch = VAEArch()
+    diffusion: DiffusionArch = DiffusionArch()
+    layout: Layout = "released"
+    base_grid: tuple[int, int] = (30, 45)  # token rows and columns that rotary positions are fitted into
+    latent_mask: LatentMaskRule = "released"
+    inflation: Inflation = Inflation()
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """[t, h, w, channels] of the latents of one clip."""
+        c = self.codec
+        t = (self.frames - 1) // c.time_factor + 1
+        return t, self.height // c.space_factor, self.width // c.space_factor, c.latent_channels
+
+    @property
+    def token_grid(self) -> tuple[int, int, int]:
+        """(t, rows, columns) of the video's tokens; the foreground's are the same."""
+        t, h, w, _ = self.latent_shape
+        return t, h // self.backbone.patch, w // self.backbone.patch
+
+    def check(self) -> None:
+        """Raises InputError where the fields contradict each other."""
+        t, h, w, _ = self.latent_shape
+        cell = self.codec.space_factor * self.backbone.patch
+        if (self.frames - 1) % self.codec.time_factor or self.frames < 1:
+            raise InputError(f"frames={self.frames}: pass a number of the form {self.codec.time_factor}k+1, such as 9, 17 or 49")
+        if self.height % cell or self.width % cell:
+            raise InputError(f"height={self.height}, width={self.width}: both must be multiples of {cell}")
+        for name, stack in (("backbone", self.backbone), ("branch", self.branch)):
+            if stack.head_dim % 16:
+                raise InputError(f"{name}.head_dim={stack.head_dim}: pass a multiple of 16")
+            if (stack.width, stack.patch) != (self.backbone.width, self.backbone.patch):
+                raise InputError(f"{name}: the branch's tokens must have the backbone's width and patch size")
+        if math.ceil(self.backbone.num_layers / self.branch.num_layers) * self.branch.num_layers < self.backbone.num_layers:
+            raise InputError("branch.num_layers: more layers than the backbone has")
+        if t < 1 or h < 1 or w < 1:
+            raise InputError(f"frames={self.frames}, height={self.height}, width={self.width}: no latent is left")
+
+
+def released() -> ModelArch:
+    """The released checkpoint: 49 frames of 480 x 720, CogVideoX-5B-I2V's sizes, the release's position layout."""
+    return ModelArch()
+
+
+def tiny() -> ModelArch:
+    """The embedded model: the same method at 9 frames of 64 x 96, small enough to train and run anywhere."""
+    stack = TransformerArch(num_layers=6, num_heads=4, head_dim=64, time_embed_dim=128, text_dim=16, text_tokens=1)
+    return ModelArch(
+        frames=9,
+        height=64,
+        width=96,
+        backbone=stack,
+        branch=dataclasses.replace(stack, num_layers=1),
+        codec=PatchCodecArch(),
+        diffusion=DiffusionArch(prediction="x0"),
+        layout="height",
+        base_grid=(8, 12),
+        latent_mask="union",
+        inflation=Inflation(opening=0, min_area=0.0, kernel=7, sigma=2.0, tau=0.1),
+    )
+
+
+def to_json(arch: ModelArch) -> dict[str, Any]:
+    """Plain nested dict of the fields, for a checkpoint's metadata."""
+    return dataclasses.asdict(arch)
+
+
+def from_json(fields: Mapping[str, Any]) -> ModelArch:
+    """Inverse of `to_json`. Raises InputError on unknown or missing fields: a guess would load weights wrongly."""
+    codec = fields.get("codec", {})
+    codec_kinds = {"patch": PatchCodecArch, "vae": VAEArch}
+    if codec.get("kind") not in codec_kinds:
+        raise InputError(f"arch.codec.kind={codec.get('kind')!r}: known are {sorted(codec_kinds)}")
+    parts = {
+        "backbone": TransformerArch,
+        "branch": TransformerArch,
+        "codec": codec_kinds[codec["kind"]],
+        "diffusion": DiffusionArch,
+        "inflation": Inflation,
+    }
+    nested = {name: _build(kind, fields.get(name, {}), f"arch.{name}") for name, kind in parts.items()}
+    arch = _build(ModelArch, {**fields, **nested}, "arch")
+    arch.check()
+    return arch
+
+
+def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
+    names = {f.name for f in dataclasses.fields(kind)}
+    if names != set(fields):
+        missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
+        raise InputError(f"{where}: missing fields {missing}, unknown fields {unknown}; was the file made by another version?")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
