@@ -1,0 +1,149 @@
+"""Target masks on their way to the network: inflated in pixels, sampled at the latents, pooled to tokens.
+
+One implementation serves inference and training. Inflation runs on the host (OpenCV); the latent and token masks are plain array
+operations that accept NumPy and JAX arrays alike, inside `jit` too.
+"""
+
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax.arch import Inflation, LatentMaskRule
+from gencompositor_jax.errors import InputError
+
+
+def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
+    """Grows a target mask, so that shadows and soft edges around the element are generated too.
+
+    `Inflation()` gives the released preset: specks go (opening, small components), then every frame is filtered with a Gaussian of
+    peak 1 (not normalised) and whatever reaches `tau` is inside. The result contains `clean(mask, inflation)`, grows with the mask,
+    and away from the border moves with it.
+
+    Args:
+        mask: [T, H, W], bool, or uint8 grey values 0..255.
+        inflation: the settings; see `gencompositor_jax.arch.Inflation`.
+
+    Returns:
+        bool [T, H, W].
+
+    Raises:
+        InputError: the mask has another shape or type, or a setting is out of its range.
+    """
+    kernel = gaussian_window(inflation)
+    cleaned = clean(mask, inflation)
+    grown = np.empty_like(cleaned)
+    for t, frame in enumerate(cleaned):
+        # Zero padding: a mask that touches the border is not mirrored there.
+        response = cv2.sepFilter2D(
+            frame.astype(np.float32), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT
+        )
+        grown[t] = response >= inflation.tau
+    return grown
+
+
+def clean(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
+    """The first half of `inflate`: threshold, opening, and removal of small components, [T, H, W] -> bool [T, H, W]."""
+    if inflation.opening < 0 or (inflation.opening and inflation.opening % 2 == 0):
+        raise InputError(
+            f"inflation.opening={inflation.opening}: pass an odd number of pixels, or 0 for no opening"
+        )
+    if not 0 <= inflation.min_area < 1:
+        raise InputError(
+            f"inflation.min_area={inflation.min_area}: pass a share of the frame from 0 to below 1"
+        )
+    inside = threshold(mask, inflation.threshold)
+    if inflation.opening > 1:
+        element = _disc(inflation.opening)
+        opened = [cv2.morphologyEx(f, cv2.MORPH_OPEN, element) for f in inside.view(np.uint8)]
+        inside = np.array(opened, np.uint8).reshape(inside.shape).astype(bool)
+    return drop_small(inside, inflation.min_area)
+
+
+def threshold(mask: np.ndarray, above: int) -> np.ndarray:
+    """What is inside: bool masks as they are, uint8 grey values where they exceed `above`; [T, H, W] -> bool [T, H, W]."""
+    if mask.ndim != 3 or 0 in mask.shape[1:]:
+        raise InputError(f"mask of shape {mask.shape}: pass [frames, height, width]")
+    if mask.dtype == np.bool_:
+        return mask.copy()
+    if mask.dtype != np.uint8:
+        raise InputError(f"mask of type {mask.dtype}: pass bool, or uint8 grey values from 0 to 255")
+    return mask > above
+
+
+def drop_small(mask: np.ndarray, min_area: float) -> np.ndarray:
+    """Drops 8-connected components of at most `min_area` (share of the frame, 0..1), per frame; bool [T, H, W] both ways."""
+    kept = np.zeros_like(mask)
+    for t, frame in enumerate(mask):
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(frame.view(np.uint8), connectivity=8)
+        large = stats[:, cv2.CC_STAT_AREA] > min_area * frame.size
+        large[0] = False  # the background
+        kept[t] = large[labels]
+    return kept
+
+
+def gaussian_window(inflation: Inflation) -> np.ndarray:
+    """One axis of the separable window, float32 [kernel]: exp(-d² / (2 sigma²)), so the peak is 1 and the sum is whatever it is.
+
+    Raises:
+        InputError: `kernel`, `sigma` or `tau` is out of its range. `tau` may not exceed the peak: the mask would shrink.
+    """
+    if inflation.kernel < 1 or inflation.kernel % 2 == 0:
+        raise InputError(f"inflation.kernel={inflation.kernel}: pass an odd number of pixels")
+    if not (np.isfinite(inflation.sigma) and inflation.sigma > 0):
+        raise InputError(f"inflation.sigma={inflation.sigma}: pass a number of pixels above 0")
+    if not 0 < inflation.tau <= 1:
+        raise InputError(f"inflation.tau={inflation.tau}: pass a response above 0 and at most 1")
+    d = np.arange(inflation.kernel) - inflation.kernel // 2
+    return np.exp(-(d**2) / (2 * inflation.sigma**2)).astype(np.float32)
+
+
+def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMaskRule = "released") -> Any:
+    """Samples a mask at the latents, [..., T, H, W] -> [..., (T - 1) // time_factor + 1, H // space_factor, W // space_factor].
+
+    `released` is nearest sampling: latent i takes the top-left pixel of its block in frame floor(i T / t), and what moves between those
+    frames is lost. `union` sets a latent pixel if any pixel of any frame it covers is set (latent 0 covers frame 0 alone, latent i the
+    frames time_factor (i - 1) + 1 to time_factor i), so it contains the released mask.
+
+    Args:
+        mask: NumPy or JAX array, bool or numbers that are 0 outside and larger inside; the type stays.
+
+    Raises:
+        InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is unknown.
+    """
+    frames, height, width = mask.shape[-3:]
+    if (frames - 1) % time_factor or height % space_factor or width % space_factor:
+        raise InputError(
+            f"mask of {frames} frames of {height}x{width}: pass {time_factor}k+1 frames (1, {time_factor + 1}, "
+            f"{2 * time_factor + 1}, ...) and sides that are multiples of {space_factor}"
+        )
+    t, h, w = (frames - 1) // time_factor + 1, height // space_factor, width // space_factor
+    if rule == "released":
+        return mask[..., np.arange(t) * frames // t, ::space_factor, ::space_factor]
+    if rule != "union":
+        raise InputError(f"latent mask rule {rule!r}: known are 'released' and 'union'")
+    blocks = mask.reshape(*mask.shape[:-2], h, space_factor, w, space_factor).max(axis=(-3, -1))
+    later = blocks[..., 1:, :, :].reshape(*mask.shape[:-3], t - 1, time_factor, h, w).max(axis=-3)
+    return _xp(mask).concatenate([blocks[..., :1, :, :], later], axis=-3)
+
+
+def token_mask(latent_mask: Any, patch: int = 2) -> Any:
+    """Masks a token if any latent pixel of its patch is masked, [..., t, h, w] -> bool [..., t * (h / patch) * (w / patch)].
+
+    Tokens are ordered t slowest, then row, then column. The background branch adds nothing to masked tokens.
+    """
+    *batch, t, h, w = latent_mask.shape
+    patches = (latent_mask > 0).reshape(*batch, t, h // patch, patch, w // patch, patch)
+    return patches.any(axis=(-3, -1)).reshape(*batch, t * (h // patch) * (w // patch))
+
+
+def _disc(side: int) -> np.ndarray:
+    # OpenCV's own ellipse depends on its version; side 3 is the plus sign that the release opens with.
+    d = np.arange(side) - side // 2
+    return (d[:, None] ** 2 + d[None, :] ** 2 <= (side // 2) ** 2).astype(np.uint8)
+
+
+def _xp(array: Any) -> Any:
+    return jnp if isinstance(array, jax.Array) else np
