@@ -1,0 +1,57 @@
+# Everything works on a machine that has only Python 3.11 or newer and make: `make demo`, `make test`.
+
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+# The newest interpreter that the pinned packages are known to work with; else whatever python3 is. PYTHON=... overrides.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# Two test processes: JAX compiles on one core each, and more of them only cost memory.
+TEST_JOBS ?= 2
+
+.PHONY: help install demo test test-lowest check format lint types clean
+
+help:
+	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
+	@echo "make test          run the tests"
+	@echo "make test-lowest   the same with the oldest versions that setup.py allows"
+	@echo "make check         formatting, lint, types and tests"
+	@echo "make format        rewrite the files in the project's format"
+	@echo "make clean         remove the virtual environment, caches and the demo"
+
+install: $(STAMP)
+
+$(STAMP): setup.py $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer, with its venv module, is needed (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Installing into $(VENV) with $(PYTHON) (a few minutes the first time)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite
+
+test: $(STAMP)
+	$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
+
+# The lower bounds of setup.py are promises: the tests with exactly those versions.
+test-lowest:
+	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
+
+# `make check test` in one call runs the tests once.
+check: lint types test
+
+lint: $(STAMP)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types: $(STAMP)
+	$(PY) -m mypy
+
+format: $(STAMP)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) .venv-lowest build demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

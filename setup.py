@@ -1,0 +1,65 @@
+"""The package `gencompositor-jax`; tools are configured in pyproject.toml, known-good versions in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# Lower bounds are tested: `make test-lowest` installs exactly these (constraints-lowest.txt).
+REQUIRES = [
+    "absl-py>=2.1",
+    "av>=14.0",
+    "decord>=0.6.0; (sys_platform == 'linux' and platform_machine == 'x86_64') or sys_platform == 'win32'",
+    "flax>=0.12.4",
+    "grain>=0.2.16",
+    "importlib_resources>=6.4",  # tensorflow-datasets needs it and doesn't say so
+    "jax>=0.10.0",
+    "ml-collections>=1.0.0",
+    "numpy>=2.1",
+    "opencv-python-headless>=4.12",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12.0",
+    "pillow>=11.0",
+    "scipy>=1.15",
+    "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.66",
+]
+
+EXTRAS = {
+    "test": [
+        "hypothesis>=6.130",
+        "mypy>=1.18",
+        "pytest>=8.3",
+        "pytest-xdist>=3.6",
+        "ruff>=0.14",
+    ],
+    "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
+    "cuda12": ["jax[cuda12]"],  # older drivers
+    "tpu": ["jax[tpu]"],
+}
+
+setup(
+    name="gencompositor-jax",
+    version="0.1.0",
+    description="Generative video compositing in JAX: put a moving element into a video, where the trajectory says",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["gencompositor_jax*", "data_pipelines*", "configs*"]),
+    package_data={"gencompositor_jax": ["weights/**/*", "py.typed"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["gencompositor = gencompositor_jax.cli:entry_point"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Video",
+    ],
+)
