@@ -1,0 +1,176 @@
+"""From a procedural clip to what training and evaluation read: compact uint8 and bool arrays, [T, H, W] or [T, H, W, 3].
+
+Training sees the foreground cut from the lit target, so without the gamma augmentation a copy would be the right answer; the evaluation's
+foregrounds are the element's own look under another light. A clip's plain arrays (`clip_arrays`) can be cached, and `augment` draws what
+changes from epoch to epoch.
+"""
+
+from typing import TypedDict
+
+import cv2
+import numpy as np
+
+from data_pipelines.procedural import ProceduralClip, to_uint8, warp
+from gencompositor_jax.arch import Inflation
+from gencompositor_jax.masks import inflate
+
+GAMMA_RANGE = (0.4, 1.9)  # foreground augmentation, once per clip (paper)
+REMOVAL_SHARE = 0.2  # samples that teach removal: white foreground, empty background as the target
+TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
+RING = 8  # pixels around the target region that are judged as well
+
+
+class ClipArrays(TypedDict):
+    """One clip, or a batch of clips (then each array has one more axis in front), without augmentation."""
+
+    target: np.ndarray  # uint8 [T, H, W, 3]
+    background: np.ndarray  # uint8 [T, H, W, 3]
+    foreground: np.ndarray  # uint8 [T, H, W, 3], lit as in the target, centred on white
+    mask: np.ndarray  # bool [T, H, W], inflated target region
+    silhouette: np.ndarray  # bool [T, H, W]
+
+
+class Example(TypedDict):
+    """What one training step reads, of one clip or a batch."""
+
+    target: np.ndarray  # uint8 [T, H, W, 3]
+    masked_background: np.ndarray  # uint8 [T, H, W, 3], black where mask
+    foreground: np.ndarray  # uint8 [T, H, W, 3]
+    mask: np.ndarray  # bool [T, H, W], inflated target region
+    silhouette: np.ndarray  # bool [T, H, W]
+
+
+class TestExample(Example):
+    """An example of the evaluation, with what it is judged by."""
+
+    background: np.ndarray  # uint8 [T, H, W, 3]
+    ring: np.ndarray  # bool [T, H, W], RING pixels around the target region
+    paste: np.ndarray  # uint8 [T, H, W, 3], the test look of the element pasted where it belongs
+
+
+def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
+    """What a cache stores of a clip."""
+    silhouette = clip.silhouette
+    return ClipArrays(
+        target=clip.target,
+        background=clip.background,
+        foreground=clip.foreground,
+        mask=inflate(silhouette, inflation),
+        silhouette=silhouette,
+    )
+
+
+def training_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> Example:
+    """One training example of a clip: foreground gamma from GAMMA_RANGE, removal with REMOVAL_SHARE, no flips."""
+    arrays = clip_arrays(clip, inflation)
+    batch = ClipArrays(**{name: value[None] for name, value in arrays.items()})
+    one = augment(batch, rng, flip=False)
+    return Example(**{name: value[0] for name, value in one.items()})
+
+
+def augment(
+    batch: ClipArrays,
+    rng: np.random.Generator,
+    *,
+    gamma_range: tuple[float, float] = GAMMA_RANGE,
+    removal: float = REMOVAL_SHARE,
+    flip: bool = True,
+    cast: float = 0.0,
+) -> Example:
+    """Draws an epoch's variant of each clip of a batch; the arrays given stay as they are.
+
+    Args:
+        batch: arrays with a leading batch axis.
+        gamma_range: the foreground's gamma, uniform, one per clip.
+        removal: share of removal samples.
+        flip: also flips left-right and reverses time, each with probability one half.
+        cast: spread of the logarithm of an extra gamma per colour channel; 0 keeps to the paper. Gammas, unlike gains, leave white alone.
+    """
+    size = len(batch["target"])
+    gammas = rng.uniform(*gamma_range, (size, 1)) * np.exp(cast * rng.standard_normal((size, 3)))
+    tables = gamma_tables(gammas)
+    remove = rng.random(size) < removal
+    mirror, reverse = (rng.random((2, size)) < 0.5) & flip
+
+    out: dict[str, list[np.ndarray]] = {name: [] for name in Example.__annotations__}
+    for i in range(size):
+        view = {name: _turned(value[i], mirror[i], reverse[i]) for name, value in batch.items()}
+        target = view["background"] if remove[i] else view["target"]
+        foreground = view["foreground"]
+        out["target"].append(target)
+        out["foreground"].append(np.full_like(foreground, 255) if remove[i] else look_up(foreground, tables[i]))
+        out["masked_background"].append(np.where(view["mask"][..., None], np.uint8(0), view["background"]))
+        out["mask"].append(view["mask"])
+        out["silhouette"].append(view["silhouette"])
+    return Example(**{name: np.stack(values) for name, values in out.items()})
+
+
+def gamma_tables(gammas: np.ndarray) -> np.ndarray:
+    """uint8 [..., 256]: v -> 255 (v / 255)^gamma for gammas [...]."""
+    ramp = np.arange(256) / 255.0
+    return np.round(255.0 * ramp ** np.asarray(gammas)[..., None]).astype(np.uint8)
+
+
+def look_up(frames: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """uint8 [T, H, W, 3] frames through a table per channel, [3, 256]."""
+    flat = np.ascontiguousarray(frames).reshape(-1, frames.shape[-2], 3)
+    return cv2.LUT(flat, np.ascontiguousarray(tables.T[None])).reshape(frames.shape)
+
+
+def _turned(array: np.ndarray, mirror: bool, reverse: bool) -> np.ndarray:
+    array = array[:, :, ::-1] if mirror else array
+    return array[::-1] if reverse else array
+
+
+def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
+    """One example of the evaluation.
+
+    The foreground is the element's own look, not lit by the scene, under one of TEST_GAMMAS and a colour cast. The mask the model gets is jittered:
+    grown or shrunk by a pixel and moved by up to two, before inflation. The silhouette is the true one; the target region judged is
+    it, inflated, and `ring` lies around it.
+    """
+    gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
+    cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
+    look = clip.element.copy()
+    colour = (clip.element[..., :3] / 255.0) ** gamma * (cast / cast.max())
+    look[..., :3] = to_uint8(colour)
+    height, width = clip.target.shape[1:3]
+    centre = np.broadcast_to(np.array([(width - 1) / 2, (height - 1) / 2], np.float32), clip.xy.shape)
+    centred = warp(look, centre, clip.scale, clip.rotation, height, width)
+    placed = warp(look, clip.xy, clip.scale, clip.rotation, height, width)
+    foreground = to_uint8(1.0 + centred[..., 3:] * (centred[..., :3] - 1.0))
+    background = clip.background / 255.0
+    paste = to_uint8(background + placed[..., 3:] * (placed[..., :3] - background))
+
+    silhouette = clip.silhouette
+    mask = inflate(jitter(silhouette, rng), inflation)
+    return TestExample(
+        target=clip.target,
+        masked_background=np.where(mask[..., None], np.uint8(0), clip.background),
+        foreground=foreground,
+        mask=mask,
+        silhouette=silhouette,
+        background=clip.background,
+        ring=ring(inflate(silhouette, inflation)),
+        paste=paste,
+    )
+
+
+def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """bool [T, H, W] grown, kept or shrunk by one pixel and moved by up to two, the same for the whole clip."""
+    element = np.ones((3, 3), np.uint8)
+    change = (cv2.erode, None, cv2.dilate)[rng.integers(3)]
+    dx, dy = rng.integers(-2, 3, 2)
+    move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+    out = np.empty_like(mask)
+    for t, frame in enumerate(mask.astype(np.uint8)):
+        grown = frame if change is None else change(frame, element)
+        out[t] = cv2.warpAffine(grown, move, frame.shape[::-1], flags=cv2.INTER_NEAREST) > 0
+    return out
+
+
+def ring(region: np.ndarray, width: int = RING) -> np.ndarray:
+    """bool [T, H, W]: the pixels within `width` of a region, outside it."""
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    grown = [cv2.dilate(frame.astype(np.uint8), element) > 0 for frame in region]
+    return np.stack(grown) & ~region
