@@ -1,7 +1,7 @@
 """Target masks on their way to the network: inflated in pixels, sampled at the latents, pooled to tokens.
 
-One implementation serves inference and training. Inflation runs on the host (OpenCV); the latent and token masks are plain array
-operations that accept NumPy and JAX arrays alike, inside `jit` too.
+One implementation serves inference and training. Inflation runs on the host (OpenCV); the latent and token
+masks are plain array operations that accept NumPy and JAX arrays alike, inside `jit` too.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ from gencompositor_jax.errors import InputError
 def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
     """Grows a target mask, so that shadows and soft edges around the element are generated too.
 
-    `Inflation()` gives the released preset: specks go (opening, small components), then every frame is filtered with a Gaussian of
-    peak 1 (not normalised) and whatever reaches `tau` is inside. The result contains `clean(mask, inflation)`, grows with the mask,
-    and away from the border moves with it.
+    `Inflation()` gives the released preset: specks go (opening, small components), then every frame is
+    filtered with a Gaussian of peak 1 (not normalised) and whatever reaches `tau` is inside. The result
+    contains `clean(mask, inflation)`, grows with the mask, and away from the border moves with it.
 
     Args:
         mask: [T, H, W], bool, or uint8 grey values 0..255.
@@ -45,7 +45,7 @@ def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
 
 
 def clean(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
-    """The first half of `inflate`: threshold, opening, and removal of small components, [T, H, W] -> bool [T, H, W]."""
+    """The first half of `inflate`: threshold, opening, no small components; [T, H, W] -> bool [T, H, W]."""
     if inflation.opening < 0 or (inflation.opening and inflation.opening % 2 == 0):
         raise InputError(
             f"inflation.opening={inflation.opening}: pass an odd number of pixels, or 0 for no opening"
@@ -63,7 +63,7 @@ def clean(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
 
 
 def threshold(mask: np.ndarray, above: int) -> np.ndarray:
-    """What is inside: bool masks as they are, uint8 grey values where they exceed `above`; [T, H, W] -> bool [T, H, W]."""
+    """Inside is what a bool mask says, or uint8 grey values larger than `above`; bool [T, H, W]."""
     if mask.ndim != 3 or 0 in mask.shape[1:]:
         raise InputError(f"mask of shape {mask.shape}: pass [frames, height, width]")
     if mask.dtype == np.bool_:
@@ -74,7 +74,7 @@ def threshold(mask: np.ndarray, above: int) -> np.ndarray:
 
 
 def drop_small(mask: np.ndarray, min_area: float) -> np.ndarray:
-    """Drops 8-connected components of at most `min_area` (share of the frame, 0..1), per frame; bool [T, H, W] both ways."""
+    """Drops 8-connected components of at most `min_area` (share of the frame); bool [T, H, W] both ways."""
     kept = np.zeros_like(mask)
     for t, frame in enumerate(mask):
         _, labels, stats, _ = cv2.connectedComponentsWithStats(frame.view(np.uint8), connectivity=8)
@@ -85,10 +85,11 @@ def drop_small(mask: np.ndarray, min_area: float) -> np.ndarray:
 
 
 def gaussian_window(inflation: Inflation) -> np.ndarray:
-    """One axis of the separable window, float32 [kernel]: exp(-d² / (2 sigma²)), so the peak is 1 and the sum is whatever it is.
+    """One axis of the separable window, float32 [kernel]: exp(-d² / (2 sigma²)), peak 1, not normalised.
 
     Raises:
-        InputError: `kernel`, `sigma` or `tau` is out of its range. `tau` may not exceed the peak: the mask would shrink.
+        InputError: `kernel`, `sigma` or `tau` is out of range (a `tau` above the peak would shrink the
+        mask).
     """
     if inflation.kernel < 1 or inflation.kernel % 2 == 0:
         raise InputError(f"inflation.kernel={inflation.kernel}: pass an odd number of pixels")
@@ -101,23 +102,27 @@ def gaussian_window(inflation: Inflation) -> np.ndarray:
 
 
 def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMaskRule = "released") -> Any:
-    """Samples a mask at the latents, [..., T, H, W] -> [..., (T - 1) // time_factor + 1, H // space_factor, W // space_factor].
+    """Samples a mask at the latents, [..., T, H, W] -> [..., t, h, w].
 
-    `released` is nearest sampling: latent i takes the top-left pixel of its block in frame floor(i T / t), and what moves between those
-    frames is lost. `union` sets a latent pixel if any pixel of any frame it covers is set (latent 0 covers frame 0 alone, latent i the
-    frames time_factor (i - 1) + 1 to time_factor i), so it contains the released mask.
+    t = (T - 1) / time_factor + 1, h = H / space_factor, w = W / space_factor.
+
+    `released` is nearest sampling: latent i takes the top-left pixel of its block in frame floor(i T /
+    t), and what moves between those frames is lost. `union` sets a latent pixel if any pixel of any
+    frame it covers is set (latent 0 covers frame 0 alone, latent i the frames time_factor (i - 1) + 1 to
+    time_factor i), so it contains the released mask.
 
     Args:
         mask: NumPy or JAX array, bool or numbers that are 0 outside and larger inside; the type stays.
 
     Raises:
-        InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is unknown.
+        InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is
+        unknown.
     """
     frames, height, width = mask.shape[-3:]
     if (frames - 1) % time_factor or height % space_factor or width % space_factor:
         raise InputError(
-            f"mask of {frames} frames of {height}x{width}: pass {time_factor}k+1 frames (1, {time_factor + 1}, "
-            f"{2 * time_factor + 1}, ...) and sides that are multiples of {space_factor}"
+            f"mask of {frames} frames of {height}x{width}: pass {time_factor}k+1 frames "
+            f"(1, {time_factor + 1}, {2 * time_factor + 1}, ...) and sides divisible by {space_factor}"
         )
     t, h, w = (frames - 1) // time_factor + 1, height // space_factor, width // space_factor
     if rule == "released":
@@ -130,7 +135,7 @@ def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMask
 
 
 def token_mask(latent_mask: Any, patch: int = 2) -> Any:
-    """Masks a token if any latent pixel of its patch is masked, [..., t, h, w] -> bool [..., t * (h / patch) * (w / patch)].
+    """Masks a token if any latent pixel of its patch is masked, [..., t, h, w] -> bool [..., t h w / patch²].
 
     Tokens are ordered t slowest, then row, then column. The background branch adds nothing to masked tokens.
     """

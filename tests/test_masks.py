@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
+from typing import Any
 
 import cv2
 import jax
@@ -32,6 +33,7 @@ def golden():
         return {k: f[k] for k in ("thresholded", "opened", "filtered", "binary_mask")} | {"grey": grey}
 
 
+@pytest.mark.parity
 def test_every_stage_of_the_released_preset_is_exact(golden):
     grey = golden["grey"]
     np.testing.assert_array_equal(masks.threshold(grey, RELEASED.threshold), golden["thresholded"] > 0)
@@ -49,12 +51,14 @@ def test_the_recorded_case_sees_every_stage(golden):
         assert (before != after).any()
 
 
+@pytest.mark.parity
 def test_released_latent_mask_and_token_mask_are_exact():
     with np.load(GOLDEN / "latent_masks.npz") as f:
         np.testing.assert_array_equal(masks.latent_mask(f["condition"], 4, 8), f["latent"])
         np.testing.assert_array_equal(masks.token_mask(f["patch_masks"]), f["token_mask"])
 
 
+@pytest.mark.parity
 def test_released_rule_samples_the_recorded_frames_of_49():
     frame_number = np.broadcast_to(np.arange(49)[:, None, None], (49, 8, 8))
     sampled = masks.latent_mask(frame_number, 4, 8)[:, 0, 0]
@@ -177,9 +181,20 @@ def test_a_token_is_masked_where_any_pixel_of_its_patch_is(small):
 
 
 @pytest.mark.parametrize(
-    "change", [{"kernel": 50}, {"kernel": -1}, {"sigma": 0.0}, {"sigma": float("nan")}, {"tau": 0.0}, {"tau": 1.5}, {"opening": 4},
-               {"opening": -3}, {"min_area": -0.1}, {"min_area": float("nan")}],
-)  # fmt: skip
+    "change",
+    [
+        {"kernel": 50},
+        {"kernel": -1},
+        {"sigma": 0.0},
+        {"sigma": float("nan")},
+        {"tau": 0.0},
+        {"tau": 1.5},
+        {"opening": 4},
+        {"opening": -3},
+        {"min_area": -0.1},
+        {"min_area": float("nan")},
+    ],
+)
 def test_settings_out_of_range_are_named(change):
     with pytest.raises(InputError, match=f"inflation.{next(iter(change))}="):
         masks.inflate(np.zeros((1, 8, 8), bool), dataclasses.replace(RELEASED, **change))
@@ -199,6 +214,6 @@ def test_latent_mask_refuses_sizes_that_do_not_fit(shape):
         masks.latent_mask(np.zeros(shape, bool), 4, 8)
 
 
-def test_latent_mask_refuses_an_unknown_rule():
+def test_latent_mask_refuses_an_unknown_rule(rule: Any = "nearest"):
     with pytest.raises(InputError, match="nearest"):
-        masks.latent_mask(np.zeros((1, 8, 8), bool), 4, 8, "nearest")
+        masks.latent_mask(np.zeros((1, 8, 8), bool), 4, 8, rule)
