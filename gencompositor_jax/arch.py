@@ -5,7 +5,6 @@ replace fields; no other file holds a default for any of these numbers.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -106,10 +105,12 @@ class ModelArch:
     width: int = 720
     backbone: TransformerArch = TransformerArch()
     branch: TransformerArch = TransformerArch(num_layers=2)
+    branch_heads: bool = True  # the released branch carries an input map and an output head that nothing reads
     codec: PatchCodecArch | VAEArch = VAEArch()
     diffusion: DiffusionArch = DiffusionArch()
     layout: Layout = "released"
     base_grid: tuple[int, int] = (30, 45)  # token rows and columns that rotary positions are fitted into
+    position_scale: float = 1.875  # rows and columns are divided by it in the added position table
     latent_mask: LatentMaskRule = "released"
     inflation: Inflation = Inflation()
 
@@ -139,8 +140,8 @@ class ModelArch:
                 raise InputError(f"{name}.head_dim={stack.head_dim}: pass a multiple of 16")
             if (stack.width, stack.patch) != (self.backbone.width, self.backbone.patch):
                 raise InputError(f"{name}: the branch's tokens must have the backbone's width and patch size")
-        if math.ceil(self.backbone.num_layers / self.branch.num_layers) * self.branch.num_layers < self.backbone.num_layers:
-            raise InputError("branch.num_layers: more layers than the backbone has")
+        if not 1 <= self.branch.num_layers <= self.backbone.num_layers:
+            raise InputError(f"branch.num_layers={self.branch.num_layers}: pass 1 to {self.backbone.num_layers}, the backbone's")
         if t < 1 or h < 1 or w < 1:
             raise InputError(f"frames={self.frames}, height={self.height}, width={self.width}: no latent is left")
 
@@ -159,6 +160,7 @@ def tiny() -> ModelArch:
         width=96,
         backbone=stack,
         branch=dataclasses.replace(stack, num_layers=1),
+        branch_heads=False,
         codec=PatchCodecArch(),
         diffusion=DiffusionArch(prediction="x0"),
         layout="height",

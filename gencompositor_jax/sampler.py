@@ -1,0 +1,146 @@
+"""The jitted sampler: one `lax.scan` over a pure step, for every solver.
+
+With the prediction turned into x0, each solver here is linear in the current latents x, the estimate x0, the estimate of the step before
+and a fresh noise draw eps:
+
+    (1)  D  = x0 + c_old (x0 - x0_old)
+    (2)  x <- c_x x + c_d D + c_eps eps
+
+so a solver is a table of four coefficients per step, made on the host in float64. Infinite log signal-to-noise ratios at the ends of the
+schedule stay in the host's arithmetic, where their limits are finite.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax import diffusion
+from gencompositor_jax.arch import DiffusionArch
+from gencompositor_jax.errors import InputError
+
+Solver = Literal["dpm", "ddim"]
+Predict = Callable[[jax.Array, jax.Array], jax.Array]  # latents [B, ...], timestep int [B] -> prediction [B, ...]
+
+
+class Steps(NamedTuple):
+    """The coefficients of every step, each [steps]; equations (1) and (2)."""
+
+    timestep: np.ndarray  # int32, descending
+    from_x: np.ndarray  # x0 = from_x * x + from_prediction * prediction
+    from_prediction: np.ndarray
+    c_old: np.ndarray
+    c_x: np.ndarray
+    c_d: np.ndarray
+    c_eps: np.ndarray
+
+
+def timesteps(steps: int, train_steps: int = 1000) -> np.ndarray:
+    """"Trailing" spacing: int [steps], from train_steps - 1 down in equal strides (rounded)."""
+    if not 1 <= steps <= train_steps:
+        raise InputError(f"steps={steps}: pass a number from 1 to {train_steps}")
+    return np.round(np.arange(train_steps, 0, -train_steps / steps)).astype(np.int32)[:steps] - 1
+
+
+def leaves_noise(steps: int, train_steps: int = 1000) -> bool:
+    """True if the last step stops short of alpha_bar = 1: `steps` does not divide `train_steps` well (the released stride rule)."""
+    return bool(timesteps(steps, train_steps)[-1] - train_steps // steps >= 0)
+
+
+def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
+    """The coefficient table of a solver.
+
+    dpm: the second-order multistep SDE solver of DPM-Solver++ in x0 form; with lambda = log sqrt(a / (1 - a)) and
+    h = lambda_previous - lambda, c_x = sqrt((1 - a_previous) / (1 - a)) e^-h, c_d = (1 - e^-2h) sqrt(a_previous),
+    c_eps = sqrt(1 - a_previous) sqrt(1 - e^-2h) and c_old = h / (2 h_last), 0 on the first and last step.
+    ddim: the same form without noise, c_x = sqrt((1 - a_previous) / (1 - a)), c_d = sqrt(a_previous) - sqrt(a) c_x.
+    The previous step is t - train_steps // steps (released), and alpha_bar = 1 below 0.
+    """
+    table = diffusion.alpha_bars(arch)
+    t = timesteps(steps, arch.train_steps)
+    previous = t - arch.train_steps // steps
+    a, a_previous = table[t], np.where(previous >= 0, table[previous], 1.0)
+    remaining = np.sqrt((1 - a_previous) / (1 - a))
+    c_old = np.zeros(steps)
+    match solver:
+        case "ddim":
+            c_x, c_eps = remaining, np.zeros(steps)
+            c_d = np.sqrt(a_previous) - np.sqrt(a) * c_x
+        case "dpm":
+            with np.errstate(divide="ignore"):
+                h = 0.5 * (np.log(a_previous) - np.log1p(-a_previous) - np.log(a) + np.log1p(-a))
+            c_x, c_d = remaining * np.exp(-h), -np.expm1(-2 * h) * np.sqrt(a_previous)
+            c_eps = np.sqrt(1 - a_previous) * np.sqrt(-np.expm1(-2 * h))
+            middle = np.arange(steps)[1:][previous[1:] >= 0]
+            c_old[middle] = h[middle] / (2 * h[middle - 1])
+        case _:
+            raise InputError(f"solver={solver!r}: known are 'dpm' and 'ddim'")
+    return Steps(t, *diffusion.x0_coefficients(arch.prediction, a), c_old, c_x, c_d, c_eps)
+
+
+def step_noise(key: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The noise of step `index`: it depends on the key and the step alone."""
+    return jax.random.normal(jax.random.fold_in(key, index), shape)
+
+
+def sample(predict: Predict, start: jax.Array, steps: Steps, noise: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Runs the solver from pure noise `start` [B, ...] to latents of the same shape, float32; call it under jit.
+
+    predict: the network with its conditions closed over. noise: step index -> draw of start's shape, for example
+    `lambda i: step_noise(key, i, start.shape)`. Steps are reported to the listener of `progress`.
+    """
+
+    def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, Steps]) -> tuple[tuple[jax.Array, jax.Array], None]:
+        (x, x0_old), (index, c) = carry, now
+        prediction = predict(x, jnp.full(x.shape[:1], c.timestep, jnp.int32))
+        x0 = c.from_x * x + c.from_prediction * prediction
+        direction = x0 + c.c_old * (x0 - x0_old)
+        x = c.c_x * x + c.c_d * direction + c.c_eps * noise(index)
+        jax.debug.callback(_report, index, len(steps.timestep), x.ravel()[0])
+        return (x, x0), None
+
+    rows = Steps(*(jnp.asarray(column, jnp.int32 if column.dtype == np.int32 else jnp.float32) for column in steps))
+    (x, _), _ = jax.lax.scan(step, (start, jnp.zeros_like(start)), (jnp.arange(len(steps.timestep)), rows))
+    return x
+
+
+def guided(predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], null: jax.Array, prompt: jax.Array, scale: float) -> Predict:
+    """Classifier-free guidance in one batched call: null + scale (prompt - null).
+
+    predict(latents, timestep, text [B, L, D]); null and prompt are text embeddings [L, D]. Where both are the same the answer would be
+    the same twice: call `predict` with the null text instead.
+    """
+
+    def both(x: jax.Array, timestep: jax.Array) -> jax.Array:
+        text = jnp.stack([null, prompt]).repeat(len(x), axis=0)
+        for_null, for_prompt = jnp.split(predict(jnp.concatenate([x, x]), jnp.tile(timestep, 2), text), 2)
+        return for_null + scale * (for_prompt - for_null)
+
+    return both
+
+
+_listener: Callable[[int, int], None] | None = None
+
+
+@contextlib.contextmanager
+def progress(listener: Callable[[int, int], None]) -> Iterator[None]:
+    """Within the block, `listener(done, total)` hears of each sampling step while the device runs it.
+
+    The compiled program calls one fixed function that looks the listener up, so a new listener never compiles anything again.
+    """
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        jax.effects_barrier()
+        _listener = before
+
+
+def _report(index: np.ndarray, total: int, _: np.ndarray) -> None:
+    # The third operand makes the report wait for the step's result.
+    if _listener is not None:
+        _listener(int(index) + 1, int(total))
