@@ -48,7 +48,9 @@ def _pan(rng: np.random.Generator, frames: int, limit: float) -> np.ndarray:
     return np.clip(velocity * s * min(1.0, frames / 9) + sway, -limit, limit)
 
 
-def _view(image: np.ndarray, pan: np.ndarray, zoom: float, height: int, width: int, margin: int) -> np.ndarray:
+def _view(
+    image: np.ndarray, pan: np.ndarray, zoom: float, height: int, width: int, margin: int
+) -> np.ndarray:
     centre = np.array([width, height]) / 2 + margin + pan
     shift = centre - zoom * np.array([width, height]) / 2
     matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
@@ -92,7 +94,10 @@ def _landscape(rng: np.random.Generator, h: int, w: int, unit: float) -> tuple:
     y = np.arange(h, dtype=np.float32)[:, None]
 
     def ridge(level: float, rough: float) -> np.ndarray:
-        line = sum(rng.uniform(-1, 1) / k * np.sin(k * rng.uniform(0.7, 1.3) * x + rng.uniform(0, 6.3)) for k in (1, 2, 4, 7))
+        line = sum(
+            rng.uniform(-1, 1) / k * np.sin(k * rng.uniform(0.7, 1.3) * x + rng.uniform(0, 6.3))
+            for k in (1, 2, 4, 7)
+        )
         return np.clip(y - (level + rough * h * line) + 0.5, 0, 1).astype(np.float32)
 
     tone = hsv(rng.uniform(0.2, 0.65), rng.uniform(0.15, 0.35), rng.uniform(0.4, 0.6))

@@ -98,7 +98,9 @@ def augment(
         target = view["background"] if remove[i] else view["target"]
         foreground = view["foreground"]
         out["target"].append(target)
-        out["foreground"].append(np.full_like(foreground, 255) if remove[i] else look_up(foreground, tables[i]))
+        out["foreground"].append(
+            np.full_like(foreground, 255) if remove[i] else look_up(foreground, tables[i])
+        )
         out["masked_background"].append(np.where(view["mask"][..., None], np.uint8(0), view["background"]))
         out["mask"].append(view["mask"])
         out["silhouette"].append(view["silhouette"])

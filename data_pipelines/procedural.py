@@ -59,7 +59,9 @@ def make_clip(
         InputError: a size or the family is not as described.
     """
     if frames < 1 or height < 16 or width < 16 or height % 16 or width % 16:
-        raise InputError(f"frames={frames}, height={height}, width={width}: pass frames >= 1 and multiples of 16")
+        raise InputError(
+            f"frames={frames}, height={height}, width={width}: pass frames >= 1 and multiples of 16"
+        )
     if family is not None and family not in FAMILIES:
         raise InputError(f"family={family!r}: known are {sorted(FAMILIES)}")
     rng = np.random.default_rng(seed)
@@ -128,7 +130,9 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
 
 
-def _motion(rng: np.random.Generator, frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _motion(
+    rng: np.random.Generator, frames: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trajectory [T, 2] in pixels, scale [T] and rotation [T] in degrees, all smooth in time.
 
     Half of the clips stay more than a quarter of the frame away from its centre on average (along x or y): there the model has to find the
@@ -147,7 +151,9 @@ def _motion(rng: np.random.Generator, frames: int, height: int, width: int) -> t
         path = np.outer(s - 0.5, heading) + np.outer(rng.uniform(0.6, 1.4) * (s - 0.5) ** 2 * 2, side)
     elif kind == 2:  # zig-zag, softened
         phase = rng.uniform(0, 2 * np.pi)
-        path = np.outer(s - 0.5, heading) + 0.35 * np.outer(np.sin(2 * np.pi * rng.uniform(1.0, 1.6) * s + phase), side)
+        path = np.outer(s - 0.5, heading) + 0.35 * np.outer(
+            np.sin(2 * np.pi * rng.uniform(1.0, 1.6) * s + phase), side
+        )
     elif kind == 3:  # part of a circle
         turn = np.pi * rng.uniform(0.6, 1.6) * (s - 0.5)
         path = 0.5 * (np.outer(np.sin(turn), heading) + np.outer(np.cos(turn), side))

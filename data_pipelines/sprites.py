@@ -61,7 +61,11 @@ def element_colours(rng: np.random.Generator) -> np.ndarray:
     hue = rng.random()
     other = hue + rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
     first = hsv(hue, rng.uniform(0.7, 1.0), rng.uniform(0.75, 0.95))
-    second = hsv(other, rng.uniform(0.55, 0.95), rng.uniform(0.35, 0.9))
+    second = hsv(
+        other,
+        rng.uniform(0.5, 0.95),
+        rng.uniform(0.25, 0.45) if rng.random() < 0.35 else rng.uniform(0.7, 0.95),
+    )
     accent = hsv(rng.random(), rng.uniform(0.0, 0.25), 0.95 if first @ LUMINANCE < 0.5 else 0.1)
     return np.stack([first, second, accent])
 
@@ -70,24 +74,24 @@ def pattern(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
     """[S, S, 3] inner texture: the two main colours in bands, spots, rings, halves or clouds, and a fine natural grain."""
     axis = np.linspace(-1, 1, MATERIAL, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
-    kind, turn, pitch = rng.integers(0, 6), rng.uniform(0, np.pi), rng.uniform(2.0, 4.5)
+    kind, turn, pitch = rng.integers(0, 6), rng.uniform(0, np.pi), rng.uniform(1.2, 2.6)
     along = x * np.cos(turn) + y * np.sin(turn)
     across = y * np.cos(turn) - x * np.sin(turn)
     if kind == 0:
         wave = np.sin(along * pitch * np.pi)
     elif kind == 1:
-        wave = np.sin(along * pitch * 3) * np.sin(across * pitch * 3) * 2 - 0.3
+        wave = np.sin(along * pitch * 2.6) * np.sin(across * pitch * 2.6) * 2 - 0.3
     elif kind == 2:
         wave = np.sin(np.hypot(x - 0.3 * np.cos(turn), y - 0.3 * np.sin(turn)) * pitch * 3)
     elif kind == 3:
         wave = 3 * along
     elif kind == 4:
-        wave = 4 * (value_noise(rng, MATERIAL, MATERIAL, MATERIAL / pitch, 2) - 0.5) * 2
+        wave = 4 * (value_noise(rng, MATERIAL, MATERIAL, MATERIAL / pitch / 1.5, 2) - 0.5) * 2
     else:
         wave = np.sin(np.arctan2(y, x) * rng.integers(2, 5) + 4 * np.hypot(x, y) * rng.uniform(-1, 1))
     mix = np.clip(0.5 + wave * rng.uniform(0.8, 3.0), 0, 1)[..., None].astype(np.float32)
     grain = (natural_noise(rng, MATERIAL, MATERIAL, 1.1) - 0.5)[..., None] * rng.uniform(0.1, 0.35)
-    shade = (1.0 - 0.18 * (y[..., None] + 0.3))  # a little darker below, so that up and down differ
+    shade = 1.0 - 0.18 * (y[..., None] + 0.3)  # a little darker below, so that up and down differ
     return np.clip((colours[0] + mix * (colours[1] - colours[0])) * shade + grain, 0.02, 0.98)
 
 
@@ -114,17 +118,20 @@ def outline(canvas: Canvas, colour: np.ndarray) -> None:
 def paint_blob(canvas: Canvas, colours: np.ndarray) -> None:
     a = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     rng = canvas.rng
-    radius = 1.0 + sum(rng.uniform(-0.5, 0.5) / k * np.cos(k * a + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5)) * 0.5
+    radius = (
+        1.0
+        + sum(rng.uniform(-0.5, 0.5) / k * np.cos(k * a + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5)) * 0.5
+    )
     radius *= 0.9 / radius.max()
     canvas.put(canvas.shape(np.stack([np.cos(a), np.sin(a)], -1) * radius[:, None]), pattern(rng, colours))
-    paint_glyph(canvas, colours[2], 0, 0, rng.uniform(0.6, 0.85))
+    paint_glyph(canvas, colours[2], 0, 0, rng.uniform(0.7, 0.95))
 
 
 def paint_gear(canvas: Canvas, colours: np.ndarray) -> None:
     rng = canvas.rng
-    teeth = rng.integers(6, 11)
+    teeth = rng.integers(5, 9)
     a = np.linspace(0, 2 * np.pi, teeth * 16, endpoint=False)
-    radius = 0.78 + 0.14 * np.tanh(3.5 * np.cos(teeth * a))
+    radius = 0.77 + 0.15 * np.tanh(3.5 * np.cos(teeth * a))
     canvas.put(canvas.shape(np.stack([np.cos(a), np.sin(a)], -1) * radius[:, None]), pattern(rng, colours))
     canvas.put(canvas.shape(ellipse(0, 0, 0.5, 0.5)), colours[1] * 0.8, inside=True)
     if rng.random() < 0.5:
@@ -151,7 +158,10 @@ def paint_wings(canvas: Canvas, colours: np.ndarray) -> None:
     canvas.put(canvas.shape(ellipse(0, 0.02, 0.1, 0.62)), hsv(rng.random(), 0.4, 0.22))
     canvas.put(canvas.shape(ellipse(0, -0.55, 0.14, 0.13)), hsv(rng.random(), 0.4, 0.25))
     for side in (-1, 1):
-        canvas.put(canvas.line(np.array([[0, -0.6], [side * 0.1, -0.78], [side * 0.2, -0.88]]), 0.06), np.float32(0.1))
+        canvas.put(
+            canvas.line(np.array([[0, -0.6], [side * 0.1, -0.78], [side * 0.2, -0.88]]), 0.06),
+            np.float32(0.1),
+        )
 
 
 def paint_creature(canvas: Canvas, colours: np.ndarray) -> None:
@@ -167,7 +177,11 @@ def paint_creature(canvas: Canvas, colours: np.ndarray) -> None:
     gap, look = rng.uniform(0.24, 0.34), rng.uniform(-0.05, 0.05, 2)
     for side in (-1, 1):
         canvas.put(canvas.shape(ellipse(side * gap, -0.18, 0.19, 0.22)), np.float32(0.96), inside=True)
-        canvas.put(canvas.shape(ellipse(side * gap + look[0], -0.16 + look[1], 0.1, 0.12)), np.float32(0.05), inside=True)
+        canvas.put(
+            canvas.shape(ellipse(side * gap + look[0], -0.16 + look[1], 0.1, 0.12)),
+            np.float32(0.05),
+            inside=True,
+        )
     mouth = np.linspace(-0.25, 0.25, 9)
     smile = 0.28 + rng.uniform(-1.2, 2.0) * (0.0625 - mouth**2)
     canvas.put(canvas.line(np.stack([mouth, smile], -1), 0.09), np.float32(0.08), inside=True)
@@ -179,12 +193,19 @@ def paint_leaf(canvas: Canvas, colours: np.ndarray) -> None:
     rng = canvas.rng
     y = np.linspace(-0.9, 0.72, 40)
     s = (y + 0.9) / 1.62
-    half = rng.uniform(0.75, 1.0) * np.sin(np.pi * s ** rng.uniform(0.7, 1.2)) * (0.8 + 0.06 * np.cos(s * rng.integers(18, 40)))
+    half = (
+        rng.uniform(0.75, 1.0)
+        * np.sin(np.pi * s ** rng.uniform(0.7, 1.2))
+        * (0.8 + 0.06 * np.cos(s * rng.integers(18, 40)))
+    )
     canvas.put(canvas.line(np.array([[0, 0.6], [0.05, 0.93]]), 0.14), colours[1] * 0.6)
-    canvas.put(canvas.shape(np.concatenate([np.stack([half, y], -1), np.stack([-half, y], -1)[::-1]])), pattern(rng, colours))
+    canvas.put(
+        canvas.shape(np.concatenate([np.stack([half, y], -1), np.stack([-half, y], -1)[::-1]])),
+        pattern(rng, colours),
+    )
     outline(canvas, colours[1] * 0.35)
     canvas.put(canvas.line(np.array([[0, -0.8], [0, 0.75]]), 0.09), colours[2], inside=True)
-    for start in np.linspace(-0.45, 0.55, 5):
+    for start in np.linspace(-0.4, 0.5, 4):
         for side in (-1, 1):
             vein = np.array([[0, start], [side * 0.35, start - 0.2], [side * 0.75, start - 0.5]])
             canvas.put(canvas.line(vein, 0.055), colours[2], inside=True)

@@ -15,7 +15,9 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
     return (value * (1.0 - saturation + saturation * ramp)).astype(np.float32)
 
 
-def value_noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3) -> np.ndarray:
+def value_noise(
+    rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3
+) -> np.ndarray:
     """Smooth noise [height, width] in [0, 1]: random grids of halving `cell` pixels, cubic in between, halving weight."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -43,7 +45,9 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 def colour_ramp(noise: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """[h, w, 3]: noise in [0, 1] looked up in `colours` [n, 3], linear in between."""
-    table = np.stack([np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(colours)), c) for c in colours.T], -1)
+    table = np.stack(
+        [np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(colours)), c) for c in colours.T], -1
+    )
     return table.astype(np.float32)[(noise * 255).astype(np.uint8)]
 
 
@@ -54,7 +58,9 @@ def scene_palette(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack([hsv(hue + spread * rng.standard_normal(), rng.uniform(0.1, 0.5), v) for v in values])
 
 
-def dead_leaves(rng: np.random.Generator, height: int, width: int, colours: np.ndarray, unit: float) -> np.ndarray:
+def dead_leaves(
+    rng: np.random.Generator, height: int, width: int, colours: np.ndarray, unit: float
+) -> np.ndarray:
     """[h, w, 3]: opaque discs, boxes and triangles piled up, radii with a 1/r^3 density from 3.5 to 30 `unit`: natural edges."""
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = np.clip(colours[0] * 255, 0, 255)

@@ -1,0 +1,226 @@
+"""A folder of procedural clips made beforehand by all cores, read back by index without loading it whole.
+
+    PYTHONPATH=. python -m data_pipelines.clip_cache FOLDER --clips 4096
+
+One shard of SHARD clips is one memory-mappable file, uint8 [n, T, H, W, 10]: target, background, foreground (3 channels each) and a channel
+whose bits are the target region and the silhouette. A shard appears under its name only when complete, so an interrupted run goes on where
+it was. `cache.json` names the settings; another run with other settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import uuid
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.examples import ClipArrays, clip_arrays
+from data_pipelines.procedural import TRAINING_SEEDS, make_clip
+from gencompositor_jax.arch import Inflation, tiny
+from gencompositor_jax.errors import InputError
+
+VERSION = 1  # raise it when clips of one seed change
+SHARD = 64
+CHANNELS = 10
+REGION_BIT, SILHOUETTE_BIT = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheSettings:
+    """What the clips of a cache depend on; `clips` may grow later."""
+
+    clips: int
+    first_seed: int = TRAINING_SEEDS.start
+    frames: int = 9
+    height: int = 64
+    width: int = 96
+    inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
+
+    @property
+    def shards(self) -> int:
+        return -(-self.clips // SHARD)
+
+    def to_json(self) -> dict:
+        return {"version": VERSION, "shard": SHARD, **dataclasses.asdict(self)}
+
+
+class ClipCache:
+    """Clips of a cache folder by index: `len(cache)`, `cache[[3, 1, 4]]` -> ClipArrays with a leading axis of 3."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens a complete cache. Raises InputError where there is none or shards are missing."""
+        self.folder = Path(folder)
+        self.settings = read_settings(self.folder)
+        missing = [i for i in range(self.settings.shards) if not shard_path(self.folder, i).exists()]
+        if missing:
+            raise InputError(
+                f"{folder}: {len(missing)} of {self.settings.shards} shards are missing; run data_pipelines.clip_cache again"
+            )
+        self._shards = [
+            np.load(shard_path(self.folder, i), mmap_mode="r") for i in range(self.settings.shards)
+        ]
+
+    def __len__(self) -> int:
+        return self.settings.clips
+
+    def __getitem__(self, indices: np.ndarray | list[int]) -> ClipArrays:
+        """Copies the clips of a list of indices in 0..len-1, in its order."""
+        numbers = np.asarray(indices, np.int64)
+        if numbers.ndim != 1 or ((numbers < 0) | (numbers >= len(self))).any():
+            raise IndexError(f"pass a list of indices from 0 to {len(self) - 1}")
+        return unpack(np.stack([self._shards[i // SHARD][i % SHARD] for i in numbers]))
+
+
+def build_cache(
+    folder: str | Path, settings: CacheSettings, workers: int | None = None, progress: bool = True
+) -> ClipCache:
+    """Makes the shards that are not there yet and opens the cache.
+
+    Args:
+        folder: made when absent; it may hold an interrupted or smaller cache of the same settings.
+        workers: processes; all cores when None, none at all (in this process) when 0.
+        progress: shows a bar on stderr, in clips.
+
+    Raises:
+        InputError: the folder holds clips of other settings, or the disk has too little space.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(folder, settings)
+    todo = [i for i in range(settings.shards) if _clips_in(folder, i) != _shard_size(settings, i)]
+    _check_space(folder, settings, len(todo))
+    _write_atomically(folder / "cache.json", json.dumps(settings.to_json(), indent=1).encode())
+    make = partial(make_shard, folder, settings)
+    done = settings.clips - sum(_shard_size(settings, i) for i in todo)
+    with tqdm(
+        total=settings.clips, initial=done, unit="clip", desc="procedural clips", disable=not progress
+    ) as bar:
+        if workers == 0:
+            for i in todo:
+                bar.update(make(i))
+        elif todo:
+            # Spawned, not forked: JAX may already run threads in this process.
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                for future in as_completed([pool.submit(make, i) for i in todo]):
+                    bar.update(future.result())
+    return ClipCache(folder)
+
+
+def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
+    """Makes and writes one shard; returns how many clips it holds."""
+    cv2.setNumThreads(1)  # one process per core is faster than threads within tiny frames
+    first = settings.first_seed + index * SHARD
+    seeds = range(first, first + _shard_size(settings, index))
+    size = settings.frames, settings.height, settings.width
+    clips = np.stack([pack(clip_arrays(make_clip(seed, *size), settings.inflation)) for seed in seeds])
+    path = shard_path(folder, index)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "wb") as file:
+            np.save(file, clips)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(clips)
+
+
+def pack(arrays: ClipArrays) -> np.ndarray:
+    """uint8 [..., T, H, W, 10] of a clip's arrays."""
+    bits = arrays["mask"] * np.uint8(REGION_BIT) + arrays["silhouette"] * np.uint8(SILHOUETTE_BIT)
+    return np.concatenate([arrays["target"], arrays["background"], arrays["foreground"], bits[..., None]], -1)
+
+
+def unpack(packed: np.ndarray) -> ClipArrays:
+    """Inverse of `pack`; the frames are views."""
+    bits = packed[..., 9]
+    return ClipArrays(
+        target=packed[..., 0:3],
+        background=packed[..., 3:6],
+        foreground=packed[..., 6:9],
+        mask=(bits & REGION_BIT) > 0,
+        silhouette=(bits & SILHOUETTE_BIT) > 0,
+    )
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    return folder / f"clips-{index:06d}.npy"
+
+
+def read_settings(folder: Path) -> CacheSettings:
+    """Settings of the cache in a folder. Raises InputError where there is none, or one of another version."""
+    try:
+        fields = json.loads((folder / "cache.json").read_text())
+        version, shard = fields.pop("version"), fields.pop("shard")
+        settings = CacheSettings(**{**fields, "inflation": Inflation(**fields["inflation"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{folder}: no clip cache there ({error}); make one with data_pipelines.clip_cache"
+        ) from error
+    if (version, shard) != (VERSION, SHARD):
+        raise InputError(
+            f"{folder}: clips of version {version}, this code makes version {VERSION}; use another folder"
+        )
+    return settings
+
+
+def _check_same(folder: Path, settings: CacheSettings) -> None:
+    if (folder / "cache.json").exists():
+        there = read_settings(folder)
+        if dataclasses.replace(there, clips=settings.clips) != settings:
+            raise InputError(f"{folder}: holds clips of other settings ({there}); use another folder")
+    elif any(folder.glob("clips-*.npy")):
+        raise InputError(f"{folder}: holds clips without their cache.json; use another folder")
+
+
+def _check_space(folder: Path, settings: CacheSettings, shards: int) -> None:
+    need = shards * SHARD * settings.frames * settings.height * settings.width * CHANNELS
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise InputError(
+            f"{folder}: {need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; pass fewer clips or another folder"
+        )
+
+
+def _shard_size(settings: CacheSettings, index: int) -> int:
+    return min(SHARD, settings.clips - index * SHARD)
+
+
+def _clips_in(folder: Path, index: int) -> int:
+    path = shard_path(folder, index)
+    return len(np.load(path, mmap_mode="r")) if path.exists() else 0
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def main() -> None:
+    """Command line: makes or completes a cache."""
+    parser = argparse.ArgumentParser(description="Pre-generate procedural training clips.")
+    parser.add_argument("folder")
+    parser.add_argument("--clips", type=int, default=4096)
+    parser.add_argument("--first-seed", type=int, default=TRAINING_SEEDS.start)
+    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--height", type=int, default=64)
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--workers", type=int, default=None)
+    args = parser.parse_args()
+    settings = CacheSettings(args.clips, args.first_seed, args.frames, args.height, args.width)
+    try:
+        build_cache(args.folder, settings, args.workers)
+    except InputError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
