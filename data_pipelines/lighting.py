@@ -37,14 +37,14 @@ def draw_light(rng: np.random.Generator, frames: int, unit: float) -> Light:
     # The light comes from above, left or right, so shadows fall downwards.
     angle = rng.uniform(np.pi * 0.08, np.pi * 0.92)
     direction = np.array([np.cos(angle), -np.sin(angle)], np.float32)
-    length = rng.uniform(2.0, 7.0) * unit
+    length = rng.uniform(2.5, 8.0) * unit
     return Light(
         gamma=gamma,
         tint=tint,
         drift=drift,
         direction=direction,
         slope=float(rng.uniform(0.05, 0.25)),
-        shadow_strength=float(rng.uniform(0.35, 0.65)),
+        shadow_strength=float(rng.uniform(0.4, 0.7)),
         shadow_length=float(length),
         shadow_blur=float((0.9 + 0.25 * length / unit + rng.uniform(0, 0.8)) * unit),
     )

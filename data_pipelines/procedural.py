@@ -70,8 +70,7 @@ def make_clip(
     albedo = make_background(rng, frames, height, width)
     if family is None:
         family = list(FAMILIES)[rng.integers(len(FAMILIES))]
-    # Mostly 24 to 56 pixels at a height of 64, some larger.
-    extent = (rng.uniform(34, 60) if rng.random() < 0.8 else rng.uniform(60, 68)) * min(unit, width / 64)
+    extent = _extent(rng) * min(unit, width / 64)
     element = make_sprite(rng, family, frames, extent)
     xy, scale, rotation = _motion(rng, frames, height, width)
 
@@ -128,6 +127,13 @@ def warp(
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """[0, 1] to 0..255, rounded."""
     return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
+
+
+def _extent(rng: np.random.Generator) -> float:
+    """Side of an element in pixels of a frame 64 high: mostly 5 tokens and more, some smaller (as real clips have), some large."""
+    share = rng.random()
+    low, high = (14, 34) if share < 0.15 else (34, 60) if share < 0.83 else (60, 68)
+    return rng.uniform(low, high)
 
 
 def _motion(
