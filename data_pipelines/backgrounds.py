@@ -20,7 +20,8 @@ KINDS = ("clouds", "leaves", "landscape", "room")
 def make_background(rng: np.random.Generator, frames: int, height: int, width: int) -> np.ndarray:
     """Albedo float32 [frames, height, width, 3] in [0, 1] of a moving scene.
 
-    Mean luminance is always near one half and contrast alike, so that what differs between clips is the light: it can be inferred.
+    Mean luminance is always near one half and contrast alike, so that what differs between clips is the
+    light: it can be inferred.
     """
     unit = height / 64
     kind = KINDS[rng.integers(len(KINDS))]

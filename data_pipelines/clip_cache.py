@@ -2,9 +2,10 @@
 
     PYTHONPATH=. python -m data_pipelines.clip_cache FOLDER --clips 4096
 
-One shard of SHARD clips is one memory-mappable file, uint8 [n, T, H, W, 10]: target, background, foreground (3 channels each) and a channel
-whose bits are the target region and the silhouette. A shard appears under its name only when complete, so an interrupted run goes on where
-it was. `cache.json` names the settings; another run with other settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
+One shard of SHARD clips is one memory-mappable file, uint8 [n, T, H, W, 10]: target, background, foreground
+(3 channels each) and a channel whose bits are the target region and the silhouette. A shard appears under
+its name only when complete, so an interrupted run goes on where it was. `cache.json` names the settings;
+another run with other settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,14 +48,16 @@ class CacheSettings:
 
     @property
     def shards(self) -> int:
+        """How many files the clips take."""
         return -(-self.clips // SHARD)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
+        """What `cache.json` holds."""
         return {"version": VERSION, "shard": SHARD, **dataclasses.asdict(self)}
 
 
 class ClipCache:
-    """Clips of a cache folder by index: `len(cache)`, `cache[[3, 1, 4]]` -> ClipArrays with a leading axis of 3."""
+    """Clips of a cache folder by index: `len(cache)`; `cache[[3, 1, 4]]` has a leading axis of 3."""
 
     def __init__(self, folder: str | Path) -> None:
         """Opens a complete cache. Raises InputError where there is none or shards are missing."""
@@ -62,7 +66,8 @@ class ClipCache:
         missing = [i for i in range(self.settings.shards) if not shard_path(self.folder, i).exists()]
         if missing:
             raise InputError(
-                f"{folder}: {len(missing)} of {self.settings.shards} shards are missing; run data_pipelines.clip_cache again"
+                f"{folder}: {len(missing)} of {self.settings.shards} shards are missing; "
+                "run data_pipelines.clip_cache again"
             )
         self._shards = [
             np.load(shard_path(self.folder, i), mmap_mode="r") for i in range(self.settings.shards)
@@ -151,6 +156,7 @@ def unpack(packed: np.ndarray) -> ClipArrays:
 
 
 def shard_path(folder: Path, index: int) -> Path:
+    """Where a shard lies."""
     return folder / f"clips-{index:06d}.npy"
 
 
@@ -185,7 +191,8 @@ def _check_space(folder: Path, settings: CacheSettings, shards: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise InputError(
-            f"{folder}: {need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; pass fewer clips or another folder"
+            f"{folder}: {need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; "
+            "pass fewer clips or another folder"
         )
 
 

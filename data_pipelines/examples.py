@@ -1,11 +1,9 @@
-"""From a procedural clip to what training and evaluation read: compact uint8 and bool arrays, [T, H, W] or [T, H, W, 3].
+"""From a procedural clip to what training and evaluation read: compact uint8 and bool arrays.
 
-Training sees the foreground cut from the lit target, so without the gamma augmentation a copy would be the right answer; the evaluation's
-foregrounds are the element's own look under another light. A clip's plain arrays (`clip_arrays`) can be cached, and `augment` draws what
-changes from epoch to epoch.
+Training sees the foreground cut from the lit target, so without the gamma augmentation a copy would be the
+right answer; the evaluation's foregrounds are the element's own look under another light. A clip's plain
+arrays (`clip_arrays`) can be cached, and `augment` draws what changes from epoch to epoch.
 """
-
-from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -20,36 +18,20 @@ TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
 RING = 8  # pixels around the target region that are judged as well
 
 
-class ClipArrays(TypedDict):
-    """One clip, or a batch of clips (then each array has one more axis in front), without augmentation."""
-
-    target: np.ndarray  # uint8 [T, H, W, 3]
-    background: np.ndarray  # uint8 [T, H, W, 3]
-    foreground: np.ndarray  # uint8 [T, H, W, 3], lit as in the target, centred on white
-    mask: np.ndarray  # bool [T, H, W], inflated target region
-    silhouette: np.ndarray  # bool [T, H, W]
-
-
-class Example(TypedDict):
-    """What one training step reads, of one clip or a batch."""
-
-    target: np.ndarray  # uint8 [T, H, W, 3]
-    masked_background: np.ndarray  # uint8 [T, H, W, 3], black where mask
-    foreground: np.ndarray  # uint8 [T, H, W, 3]
-    mask: np.ndarray  # bool [T, H, W], inflated target region
-    silhouette: np.ndarray  # bool [T, H, W]
-
-
-class TestExample(Example):
-    """An example of the evaluation, with what it is judged by."""
-
-    background: np.ndarray  # uint8 [T, H, W, 3]
-    ring: np.ndarray  # bool [T, H, W], RING pixels around the target region
-    paste: np.ndarray  # uint8 [T, H, W, 3], the test look of the element pasted where it belongs
+# Arrays by name. Of one clip [T, H, W, 3] uint8 and [T, H, W] bool; of a batch, with one more axis in front.
+ClipArrays = dict[str, np.ndarray]  # what stays: target, background, foreground, mask, silhouette
+Example = dict[
+    str, np.ndarray
+]  # what one step reads: target, masked_background, foreground, mask, silhouette
+TestExample = dict[str, np.ndarray]  # an Example, and what it is judged by: background, ring, paste
 
 
 def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
-    """What a cache stores of a clip."""
+    """What a cache stores of a clip.
+
+    `target` (the right answer), `background` (without element and shadow), `foreground` (lit as in the
+    target, centred on white), `mask` (the target region: the silhouette, inflated) and `silhouette`.
+    """
     silhouette = clip.silhouette
     return ClipArrays(
         target=clip.target,
@@ -61,11 +43,10 @@ def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
 
 
 def training_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> Example:
-    """One training example of a clip: foreground gamma from GAMMA_RANGE, removal with REMOVAL_SHARE, no flips."""
+    """One training example: gamma drawn from GAMMA_RANGE, removal with REMOVAL_SHARE, no flips."""
     arrays = clip_arrays(clip, inflation)
-    batch = ClipArrays(**{name: value[None] for name, value in arrays.items()})
-    one = augment(batch, rng, flip=False)
-    return Example(**{name: value[0] for name, value in one.items()})
+    batch = augment({name: value[None] for name, value in arrays.items()}, rng, flip=False)
+    return {name: value[0] for name, value in batch.items()}
 
 
 def augment(
@@ -79,12 +60,16 @@ def augment(
 ) -> Example:
     """Draws an epoch's variant of each clip of a batch; the arrays given stay as they are.
 
+    A removal sample has the empty background as its target and a white foreground; the mask stays.
+
     Args:
         batch: arrays with a leading batch axis.
+        rng: where all draws come from.
         gamma_range: the foreground's gamma, uniform, one per clip.
         removal: share of removal samples.
         flip: also flips left-right and reverses time, each with probability one half.
-        cast: spread of the logarithm of an extra gamma per colour channel; 0 keeps to the paper. Gammas, unlike gains, leave white alone.
+        cast: spread of the logarithm of an extra gamma per colour channel; 0 keeps to the paper. Gammas,
+            unlike gains, leave the white around the element alone.
     """
     size = len(batch["target"])
     gammas = rng.uniform(*gamma_range, (size, 1)) * np.exp(cast * rng.standard_normal((size, 3)))
@@ -92,19 +77,22 @@ def augment(
     remove = rng.random(size) < removal
     mirror, reverse = (rng.random((2, size)) < 0.5) & flip
 
-    out: dict[str, list[np.ndarray]] = {name: [] for name in Example.__annotations__}
+    target, foreground = np.empty_like(batch["target"]), np.empty_like(batch["foreground"])
+    background, mask, silhouette = (np.empty_like(batch[k]) for k in ("background", "mask", "silhouette"))
     for i in range(size):
-        view = {name: _turned(value[i], mirror[i], reverse[i]) for name, value in batch.items()}
-        target = view["background"] if remove[i] else view["target"]
-        foreground = view["foreground"]
-        out["target"].append(target)
-        out["foreground"].append(
-            np.full_like(foreground, 255) if remove[i] else look_up(foreground, tables[i])
-        )
-        out["masked_background"].append(np.where(view["mask"][..., None], np.uint8(0), view["background"]))
-        out["mask"].append(view["mask"])
-        out["silhouette"].append(view["silhouette"])
-    return Example(**{name: np.stack(values) for name, values in out.items()})
+        one = {name: _turned(values[i], mirror[i], reverse[i]) for name, values in batch.items()}
+        target[i] = one["background"] if remove[i] else one["target"]
+        foreground[i] = 255 if remove[i] else look_up(one["foreground"], tables[i])
+        mask[i], silhouette[i] = one["mask"], one["silhouette"]
+        # Black inside the target region, and the empty scene outside: inference has no shadow to look at.
+        np.multiply(one["background"], ~mask[i][..., None], out=background[i])
+    return {
+        "target": target,
+        "masked_background": background,
+        "foreground": foreground,
+        "mask": mask,
+        "silhouette": silhouette,
+    }
 
 
 def gamma_tables(gammas: np.ndarray) -> np.ndarray:
@@ -127,9 +115,10 @@ def _turned(array: np.ndarray, mirror: bool, reverse: bool) -> np.ndarray:
 def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
     """One example of the evaluation.
 
-    The foreground is the element's own look, not lit by the scene, under one of TEST_GAMMAS and a colour cast. The mask the model gets is jittered:
-    grown or shrunk by a pixel and moved by up to two, before inflation. The silhouette is the true one; the target region judged is
-    it, inflated, and `ring` lies around it.
+    The foreground is the element's own look, not lit by the scene, under one of TEST_GAMMAS and a colour
+    cast. The mask the model gets is jittered: grown or shrunk by a pixel and moved by up to two, before
+    inflation. The silhouette is the true one; the target region that is judged is it, inflated, and `ring`
+    lies around that.
     """
     gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
     cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
@@ -159,7 +148,7 @@ def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Infl
 
 
 def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """bool [T, H, W] grown, kept or shrunk by one pixel and moved by up to two, the same for the whole clip."""
+    """bool [T, H, W] grown, kept or shrunk by a pixel and moved by up to two, alike in the whole clip."""
     element = np.ones((3, 3), np.uint8)
     change = (cv2.erode, None, cv2.dilate)[rng.integers(3)]
     dx, dy = rng.integers(-2, 3, 2)

@@ -2,7 +2,8 @@
 
     lit = clip(albedo ^ gamma * tint * drift[t] * (1 + slope * <direction, position>), 0, 1)
 
-Because the background is rendered under the same light, the right answer for the element can be read off the scene.
+Because the background is rendered under the same light, the right answer for the element can be read off the
+scene.
 """
 
 import dataclasses
@@ -51,7 +52,7 @@ def draw_light(rng: np.random.Generator, frames: int, unit: float) -> Light:
 
 
 def light_field(light: Light, height: int, width: int, shift: np.ndarray | None = None) -> np.ndarray:
-    """Gain [T, height, width] of the light's gradient and drift. `shift` [T, 2] moves the pixel grid by (x, y) per frame."""
+    """Gain [T, height, width] of gradient and drift; `shift` [T, 2] moves the grid by (x, y) pixels."""
     frames = len(light.drift)
     moved = np.zeros((frames, 2), np.float32) if shift is None else np.asarray(shift, np.float32)
     x = (np.arange(width, dtype=np.float32) + moved[:, :1]) * (2.0 / (width - 1)) - 1.0

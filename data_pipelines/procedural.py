@@ -1,6 +1,7 @@
-"""Procedural clips: an element moves through a scene, lit by the scene's light, and throws a soft shadow on it.
+"""Procedural clips: an element moves through a scene, in the scene's light, and throws a soft shadow.
 
-`make_clip(seed)` draws everything from one seed. The held-out clips of the evaluation are the same distribution under other seeds.
+`make_clip(seed)` draws everything from one seed. The held-out clips of the evaluation are the same
+distribution under other seeds.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from data_pipelines.lighting import Light, cast_shadow, draw_light, light_field,
 from data_pipelines.sprites import FAMILIES, make_sprite
 from gencompositor_jax.errors import InputError
 
-TRAINING_SEEDS = range(0, 1_000_000)  # training draws from these seeds only
+TRAINING_SEEDS = range(1_000_000)  # training draws from these seeds only
 HELD_OUT_SEED = 1_000_000_000  # the evaluation's seeds start here
 
 
@@ -21,8 +22,8 @@ HELD_OUT_SEED = 1_000_000_000  # the evaluation's seeds start here
 class ProceduralClip:
     """One clip with everything known about it. Frames are uint8 RGB [T, H, W, 3].
 
-    Convention of the placement: the centre of the element's own canvas, ((w - 1) / 2, (h - 1) / 2), lies on `xy`; in the foreground
-    it lies on the centre of the frame.
+    Convention of the placement: the centre of the element's own canvas, ((w - 1) / 2, (h - 1) / 2), lies on
+    `xy`; in the foreground it lies on the centre of the frame.
     """
 
     target: np.ndarray  # the right answer: background, shadow and lit element
@@ -108,9 +109,18 @@ def make_clip(
 def warp(
     element: np.ndarray, xy: np.ndarray, scale: np.ndarray, rotation: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """Places an element with the centre of its canvas on `xy`: uint8 [T, h, w, 4] -> float32 [T, height, width, 4] straight RGBA in [0, 1].
+    """Places an element with the centre of its canvas on `xy`.
 
-    `scale` multiplies the element's pixels, `rotation` is in degrees, counter-clockwise; all of length T.
+    Args:
+        element: uint8 [T, h, w, 4], straight-alpha RGBA.
+        xy: [T, 2] pixels.
+        scale: [T], multiplies the element's pixels.
+        rotation: [T] degrees, counter-clockwise.
+        height: of the frame, pixels.
+        width: of the frame, pixels.
+
+    Returns:
+        float32 [T, height, width, 4], straight-alpha RGBA in [0, 1].
     """
     premultiplied = element.astype(np.float32) / 255.0
     premultiplied[..., :3] *= premultiplied[..., 3:]
@@ -130,7 +140,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _extent(rng: np.random.Generator) -> float:
-    """Side of an element in pixels of a frame 64 high: mostly 5 tokens and more, some smaller (as real clips have), some large."""
+    """Side of an element in pixels of a frame 64 high.
+
+    Mostly 5 tokens and more, where learning is easy; some as small as real elements are, and some large.
+    """
     share = rng.random()
     low, high = (14, 34) if share < 0.15 else (34, 60) if share < 0.83 else (60, 68)
     return rng.uniform(low, high)
@@ -141,8 +154,8 @@ def _motion(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trajectory [T, 2] in pixels, scale [T] and rotation [T] in degrees, all smooth in time.
 
-    Half of the clips stay more than a quarter of the frame away from its centre on average (along x or y): there the model has to find the
-    foreground's tokens at other positions than the video's.
+    Half of the clips stay more than a quarter of the frame away from its centre on average (along x or y):
+    there the model has to find the foreground's tokens at other positions than the video's.
     """
     s = np.linspace(0.0, 1.0, frames)
     size = np.array([width, height], np.float64)
@@ -184,6 +197,6 @@ def _motion(
 
     grow = rng.uniform(-0.18, 0.18) if rng.random() < 0.7 else 0.0
     scale = rng.uniform(0.85, 1.0) * np.exp(grow * (s - 0.5))
-    turn = rng.uniform(-22, 22) if rng.random() < 0.7 else 0.0
-    rotation = rng.uniform(-15, 15) + turn * (s - 0.5)
+    spin = rng.uniform(-22, 22) if rng.random() < 0.7 else 0.0
+    rotation = rng.uniform(-15, 15) + spin * (s - 0.5)
     return xy.astype(np.float32), scale.astype(np.float32), rotation.astype(np.float32)

@@ -18,7 +18,7 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 def value_noise(
     rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3
 ) -> np.ndarray:
-    """Smooth noise [height, width] in [0, 1]: random grids of halving `cell` pixels, cubic in between, halving weight."""
+    """Smooth noise [height, width] in [0, 1]: random grids of `cell`, `cell` / 2, ... pixels, summed."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         size = max(2.0, cell / 2**octave)
@@ -28,7 +28,7 @@ def value_noise(
 
 
 def natural_noise(rng: np.random.Generator, height: int, width: int, slope: float = 1.0) -> np.ndarray:
-    """Noise [height, width] in [0, 1] whose amplitude falls as 1 / frequency^slope, as in photographs (slope about 1)."""
+    """Noise [height, width] in [0, 1] of amplitude 1 / frequency^slope; photographs have about 1."""
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     radius = np.sqrt(fy**2 + fx**2)
     radius[0, 0] = 1.0
@@ -61,7 +61,10 @@ def scene_palette(rng: np.random.Generator, count: int) -> np.ndarray:
 def dead_leaves(
     rng: np.random.Generator, height: int, width: int, colours: np.ndarray, unit: float
 ) -> np.ndarray:
-    """[h, w, 3]: opaque discs, boxes and triangles piled up, radii with a 1/r^3 density from 3.5 to 30 `unit`: natural edges."""
+    """[h, w, 3]: opaque discs, boxes and triangles piled up: the edges and occlusions of natural images.
+
+    Radii have a 1 / r^3 density from 3.5 to 30 `unit` pixels, which makes the pile look alike at every scale.
+    """
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = np.clip(colours[0] * 255, 0, 255)
     count = int(240 * height * width / (96 * 144) / unit**2)
