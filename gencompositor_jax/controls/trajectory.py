@@ -212,10 +212,12 @@ def _read_file(path: str, relative: bool) -> Trajectory:
         return dataclasses.replace(trajectory, relative=trajectory.relative or relative)
     points = []
     for i, line in enumerate(fields.read_text(path).splitlines(), start=1):
-        if line.strip():
-            where = f"{path}: line {i}"
-            found = _points(re.sub(r"[\s,]+", ",", line.strip()), where)
-            points.append(found[0])
+        parts = re.split(r"\s*,\s*|\s+", line.strip())
+        if parts == [""]:
+            continue
+        if len(parts) != 2:
+            raise InputError(f"{path}: line {i}: {line.strip()[:60]!r} is no point; write x,y")
+        points.append((_decimal(parts[0], f"{path}: line {i}"), _decimal(parts[1], f"{path}: line {i}")))
     if not points:
         raise InputError(f"{path}: no points; write one x,y per line")
     _hint_relative(points, relative)

@@ -20,7 +20,7 @@ def ellipse(frames: int = 3, height: int = 40, width: int = 60) -> Element:
     """An orange ellipse that touches all four sides of its canvas; transparent pixels hide pure blue."""
     y, x = np.mgrid[:height, :width]
     inside = ((x - (width - 1) / 2) / (width / 2)) ** 2 + ((y - (height - 1) / 2) / (height / 2)) ** 2 <= 1
-    rgba = np.where(inside[..., None], np.uint8([250, 140, 20, 255]), np.uint8([0, 0, 255, 0]))
+    rgba = np.where(inside[..., None], (250, 140, 20, 255), (0, 0, 255, 0))
     return Element(np.repeat(rgba[None].astype(np.uint8), frames, axis=0), "ellipse")
 
 
