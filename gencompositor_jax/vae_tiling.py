@@ -1,0 +1,122 @@
+"""Spatial tiles for the VAE: which pixels each tile takes, and how overlapping results are blended.
+
+The released scripts run the VAE on tiles, which changes its result (group norm sees one tile), so the rules
+here are the release's, with its truncations: tiles start at every stride, the last ones are cut off by the
+border, and the seams are blended in reading order with neighbours that are already blended.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.errors import InputError
+
+Pair = tuple[int, int]  # (rows, columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class TilePlan:
+    """Tiles of one direction (encode or decode); `size` and `stride` on the input's grid, `blend` and `keep`
+    on the output's.
+    """
+
+    size: Pair
+    stride: Pair
+    blend: Pair
+    keep: Pair
+
+    def starts(self, axis: int, extent: int) -> range:
+        """First row (axis 0) or column (axis 1) of each tile of an input with that many."""
+        return range(0, extent, self.stride[axis])
+
+
+def tile_plans(arch: VAEArch) -> tuple[TilePlan, TilePlan]:
+    """(encode, decode) plans of an architecture with tiles.
+
+    Raises:
+        InputError: the tile's size does not fit its overlap: pixel strides must be space_factor times the
+            latent strides, and what is kept of a tile must be one stride.
+    """
+    if arch.tile is None:
+        raise InputError("codec.tile is not set: there is no plan of tiles")
+    s, overlap = arch.space_factor, arch.tile_overlap
+    pixels = arch.tile
+    latents = (pixels[0] // s, pixels[1] // s)
+
+    def stride(size: Pair) -> Pair:
+        return int(size[0] * (1 - overlap[0])), int(size[1] * (1 - overlap[1]))
+
+    def blend(size: Pair) -> Pair:
+        return int(size[0] * overlap[0]), int(size[1] * overlap[1])
+
+    def plan(inputs: Pair, outputs: Pair) -> TilePlan:
+        seam = blend(outputs)
+        return TilePlan(inputs, stride(inputs), seam, (outputs[0] - seam[0], outputs[1] - seam[1]))
+
+    encode, decode = plan(pixels, latents), plan(latents, pixels)
+    for axis, name in enumerate(("height", "width")):
+        fits = encode.stride[axis] == s * decode.stride[axis] > 0
+        fits &= encode.keep[axis] == decode.stride[axis] and decode.keep[axis] == encode.stride[axis]
+        if not fits or pixels[axis] % s:
+            raise InputError(
+                f"codec.tile={pixels}: its {name} does not fit the overlap {overlap[axis]:.4g}; "
+                f"pass a multiple of {s} whose stride (size x (1 - overlap)) is a multiple of {s} too, "
+                "such as the released (240, 360)"
+            )
+    return encode, decode
+
+
+def needs_tiles(plan: TilePlan, height: int, width: int) -> bool:
+    """Whether an input of that size is larger than one tile."""
+    return height > plan.size[0] or width > plan.size[1]
+
+
+def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan) -> jax.Array:
+    """Runs `run` ([B, T, h, w, C] -> [B, T', h', w', C']) on each tile of `x` and blends the results.
+
+    Tiles of one shape go through one loop, so `run` is traced once per shape (at most 4) and one tile is in
+    work at a time.
+    """
+    rows, columns = plan.starts(0, x.shape[2]), plan.starts(1, x.shape[3])
+    groups: dict[Pair, list[Pair]] = defaultdict(list)
+    pieces = {}
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            piece = x[:, :, row : row + plan.size[0], column : column + plan.size[1]]
+            pieces[i, j] = piece
+            groups[piece.shape[2], piece.shape[3]].append((i, j))
+    tiles = {}
+    for members in groups.values():
+        results = lax.map(run, jnp.stack([pieces[m] for m in members]))
+        tiles.update({member: results[k] for k, member in enumerate(members)})
+    lines = []
+    for i in range(len(rows)):
+        for j in range(len(columns)):
+            if i:
+                tiles[i, j] = blend_seam(tiles[i - 1, j], tiles[i, j], plan.blend[0], axis=2)
+            if j:
+                tiles[i, j] = blend_seam(tiles[i, j - 1], tiles[i, j], plan.blend[1], axis=3)
+        kept = [tiles[i, j][:, :, : plan.keep[0], : plan.keep[1]] for j in range(len(columns))]
+        lines.append(jnp.concatenate(kept, axis=3))
+    return jnp.concatenate(lines, axis=2)
+
+
+def blend_seam(before: jax.Array, tile: jax.Array, extent: int, axis: int) -> jax.Array:
+    """`tile` with its first `extent` rows (axis 2) or columns (axis 3) faded in over the last ones of
+    `before`.
+
+    The tile's weight is 0 at its first row and grows by 1 / extent; the extent is cut to the smaller of the
+    two tiles.
+    """
+    extent = min(before.shape[axis], tile.shape[axis], extent)
+    ramp = jnp.arange(extent, dtype=tile.dtype) / extent
+    weight = ramp.reshape([extent if a == axis else 1 for a in range(tile.ndim)])
+    old = lax.slice_in_dim(before, before.shape[axis] - extent, before.shape[axis], axis=axis)
+    new = lax.slice_in_dim(tile, 0, extent, axis=axis)
+    rest = lax.slice_in_dim(tile, extent, tile.shape[axis], axis=axis)
+    return jnp.concatenate([old * (1 - weight) + new * weight, rest], axis=axis)
