@@ -8,7 +8,7 @@ arrays (`clip_arrays`) can be cached, and `augment` draws what changes from epoc
 import cv2
 import numpy as np
 
-from data_pipelines.procedural import ProceduralClip, to_uint8, warp
+from data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip, to_uint8, warp
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.masks import inflate
 
@@ -145,6 +145,14 @@ def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Infl
         ring=ring(inflate(silhouette, inflation)),
         paste=paste,
     )
+
+
+def held_out_example(
+    index: int, inflation: Inflation, frames: int = 9, height: int = 64, width: int = 96
+) -> TestExample:
+    """The evaluation's example number `index` (0, 1, ...): the same for everyone, never trained on."""
+    clip = make_clip(HELD_OUT_SEED + index, frames, height, width)
+    return test_example(clip, np.random.default_rng([HELD_OUT_SEED, index]), inflation)
 
 
 def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

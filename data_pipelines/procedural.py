@@ -73,7 +73,7 @@ def make_clip(
         family = list(FAMILIES)[rng.integers(len(FAMILIES))]
     extent = _extent(rng) * min(unit, width / 64)
     element = make_sprite(rng, family, frames, extent)
-    xy, scale, rotation = _motion(rng, frames, height, width)
+    xy, scale, rotation = draw_motion(rng, frames, height, width)
 
     centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
     placed = warp(element, xy, scale, rotation, height, width)
@@ -149,7 +149,7 @@ def _extent(rng: np.random.Generator) -> float:
     return rng.uniform(low, high)
 
 
-def _motion(
+def draw_motion(
     rng: np.random.Generator, frames: int, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trajectory [T, 2] in pixels, scale [T] and rotation [T] in degrees, all smooth in time.
