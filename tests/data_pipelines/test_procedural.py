@@ -33,7 +33,7 @@ def test_a_clip_is_its_seed() -> None:
     [(0, "gear", 82.9, 0.166), (1, "blob", 169.9, 0.133), (HELD_OUT_SEED, "wings", 80.9, 0.130)],
 )
 def test_seeds_keep_their_meaning(seed: int, family: str, brightness: float, coverage: float) -> None:
-    """Published figures name seeds. Who changes what a seed makes raises `clip_cache.VERSION` and measures anew."""
+    """Published figures name seeds: who changes a seed's clip raises `clip_cache.VERSION`, measures anew."""
     clip = make_clip(seed)
     assert clip.family == family
     assert abs(clip.target.mean() - brightness) < 0.5 and abs(clip.alpha.mean() - coverage) < 0.002
