@@ -86,25 +86,72 @@ def step_noise(key: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.
     return jax.random.normal(jax.random.fold_in(key, index), shape)
 
 
-def sample(predict: Predict, start: jax.Array, steps: Steps, noise: Callable[[jax.Array], jax.Array]) -> jax.Array:
+class Progress(NamedTuple):
+    """Where a solver stands between two steps."""
+
+    x: jax.Array  # latents [B, ...]
+    x0_old: jax.Array  # the estimate of the step before
+
+
+def sample(
+    predict: Predict, start: jax.Array, steps: Steps, noise: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
     """Runs the solver from pure noise `start` [B, ...] to latents of the same shape, float32; call it under jit.
 
-    predict: the network with its conditions closed over. noise: step index -> draw of start's shape, for example
-    `lambda i: step_noise(key, i, start.shape)`. Steps are reported to the listener of `progress`.
+    predict: the network with its conditions closed over. noise: step index -> draw of start's shape, for
+    example `lambda i: step_noise(key, i, start.shape)`. Steps are reported to the listener of `progress`.
     """
+    count = len(steps.timestep)
 
-    def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, Steps]) -> tuple[tuple[jax.Array, jax.Array], None]:
-        (x, x0_old), (index, c) = carry, now
+    def report(index: jax.Array, x: jax.Array) -> None:
+        jax.debug.callback(_report, index, count, x.ravel()[0])
+
+    return _run(predict, begin(start), jnp.arange(count), steps, noise, report).x
+
+
+def begin(start: jax.Array) -> Progress:
+    """Before the first step, with pure noise `start`."""
+    return Progress(start, jnp.zeros_like(start))
+
+
+def advance(
+    predict: Predict,
+    state: Progress,
+    first: jax.Array,
+    part: Steps,
+    noise: Callable[[jax.Array], jax.Array],
+) -> Progress:
+    """Runs the steps `part` of a plan, `first` being the index of the first of them; call it under jit.
+
+    `sample` in pieces: with parts of one length a single compiled program serves all of them, the host hears
+    of progress and may stop in between, and JAX can keep the program on disk, which it refuses for programs
+    that call back to the host.
+    """
+    return _run(predict, state, first + jnp.arange(len(part.timestep)), part, noise, None)
+
+
+def _run(
+    predict: Predict,
+    state: Progress,
+    indices: jax.Array,
+    steps: Steps,
+    noise: Callable[[jax.Array], jax.Array],
+    report: Callable[[jax.Array, jax.Array], None] | None,
+) -> Progress:
+    def step(state: Progress, now: tuple[jax.Array, Steps]) -> tuple[Progress, None]:
+        (x, x0_old), (index, c) = state, now
         prediction = predict(x, jnp.full(x.shape[:1], c.timestep, jnp.int32))
         x0 = c.from_x * x + c.from_prediction * prediction
         direction = x0 + c.c_old * (x0 - x0_old)
         x = c.c_x * x + c.c_d * direction + c.c_eps * noise(index)
-        jax.debug.callback(_report, index, len(steps.timestep), x.ravel()[0])
-        return (x, x0), None
+        if report is not None:
+            report(index, x)
+        return Progress(x, x0), None
 
-    rows = Steps(*(jnp.asarray(column, jnp.int32 if column.dtype == np.int32 else jnp.float32) for column in steps))
-    (x, _), _ = jax.lax.scan(step, (start, jnp.zeros_like(start)), (jnp.arange(len(steps.timestep)), rows))
-    return x
+    rows = Steps(
+        *(jnp.asarray(c, jnp.int32 if jnp.issubdtype(c.dtype, jnp.integer) else jnp.float32) for c in steps)
+    )
+    return jax.lax.scan(step, state, (indices, rows))[0]
 
 
 def guided(predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], null: jax.Array, prompt: jax.Array, scale: float) -> Predict:
