@@ -67,17 +67,17 @@ def place(element: Element, path: Path, anchor: Anchor, size: tuple[int, int], v
     pivot = centre if anchor == "center" else (centre[0], h - 0.5)
     middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
 
-    silhouette = np.zeros((frames, *size), bool)
-    foreground = np.empty((frames, *size, 3), np.uint8)
+    foreground = np.full((frames, *size, 3), 255, np.uint8)
     paste = np.zeros((frames, *size, 4), np.uint8)
     for t in range(frames):
         linear = np.array(view.scale)[:, None] * path.scale[t] * _rotation(path.rotation[t])
         target = view.matrix[:, :2] @ path.xy[t] + view.matrix[:, 2]
         premultiplied = _premultiply(element.frames[t])
-        paste[t] = _straight(warp(premultiplied, _affine(linear, pivot, target), size))
-        silhouette[t] = paste[t, ..., 3] >= 128
-        centred = warp(premultiplied, _affine(linear, centre, middle), size)
-        foreground[t] = np.rint(centred[..., :3] + (255.0 - centred[..., 3:])).clip(0, 255)
+        drawn, where = warp(premultiplied, _affine(linear, pivot, target), size)
+        paste[t][where] = _straight(drawn)
+        drawn, where = warp(premultiplied, _affine(linear, centre, middle), size)
+        foreground[t][where] = np.rint(drawn[..., :3] + (255.0 - drawn[..., 3:])).clip(0, 255)
+    silhouette = paste[..., 3] >= 128
     _check_visible(element, path, view, silhouette)
     return Placed(silhouette, foreground, paste)
 
@@ -91,40 +91,37 @@ def paste_over(background: np.ndarray, paste: np.ndarray) -> np.ndarray:
     return out
 
 
-def warp(premultiplied: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Warps a premultiplied float32 RGBA picture [h, w, 4] (0..255) onto a transparent frame, unaliased.
+def warp(
+    premultiplied: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Warps a premultiplied float32 RGBA picture [h, w, 4] (0..255) into a transparent frame, unaliased.
 
     `matrix` [2, 3] maps the picture's (x, y, 1) to the frame's (x, y); `size` is the frame's (height, width).
-    When the picture shrinks, the part of the frame it covers is drawn k times finer, with k such that nothing
-    shrinks there, and averaged over k x k areas. The work grows with the picture and the frame, not with the
-    scale.
+    Returns the part of the frame that the picture touches, float32 [b, a, 4], and the (rows, columns) it is;
+    it is empty where the picture is outside.
+
+    Where the picture shrinks, that part is drawn k times finer, with k such that nothing shrinks there, and
+    averaged over k x k areas. The work grows with the picture and the frame, not with the scale.
     """
     h, w = premultiplied.shape[:2]
-    out = np.zeros((*size, 4), np.float32)
     # One pixel beyond the picture, because its edges fade out over it.
     corners = np.array([[-1, -1], [w, -1], [-1, h], [w, h]], np.float64)
     box = corners @ matrix[:, :2].T + matrix[:, 2]
-    x0, y0 = np.floor(np.clip(box.min(0), 0, (size[1], size[0]))).astype(int)
-    x1, y1 = np.ceil(np.clip(box.max(0) + 1, 0, (size[1], size[0]))).astype(int)
+    x0, y0 = (int(v) for v in np.floor(np.clip(box.min(0), 0, (size[1], size[0]))))
+    x1, y1 = (int(v) for v in np.ceil(np.clip(box.max(0) + 1, 0, (size[1], size[0]))))
+    where = slice(y0, y1), slice(x0, x1)
     if x1 <= x0 or y1 <= y0:
-        return out
+        return np.zeros((y1 - y0, x1 - x0, 4), np.float32), where
     smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)[-1]
     k = max(1, math.ceil(min(1 / max(smallest, 1e-9), max(h, w)) - 1e-6))
     # A point x of the frame is k (x - x0 + 0.5) - 0.5 in the fine grid: edges of the box onto edges.
     fine = matrix * k
     fine[:, 2] += k * (0.5 - np.array([x0, y0])) - 0.5
-    drawn = cv2.warpAffine(
-        premultiplied,
-        fine,
-        ((x1 - x0) * k, (y1 - y0) * k),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(0, 0, 0, 0),
-    )
+    area = (x1 - x0) * k, (y1 - y0) * k
+    drawn = cv2.warpAffine(premultiplied, fine, area, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     if k > 1:
         drawn = cv2.resize(drawn, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
-    out[y0:y1, x0:x1] = drawn
-    return out
+    return drawn, where
 
 
 def released_mask(
