@@ -87,7 +87,7 @@ def measure_screen(frames: np.ndarray, key: str, source: str) -> Screen:
             f"(most are about {_hex(_dominant(border))}); pass another --key or a mask clip (--mask)"
         )
     rgb = np.median(border[at_border], axis=0)
-    hue = bool(_chroma(rgb) >= _MIN_CHROMA / 2)
+    hue = key != "white" and _chroma(rgb) >= _MIN_CHROMA / 2
     name = "white" if key == "white" else _hex(rgb)
     screen = Screen(name, (float(rgb[0]), float(rgb[1]), float(rgb[2])), hue, 0.0, 0.0, 0.0)
     noise = float(np.percentile(score(border[at_border], screen), 98))
@@ -247,9 +247,8 @@ def _matte(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, screen: S
     colour = np.array(screen.rgb, np.float32)
     a = alpha[..., None]
     unmixed = np.clip(colour + (frame - colour) / np.maximum(a, 0.05), 0, 255)
-    rgb = np.rint(a * unmixed + (1 - a) * own).astype(
-        np.uint8
-    )  # the less of it there is, the less we trust it
+    # The less of the element is in a pixel, the less its unmixed colour can be trusted.
+    rgb = np.rint(a * unmixed + (1 - a) * own).astype(np.uint8)
     out[..., :3] = despill(rgb, colour) if screen.hue else rgb
     out[..., 3] = np.rint(255 * alpha)
     return out

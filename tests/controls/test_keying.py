@@ -64,6 +64,7 @@ def assert_outline(alpha: np.ndarray, coverage: np.ndarray) -> None:
     [
         ((255, 255, 255), "auto", "white"),
         ((250, 252, 249), "white", "white"),  # coding for television levels often leaves 250
+        ((255, 250, 225), "white", "white"),  # warm light
         ((0, 0, 0), "#000000", "#"),
         ((128, 128, 128), "#808080", "#"),
         ((40, 170, 60), "auto", "#"),
