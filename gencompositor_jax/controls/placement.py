@@ -70,7 +70,7 @@ def place(element: Element, path: Path, anchor: Anchor, size: tuple[int, int], v
     foreground = np.full((frames, *size, 3), 255, np.uint8)
     paste = np.zeros((frames, *size, 4), np.uint8)
     for t in range(frames):
-        linear = np.array(view.scale)[:, None] * path.scale[t] * _rotation(path.rotation[t])
+        linear = np.array(view.scale)[:, None] * path.scale[t] * rotation_matrix(path.rotation[t])
         target = view.matrix[:, :2] @ path.xy[t] + view.matrix[:, 2]
         premultiplied = _premultiply(element.frames[t])
         drawn, where = warp(premultiplied, _affine(linear, pivot, target), size)
@@ -122,6 +122,12 @@ def warp(
     if k > 1:
         drawn = cv2.resize(drawn, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
     return drawn, where
+
+
+def rotation_matrix(degrees: float) -> np.ndarray:
+    """[2, 2] turning counter-clockwise as seen on the screen, where y points down."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, s], [-s, c]])
 
 
 def released_mask(
@@ -177,12 +183,6 @@ def _scale_contour(contour: np.ndarray, scale: float) -> np.ndarray:
         return contour
     centre = np.array([int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])])
     return np.rint(scale * (contour - centre) + centre).astype(np.int32)
-
-
-def _rotation(degrees: float) -> np.ndarray:
-    """[2, 2] turning counter-clockwise as seen on the screen, where y points down."""
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.array([[c, s], [-s, c]])
 
 
 def _affine(
