@@ -90,6 +90,13 @@ def test_json_key_frames_hold_at_their_times(tmp_path: pathlib.Path) -> None:
     np.testing.assert_allclose(path.rotation, np.linspace(0, 720, 9))
 
 
+def test_json_may_be_relative_by_itself_or_by_the_caller(tmp_path: pathlib.Path) -> None:
+    keys = [{"x": 0.5, "y": 0.5}]
+    by_itself = write(tmp_path, "a.json", json.dumps({"keyframes": keys, "relative": True}))
+    assert parse_trajectory(by_itself).relative
+    assert parse_trajectory(write(tmp_path, "b.json", json.dumps(keys)), relative=True).relative
+
+
 def test_json_times_may_begin_late_and_end_early() -> None:
     trajectory = from_json([{"x": 1, "y": 2, "time": 0.5}, {"x": 5, "y": 6, "time": 0.75}], "here")
     np.testing.assert_allclose(resolve_path(trajectory, 5, SIZE).xy, [(1, 2)] * 3 + [(5, 6)] * 2)
