@@ -148,9 +148,8 @@ def _run(
             report(index, x)
         return Progress(x, x0), None
 
-    rows = Steps(
-        *(jnp.asarray(c, jnp.int32 if jnp.issubdtype(c.dtype, jnp.integer) else jnp.float32) for c in steps)
-    )
+    kinds = {True: jnp.int32, False: jnp.float32}
+    rows = jax.tree.map(lambda c: jnp.asarray(c, kinds[jnp.issubdtype(c.dtype, jnp.integer)]), steps)
     return jax.lax.scan(step, state, (indices, rows))[0]
 
 

@@ -23,6 +23,7 @@ out; these are the defaults, and `null` stands for "not set"):
       "seed": 42,
       "steps": 20,
       "solver": "dpm",
+      "framing": "auto",
       "paste_back": true,
       "feather": 2
     }
@@ -43,6 +44,7 @@ from gencompositor_jax.controls.element import Extend
 from gencompositor_jax.controls.keying import parse_key
 from gencompositor_jax.controls.placement import Anchor
 from gencompositor_jax.controls.trajectory import Trajectory, from_json, to_json
+from gencompositor_jax.controls.window import Framing
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.sampler import Solver
 
@@ -79,6 +81,7 @@ class Scene:
     seed: int = 42
     steps: int = 20
     solver: Solver = "dpm"
+    framing: Framing = "auto"  # what the model is shown; without paste-back always the whole background
     paste_back: bool = True
     feather: float = 2.0  # model pixels
 
@@ -249,6 +252,7 @@ _SCENE: dict[str, Reader] = {
     "seed": _integer(0, 2**32 - 1),
     "steps": _integer(1, 1000),
     "solver": _choice(Solver),
+    "framing": _choice(Framing),
     "paste_back": fields.flag,
     "feather": _number(low=0, high=1000),
 }

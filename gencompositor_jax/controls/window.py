@@ -6,6 +6,7 @@ placement, paste-back) works on them as on any background, and `put_back` return
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from gencompositor_jax.controls.placement import Anchor, rotation_matrix
 from gencompositor_jax.controls.trajectory import Path
 from gencompositor_jax.errors import InputError
 
-SHARE = (
-    0.5  # of the window's width or height that the element may fill, so that its surroundings stay in sight
-)
+# What the model is shown: the whole background, a window that follows the element, or such a window where the
+# element would be too small in the whole.
+Framing = Literal["auto", "whole", "follow"]
+
+SHARE = 0.5  # of the window's width or height that the element may fill: its surroundings stay in sight
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,405 @@
+"""`Compositor`: weights loaded once, composites made many times.
+
+    compositor = Compositor.load()
+    composite = compositor.compose("street.mp4", "bird.mov", "120,130 360,90 600,200", scale=0.6)
+    write_video("out.mp4", composite.frames, composite.fps)
+
+Each clip size is compiled once; the compiled programs are kept on disk for the next process.
+"""
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax import checkpoint, codec, masks, sampler
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.controls import stage as staging
+from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.element import Element, Extend, Segmenter, fit_length
+from gencompositor_jax.controls.placement import Anchor
+from gencompositor_jax.controls.scene import Scene
+from gencompositor_jax.controls.stage import PathLike, Stage
+from gencompositor_jax.controls.trajectory import Trajectory, from_points, parse_trajectory
+from gencompositor_jax.controls.video import Video, read_video
+from gencompositor_jax.controls.window import Framing
+from gencompositor_jax.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.sampler import Solver
+
+CACHE_VARIABLE = "GENCOMPOSITOR_CACHE"
+CACHE_FOLDER = "~/.cache/gencompositor"
+
+Progress = Callable[[int, int], None]  # (steps done, steps in all)
+
+
+class Sampling(TypedDict, total=False):
+    """How a composite is generated; what is left out has the default of `Compositor.render`."""
+
+    steps: int  # of the sampler, 1 to 1000
+    seed: int
+    solver: Solver
+    paste_back: bool  # put the result back into the background at its own size
+    feather: float  # of the paste-back, in model pixels
+    progress: Progress | None  # called while sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """A finished composite and how it came about."""
+
+    frames: np.ndarray  # uint8 RGB [T, H, W, 3]: at the background's size, or the model's without paste-back
+    mask: np.ndarray  # bool [T, H, W]: what was generated; with paste-back all else equals the background
+    raw: np.ndarray  # uint8 RGB [T, h, w, 3]: the model's own frames (of the last layer)
+    background: np.ndarray  # uint8 RGB [T, H, W, 3]: the input, at its own size
+    foreground: np.ndarray  # uint8 RGB [T, h, w, 3]: what the model was shown (of the last layer)
+    fps: float
+    settings: dict[str, Any]
+    seconds: dict[str, float]  # per stage; a shape's first call compiles within encode, sample and decode
+
+
+class Compositor:
+    """A loaded model and what is done with it."""
+
+    def __init__(self, model: Model, source: str = "") -> None:
+        self.model = model
+        self.source = source
+        self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoint.at_size, model))
+
+    @classmethod
+    def load(cls, folder: PathLike | None = None, dtype: Any = None) -> "Compositor":
+        """Loads a checkpoint's folder, the embedded model where None.
+
+        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. Raises InputError for
+        anything that is no checkpoint.
+        """
+        keep_compiled_programs()
+        if dtype is None:
+            dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        path = checkpoint.packaged() if folder is None else Path(folder)
+        return cls(checkpoint.load(path, dtype), "embedded" if folder is None else os.fspath(folder))
+
+    @property
+    def arch(self) -> ModelArch:
+        """The checkpoint's architecture."""
+        return self.model.arch
+
+    def compose(
+        self,
+        background: PathLike | Video | np.ndarray,
+        foreground: PathLike | Element | np.ndarray,
+        trajectory: str | Trajectory | Sequence[Sequence[float]] | np.ndarray,
+        *,
+        scale: float | Sequence[float] = 1.0,
+        rotation: float | Sequence[float] = 0.0,
+        anchor: Anchor = "center",
+        key: str = "auto",
+        mask: PathLike | None = None,
+        segmenter: Segmenter | None = None,
+        extend: Extend = "error",
+        frames: int | None = None,
+        fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        framing: Framing = "auto",
+        **sampling: Unpack[Sampling],
+    ) -> Composite:
+        """Puts one moving element into a background.
+
+        Args:
+            background: a file, a folder of images, or uint8 RGB [T, H, W, 3] (at `fps`, 24 unless told).
+            foreground: a file or folder, or uint8 straight-alpha RGBA [T, h, w, 4].
+            trajectory: points "x,y x,y", a file, "track:x,y", or (x, y) pairs, in background pixels.
+            scale: background pixels per pixel of the element; several are spread over the clip.
+            rotation: degrees counter-clockwise; several are spread over the clip.
+            anchor: which point of the element is on the trajectory, "center" or "bottom".
+            key, mask, segmenter: how the element is cut out of a file; see `load_element`.
+            extend: "loop" or "hold" where the element has fewer frames than are made.
+            frames: how many to make, 4k+1; None is what the checkpoint was trained for.
+            fps, start, end: which frames of the background file; see `read_video`.
+            framing: what the model is shown; see `make_shot`.
+            sampling: see `render`.
+
+        Raises InputError before anything heavy if the input can't be used.
+        """
+        arch = staging.arch_for(self.arch, frames)
+        clip = _as_video(background, arch.frames, fps, start, end)
+        if isinstance(foreground, np.ndarray):
+            foreground = _as_element(foreground)
+        if isinstance(foreground, Element):
+            element = fit_length(foreground, arch.frames, extend)
+        else:
+            element = staging.read_element(foreground, clip, extend, key, mask, segmenter)
+        if isinstance(trajectory, str):
+            trajectory = parse_trajectory(trajectory)
+        elif not isinstance(trajectory, Trajectory):
+            trajectory = from_points(trajectory)
+        if not sampling.get("paste_back", True):
+            framing = "whole"
+        how = _as_tuple(scale), _as_tuple(rotation), anchor
+        shot = staging.make_shot(element, trajectory, clip.frames, arch, framing, *how)
+        return self.render(Stage(clip, (shot,), arch), **sampling)
+
+    def compose_scene(self, scene: Scene, progress: Progress | None = None) -> Composite:
+        """Composites what a project file says, with this model whatever its `checkpoint`."""
+        return self.render(staging.set_stage(scene, self.arch), **scene_sampling(scene, progress))
+
+    def remove(
+        self,
+        background: PathLike | Video | np.ndarray,
+        mask: PathLike | np.ndarray,
+        *,
+        frames: int | None = None,
+        fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        framing: Framing = "auto",
+        **sampling: Unpack[Sampling],
+    ) -> Composite:
+        """Fills in what stands where `mask` is: a clip or picture, white there, or bool [T, H, W].
+
+        The other arguments are those of `compose`; the foreground is white, as in the release.
+        """
+        arch = staging.arch_for(self.arch, frames)
+        clip = _as_video(background, arch.frames, fps, start, end)
+        if not isinstance(mask, np.ndarray):
+            mask = staging.read_mask(mask, clip, start, end)
+        if mask.shape != clip.frames.shape[:3] or not mask.any():
+            raise InputError(
+                f"mask: {mask.shape}, {int(mask.sum())} pixels set; the background is {clip.frames.shape[:3]}"
+            )
+        if not sampling.get("paste_back", True):
+            framing = "whole"
+        shot = staging.removal_shot(mask.astype(bool), arch, framing)
+        return self.render(Stage(clip, (shot,), arch), **sampling)
+
+    def render(
+        self,
+        stage: Stage,
+        *,
+        steps: int = 20,
+        seed: int = 42,
+        solver: Solver = "dpm",
+        paste_back: bool = True,
+        feather: float = 2.0,
+        progress: Progress | None = None,
+    ) -> Composite:
+        """Generates what stands on a stage: one sampling pass per layer, each over the result so far.
+
+        The same stage, settings and seed give the same frames. See `Sampling` for the arguments. Without
+        paste-back the stage must have been set with the framing "whole".
+        """
+        plan = sampler.plan(stage.arch.diffusion, steps, solver)
+        model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
+        clock, total = Clock(), steps * len(stage.shots)
+        current, masks_so_far = stage.background.frames, []
+        raw = None
+        for i, shot in enumerate(stage.shots):
+            with clock("prepare"):
+                seen = staging.shown(shot, current) if paste_back or raw is None else raw
+                conditions = staging.conditions(stage, shot, seen)
+                inside = conditions.mask[..., 0] > 0
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            raw = generate(model, conditions, key, plan, _later(progress, i * steps, total), clock)
+            with clock("paste back"):
+                if paste_back:
+                    current, inside = staging.put_in(shot, current, raw, inside, feather)
+                else:
+                    current = raw
+            masks_so_far.append(inside)
+        assert raw is not None, "a stage has at least one layer"
+        return Composite(
+            frames=current,
+            mask=np.any(masks_so_far, axis=0),
+            raw=raw,
+            background=stage.background.frames,
+            foreground=stage.shots[-1].foreground,
+            fps=stage.background.fps,
+            settings={
+                "checkpoint": self.source,
+                "frames": stage.arch.frames,
+                "fps": stage.background.fps,
+                "width": current.shape[2],
+                "height": current.shape[1],
+                "model_width": stage.arch.width,
+                "model_height": stage.arch.height,
+                "windows": [list(shot.window.size[::-1]) for shot in stage.shots],
+                "steps": steps,
+                "seed": seed,
+                "solver": solver,
+                "paste_back": paste_back,
+                "feather": feather,
+            },
+            seconds=clock.seconds,
+        )
+
+
+def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
+    """The part of a project file that `render` takes."""
+    return Sampling(
+        steps=scene.steps,
+        seed=scene.seed,
+        solver=scene.solver,
+        paste_back=scene.paste_back,
+        feather=scene.feather,
+        progress=progress,
+    )
+
+
+class Clock:
+    """Seconds spent per stage, summed over layers."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Adds the time spent in the block to a stage's."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def generate(
+    model: Model,
+    conditions: Conditions,
+    key: jax.Array,
+    plan: sampler.Steps,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> np.ndarray:
+    """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
+
+    `plan` comes from `sampler.plan`. The same key gives the same frames.
+    """
+    clock = clock or Clock()
+    arch, arrays = model.arch, model.arrays
+    for_start, for_steps, for_codec = jax.random.split(key, 3)
+    with clock("encode"):
+        given = _encode(arrays["codec"], conditions, for_codec, arch=arch)
+        start = jax.random.normal(for_start, given.foreground.shape)
+        jax.block_until_ready(given)
+    with clock("sample"):
+        state, count = sampler.begin(start), len(plan.timestep)
+        length = part_length(count)
+        columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
+        for first in range(0, count, length):
+            part = sampler.Steps(*(column[first : first + length] for column in columns))
+            state = _advance(arrays, given, state, first, part, for_steps, arch=arch)
+            jax.block_until_ready(state)
+            if progress is not None:
+                progress(first + length, count)
+    with clock("decode"):
+        return np.asarray(_decode(arrays["codec"], state.x, arch=arch))
+
+
+def part_length(steps: int) -> int:
+    """Steps per call of the compiled sampler: equal parts, so that one program serves all.
+
+    Ten calls or more where that can be: between two of them progress is shown and the user may interrupt.
+    """
+    return max(d for d in range(1, steps + 1) if steps % d == 0 and (d == 1 or steps // d >= 10))
+
+
+@functools.partial(jax.jit, static_argnames="arch")
+def _encode(params: Any, conditions: Conditions, key: jax.Array, *, arch: ModelArch) -> LatentConditions:
+    """Conditions [T, H, W, C] -> latents with a batch axis of 1; one video at a time, to save memory."""
+    videos = jnp.stack([conditions.masked_background, conditions.foreground])[:, None]
+    keys = jax.random.split(key, 2)
+    latents = jax.lax.map(lambda one: codec.encode(params, arch.codec, *one), (videos, keys))
+    factors = arch.codec.time_factor, arch.codec.space_factor
+    mask = masks.latent_mask(conditions.mask[None, ..., 0], *factors, rule=arch.latent_mask)
+    return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames="arch")
+def _advance(
+    arrays: Any,
+    given: LatentConditions,
+    state: sampler.Progress,
+    first: jax.Array,
+    part: sampler.Steps,
+    key: jax.Array,
+    *,
+    arch: ModelArch,
+) -> sampler.Progress:
+    """Some steps of the solver, from index `first` on."""
+    text = arrays["null_text"]
+    denoiser = Denoiser(arch, text.dtype)
+    networks = {name: arrays[name] for name in ("backbone", "branch")}
+
+    def predict(latents: jax.Array, timestep: jax.Array) -> jax.Array:
+        return denoiser(networks, latents, timestep, given, text[None])
+
+    def noise(index: jax.Array) -> jax.Array:
+        return sampler.step_noise(key, index, state.x.shape)
+
+    return sampler.advance(predict, state, first, part, noise)
+
+
+@functools.partial(jax.jit, static_argnames="arch")
+def _decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
+    """Latents [1, t, h, w, C] -> uint8 [T, H, W, 3]."""
+    video = codec.decode(params, arch.codec, latents)[0].astype(jnp.float32)
+    return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def keep_compiled_programs() -> None:
+    """Has JAX keep compiled programs in ~/.cache/gencompositor, or where GENCOMPOSITOR_CACHE says.
+
+    An empty GENCOMPOSITOR_CACHE turns it off; a cache that JAX was given itself (JAX_COMPILATION_CACHE_DIR)
+    stays.
+    """
+    folder = os.environ.get(CACHE_VARIABLE, CACHE_FOLDER)
+    if folder and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _later(progress: Progress | None, done_before: int, total: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(done_before + done, total)
+
+
+def _as_video(
+    given: PathLike | Video | np.ndarray, frames: int, fps: float | None, start: float, end: float | None
+) -> Video:
+    if isinstance(given, np.ndarray):
+        given = Video(given, fps or 24.0, "background")
+    if not isinstance(given, Video):
+        return read_video(given, fps=fps, start=start, end=end, frames=frames)
+    pixels = given.frames
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise InputError(
+            f"background: {pixels.dtype} {pixels.shape}; pass uint8 RGB [frames, height, width, 3]"
+        )
+    if len(pixels) < frames:
+        raise InputError(
+            f"background: {len(pixels)} frames are there, {frames} are needed: "
+            f"pass frames={len(pixels)} or less, or a longer clip"
+        )
+    return dataclasses.replace(given, frames=pixels[:frames])
+
+
+def _as_element(pixels: np.ndarray) -> Element:
+    if pixels.ndim != 4 or pixels.shape[-1] != 4 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise InputError(
+            f"foreground: {pixels.dtype} {pixels.shape}; pass uint8 RGBA [frames, height, width, 4]"
+        )
+    if not pixels[..., 3].any():
+        raise InputError("foreground: alpha is 0 everywhere, so there is no element")
+    return Element(pixels, "foreground")
+
+
+def _as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
