@@ -93,7 +93,10 @@ def _common(stack: TransformerArch) -> list[Rule]:
         *_linear("time_embedding.linear_2", "params/time_embed/linear_2"),
     ]
     for norm in ("norm1", "norm2"):
-        rules += [*_linear(f"{block}{norm}.linear", f"{ours}{norm}/linear"), *_norm(f"{block}{norm}.norm", f"{ours}{norm}/norm")]
+        rules += [
+            *_linear(f"{block}{norm}.linear", f"{ours}{norm}/linear"),
+            *_norm(f"{block}{norm}.norm", f"{ours}{norm}/norm"),
+        ]
     for key, name in (("q", "query"), ("k", "key"), ("v", "value")):
         rules += [
             Rule(

@@ -1,0 +1,1 @@
+"""From examples to weights: loss, state and loop."""
