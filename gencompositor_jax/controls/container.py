@@ -1,0 +1,76 @@
+"""The door to FFmpeg's containers: local files only, one picture stream, decoded in order."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from gencompositor_jax.errors import InputError
+
+# Demuxers that read a description of something else: other files, addresses, scripts, text.
+_REFUSED = re.compile(
+    "avisynth|concatf?|dash|hls|imf|image2|lavfi|rtp|rtsp|sap|sdp|svg_pipe|tedcaptions|tty|vapoursynth"
+    "|webm_dash_manifest"
+)
+
+# swscale's bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp, numbers because older PyAV doesn't name
+# the last three. Without them every trip to RGB and back darkens a video by one level and repeats chroma
+# samples.
+EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A container on a local file; nothing it refers to is followed."""
+    try:
+        # An absolute path never looks like a protocol. The whitelist keeps playlists from reaching the
+        # network while FFmpeg finds out what the file is.
+        container = av.open(
+            str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise InputError(
+            f"{path}: is not a video that can be read (damaged, incomplete or of an unknown format): "
+            "play it to check, and export or download it again"
+        ) from error
+    with container:
+        if any(_REFUSED.fullmatch(name) for name in container.format.name.split(",")):
+            raise InputError(f"{path}: is a playlist or text, not a video: pass the video file itself")
+        yield container
+
+
+def picture(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that isn't cover art. InputError where there is none, or no decoder for it."""
+    pictures = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not pictures:
+        what = "holds only sound" if container.streams.audio else "holds no video stream"
+        raise InputError(f"{path}: {what}: pass a file with a video stream")
+    stream = pictures[0]
+    if stream.codec_context is None or stream.codec_context.codec is None:
+        raise InputError(f"{path}: its codec is unknown to this FFmpeg: convert it to H.264 or ProRes")
+    return stream
+
+
+def frames_of(
+    container: InputContainer, stream: VideoStream, alpha_decoder: str | None
+) -> Iterator[av.VideoFrame]:
+    """Decoded frames from where the container stands, by the stream's own decoder or another."""
+    context = stream.codec_context
+    if alpha_decoder is not None:
+        context = cast(VideoCodecContext, av.CodecContext.create(alpha_decoder, "r"))
+    context.thread_type = "AUTO"
+    for packet in container.demux(stream):
+        yield from context.decode(packet)
+
+
+def pixels_of(frame: av.VideoFrame, alpha: bool) -> np.ndarray:
+    """A decoded frame as uint8 RGB [H, W, 3], or RGBA [H, W, 4], by the matrix and range its file states."""
+    layout = "rgba" if alpha else "rgb24"
+    return frame.reformat(format=layout, interpolation=EXACT).to_ndarray()
