@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ import numpy as np
 from gencompositor_jax import checkpoint, codec, masks, sampler
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element import Element, Extend, Segmenter, fit_length
@@ -198,6 +199,7 @@ class Compositor:
         The same stage, settings and seed give the same frames. See `Sampling` for the arguments. Without
         paste-back the stage must have been set with the framing "whole".
         """
+        check_sampling(steps, seed, solver, paste_back, feather)
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         clock, total = Clock(), steps * len(stage.shots)
@@ -253,6 +255,17 @@ def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
         feather=scene.feather,
         progress=progress,
     )
+
+
+def check_sampling(
+    steps: int = 20, seed: int = 42, solver: str = "dpm", paste_back: bool = True, feather: float = 2.0
+) -> None:
+    """Raises InputError where a setting of `render` is out of its range, before anything is generated."""
+    fields.integer(steps, "steps", 1, 1000)
+    fields.integer(seed, "seed", 0, 2**32 - 1)
+    fields.choice(solver, "solver", get_args(Solver))
+    fields.flag(paste_back, "paste_back")
+    fields.number(feather, "feather", low=0.0, high=1000.0)
 
 
 class Clock:

@@ -1,16 +1,61 @@
 """What every test runs under: the CPU, parsed absl flags, and no cache outside the test's own folders."""
 
 import os
+from typing import TYPE_CHECKING
 
 # Before anything imports JAX: tests compare numbers, and those are recorded on the CPU.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["GENCOMPOSITOR_CACHE"] = ""  # no compilation cache on disk: a test must not depend on an earlier run
+os.environ["GENCOMPOSITOR_CACHE"] = (
+    ""  # no compilation cache on disk: a test must not depend on an earlier run
+)
 
 import pytest
 from absl import flags
+
+if TYPE_CHECKING:
+    from gencompositor_jax.checkpoint import Model
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Grain's worker processes read absl flags, which refuse to be read before they are parsed."""
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["pytest"])
+
+
+@pytest.fixture(scope="session")
+def small_model() -> "Model":
+    """A model of a few thousand parameters, 5 frames of 32 x 48, with random weights."""
+    import dataclasses
+
+    import jax
+    import numpy as np
+
+    from gencompositor_jax import arch, checkpoint
+
+    tiny = arch.tiny()
+    stack = dataclasses.replace(tiny.backbone, num_layers=2, num_heads=1, head_dim=16, time_embed_dim=16)
+    small = dataclasses.replace(
+        tiny,
+        frames=5,
+        height=32,
+        width=48,
+        backbone=stack,
+        branch=dataclasses.replace(stack, num_layers=1),
+        base_grid=(4, 6),
+    )
+    rng = np.random.default_rng(0)
+    arrays = jax.tree.map(
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        checkpoint.array_shapes(small),
+    )
+    return checkpoint.Model(small, arrays)
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(small_model: "Model", tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a checkpoint of `small_model`."""
+    from gencompositor_jax import checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    checkpoint.save(folder, small_model)
+    return str(folder)

@@ -1,0 +1,33 @@
+"""The demo's inputs, as a user would bring them: a background video, an element with alpha, a trajectory."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from data_pipelines.procedural import HELD_OUT_SEED, make_clip
+from gencompositor_jax.controls.video_out import write_image_folder, write_video
+
+SEED = HELD_OUT_SEED + 19  # never trained on
+HEIGHT, WIDTH, FPS = 192, 288, 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoInputs:
+    """What `write_inputs` left, in the words of the command line."""
+
+    background: str  # an .mp4 of WIDTH x HEIGHT pixels
+    foreground: str  # a folder of PNG images with alpha
+    trajectory: str = "58,128 138,62 228,118"
+    scale: str = "0.8,0.65"  # it flies away from us
+
+
+def write_inputs(folder: str | os.PathLike[str], frames: int, overwrite: bool = False) -> DemoInputs:
+    """Makes a clip of `frames` frames and writes its scene and its element into an existing folder.
+
+    Raises InputError where they can't be written, or exist and `overwrite` is False.
+    """
+    clip = make_clip(SEED, frames, HEIGHT, WIDTH, family="wings")
+    inputs = DemoInputs(str(Path(folder) / "background.mp4"), str(Path(folder) / "element"))
+    write_video(inputs.background, clip.background, FPS, overwrite=overwrite)
+    write_image_folder(inputs.foreground, clip.element, overwrite)
+    return inputs

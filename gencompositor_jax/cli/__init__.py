@@ -1,0 +1,50 @@
+"""The command `gencompositor`: one file per subcommand, each with `register` (its arguments) and `run`.
+
+Subcommands import what they need when they run, JAX last: a wrong argument is answered at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gencompositor_jax.cli import compose, demo, preview, remove
+from gencompositor_jax.errors import InputError
+
+COMMANDS = (compose, preview, remove, demo)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all others of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises InputError instead of printing the whole usage."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command; its errors are InputErrors."""
+    parser = Parser(prog="gencompositor", description="Generative video compositing.", allow_abbrev=False)
+    subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.register(subcommands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command. Returns 0, 2 for input that can't be used (said in one line on stderr), or 130."""
+    try:
+        args = build_parser().parse_args(argv)
+        args.run(args)
+    except InputError as error:
+        print(f"gencompositor: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ngencompositor: interrupted, nothing half-written is left", file=sys.stderr)
+        return 130
+    return 0
+
+
+def entry_point() -> NoReturn:
+    """What the installed command calls."""
+    sys.exit(main())

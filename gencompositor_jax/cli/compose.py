@@ -1,0 +1,111 @@
+"""`gencompositor compose`: the product."""
+
+import argparse
+import time
+from typing import Any
+
+from gencompositor_jax.cli import options
+from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
+
+
+def register(subcommands: Any) -> None:
+    """The arguments."""
+    parser = subcommands.add_parser("compose", help="put a moving element into a video", allow_abbrev=False)
+    options.add_scene(parser)
+    options.add_model(parser)
+    options.add_sampling(parser)
+    options.add_output(parser, "out.mp4")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Checks everything, loads the model, generates, writes."""
+    outputs = Outputs(args.out)
+    outputs.check(args.overwrite, with_project=True)
+    compose(options.scene_of(args), outputs, args.overwrite)
+
+
+def compose(scene: Any, outputs: Outputs, overwrite: bool) -> None:
+    """Composites a scene whose outputs were checked."""
+    from gencompositor_jax.controls import stage as staging
+
+    began = time.perf_counter()
+    arch = checkpoint_arch(scene.checkpoint)
+    stage = staging.set_stage(scene, arch)
+    read = time.perf_counter() - began
+    for text in warnings(scene, arch, stage):
+        note(text)
+
+    from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.compositor import scene_sampling
+
+    began = time.perf_counter()
+    compositor = load(scene.checkpoint)
+    loaded = time.perf_counter() - began
+    with bar(scene.steps * len(stage.shots)) as progress:
+        composite = compositor.render(stage, **scene_sampling(scene, progress))
+    finish(
+        "compose", composite, stage, outputs, overwrite, scene, scene.start, {"read": read, "load": loaded}
+    )
+
+
+def finish(
+    command: str,
+    composite: Any,
+    stage: Any,
+    outputs: Outputs,
+    overwrite: bool,
+    scene: Any | None,
+    start: float,
+    seconds: dict[str, float],
+) -> None:
+    """Writes a composite and all that goes beside it."""
+    from gencompositor_jax.controls.sheet import overlay
+
+    mask = composite.mask
+    under = composite.background if mask.shape == composite.background.shape[:3] else composite.frames
+    points = (
+        [shot.path.xy for shot in stage.shots if shot.path is not None]
+        if under is composite.background
+        else []
+    )
+    rows = [
+        ("input", composite.background),
+        ("mask", overlay(under, mask, points[-1] if points else None)),
+        ("foreground", composite.foreground),
+        ("result", composite.frames),
+    ]
+    facts = {
+        "command": command,
+        "settings": composite.settings,
+        "seconds": {name: round(value, 3) for name, value in (seconds | composite.seconds).items()},
+        "versions": versions(),
+        "device": device(),
+    }
+    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
+
+
+def checkpoint_arch(folder: str | None) -> Any:
+    """The architecture of a checkpoint, of the embedded one where None; reads no weights."""
+    from gencompositor_jax import checkpoint
+
+    return checkpoint.read_facts(checkpoint.packaged() if folder is None else folder)[0]
+
+
+def load(folder: str | None) -> Any:
+    """The compositor of a checkpoint. The one place where the command loads a model."""
+    from gencompositor_jax.compositor import Compositor
+
+    return Compositor.load(folder)
+
+
+def warnings(scene: Any, arch: Any, stage: Any) -> list[str]:
+    """What is allowed but may surprise."""
+    from gencompositor_jax import sampler
+
+    found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
+    if stage.arch.frames != arch.frames:
+        found.append(f"{stage.arch.frames} frames: the checkpoint was trained for {arch.frames}")
+    if sampler.leaves_noise(scene.steps, arch.diffusion.train_steps):
+        found.append(f"--steps {scene.steps} leaves a little noise; numbers that divide 1000 don't")
+    return found

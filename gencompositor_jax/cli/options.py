@@ -1,0 +1,182 @@
+"""Arguments that subcommands share, and the scene they amount to."""
+
+import argparse
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+_LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
+_CLIP = ("fps", "start", "end", "frames")
+_SAMPLING = ("seed", "steps", "solver", "feather")
+_MODEL = ("checkpoint", "framing")
+
+
+def add_scene(parser: argparse.ArgumentParser) -> None:
+    """Everything that says what goes where: background, one layer, or a project file."""
+    clips = parser.add_argument_group("what")
+    clips.add_argument("--background", metavar="B", help="video file or folder of images")
+    clips.add_argument("--foreground", metavar="F", help="clip of the element: file, folder or one picture")
+    clips.add_argument(
+        "--trajectory",
+        metavar="T",
+        help='where it goes, in background pixels: "120,130 360,90 600,200", a .txt (x,y per line) or .json '
+        'file, or "track:x,y" to follow that point of the background',
+    )
+    clips.add_argument(
+        "--project", metavar="SCENE.json", help="read all this from a project file (several layers, too)"
+    )
+    how = parser.add_argument_group("how the element is placed")
+    how.add_argument(
+        "--scale",
+        metavar="S[,S...]",
+        help="background pixels per pixel of the element; several are spread over the clip (default 1)",
+    )
+    how.add_argument(
+        "--rotation", metavar="D[,D...]", help="degrees counter-clockwise, likewise spread (default 0)"
+    )
+    how.add_argument(
+        "--anchor",
+        choices=("center", "bottom"),
+        nargs="?",
+        const="bottom",
+        help="which point of the element is on the trajectory (default center; --anchor alone: bottom)",
+    )
+    how.add_argument(
+        "--relative", action="store_true", help="the trajectory is in shares of the frame, 0 to 1"
+    )
+    how.add_argument(
+        "--timing",
+        choices=("arc", "frames"),
+        help="points are passed at constant speed (arc, default for points), or one per frame, spread over "
+        "the clip (frames, default for .txt files)",
+    )
+    cut = parser.add_argument_group("how the element is cut out")
+    cut.add_argument(
+        "--key",
+        metavar="KEY",
+        help="auto (default), alpha, white, green, blue or '#RRGGBB': its clip's background",
+    )
+    cut.add_argument("--mask", metavar="M", help="a clip or picture that is white where the element is")
+    cut.add_argument(
+        "--extend",
+        choices=("error", "loop", "hold"),
+        help="if the element's clip is shorter than the result (default error)",
+    )
+    add_clip(parser)
+
+
+def add_clip(parser: argparse.ArgumentParser) -> None:
+    """Which frames of the background."""
+    clip = parser.add_argument_group("which frames")
+    clip.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="how many, 4k+1 (default: what the checkpoint was trained for)",
+    )
+    clip.add_argument("--fps", type=float, help="resample to this rate (default: the background's)")
+    clip.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default 0)")
+    clip.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the background's end)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model sees what."""
+    model = parser.add_argument_group("the model")
+    model.add_argument(
+        "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
+    )
+    model.add_argument(
+        "--framing",
+        choices=("auto", "whole", "follow"),
+        help="what the model is shown: the whole background, a window that follows the element, or (auto, "
+        "default) such a window where the element would be too small in the whole",
+    )
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How the result is generated."""
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--steps", type=int, metavar="N", help="denoising steps (default 20)")
+    sampling.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default 42)")
+    sampling.add_argument("--solver", choices=("dpm", "ddim"), help="default dpm")
+    sampling.add_argument(
+        "--no-paste-back", action="store_true", help="write the model's own frames, at its own size"
+    )
+    sampling.add_argument(
+        "--feather",
+        type=float,
+        metavar="PIXELS",
+        help="soft edge of the paste-back, in model pixels (default 2)",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Where the result goes."""
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        default=default,
+        metavar="OUT",
+        help=f"a video, or a folder for PNG images if the name has no ending (default {default}); the "
+        "contact sheet, the facts and the project file are written beside it",
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def scene_of(args: argparse.Namespace) -> Any:
+    """The scene that the arguments, or the project file they name, describe.
+
+    The files named are looked at first, headers only, and only then JAX is imported. Raises InputError.
+    """
+    if args.project is not None:
+        return _from_project(args)
+    for name in ("background", "foreground", "trajectory"):
+        if getattr(args, name) is None:
+            raise InputError(f"--{name} is missing (or pass --project with a project file)")
+
+    from gencompositor_jax.controls.trajectory import parse_numbers, parse_trajectory
+    from gencompositor_jax.controls.video import probe
+
+    for path in (args.background, args.foreground, args.mask):
+        if path is not None:
+            probe(path)
+    trajectory = parse_trajectory(args.trajectory, args.relative)
+    layer: dict[str, Any] = _given(args, ("anchor", "key", "mask", "extend"))
+    for option, field in (("scale", "scales"), ("rotation", "rotations")):
+        if getattr(args, option) is not None:
+            layer[field] = parse_numbers(getattr(args, option), f"--{option}")
+
+    import dataclasses
+
+    from gencompositor_jax.controls.scene import Layer, Scene
+
+    if args.timing is not None:
+        trajectory = dataclasses.replace(trajectory, timing=args.timing)
+    layers = (Layer(foreground=args.foreground, trajectory=trajectory, **layer),)
+    return Scene(args.background, layers, **_given(args, _CLIP + _MODEL), **sampling_of(args))
+
+
+def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What was said about sampling; a command may have no such options."""
+    paste_back = {"paste_back": False} if getattr(args, "no_paste_back", False) else {}
+    return _given(args, _SAMPLING) | paste_back
+
+
+def _from_project(args: argparse.Namespace) -> Any:
+    """A project file with what the command line changes: the clip and the sampling, not the layers."""
+    import dataclasses
+
+    clash = [name for name in ("background", *_LAYER) if getattr(args, name) is not None]
+    if args.relative:
+        clash.append("relative")
+    if clash:
+        raise InputError(f"--{clash[0]}: the project file {args.project} says that already; change it there")
+
+    from gencompositor_jax.controls.scene import read_scene
+
+    return dataclasses.replace(read_scene(args.project), **_given(args, _CLIP + _MODEL), **sampling_of(args))
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """The named options that were passed; a command may lack some."""
+    return {name: value for name in names if (value := getattr(args, name, None)) is not None}

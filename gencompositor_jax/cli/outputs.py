@@ -1,0 +1,116 @@
+"""What a run leaves: a video or images, and beside it the contact sheet, the facts, the project file."""
+
+import dataclasses
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHOWN = 5  # times on a contact sheet
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """The files of one run, named after the first."""
+
+    video: str
+
+    @property
+    def _stem(self) -> str:
+        path = Path(self.video)
+        return str(path.with_suffix("")) if path.suffix else str(path)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether images are written instead of a video."""
+        return not Path(self.video).suffix
+
+    @property
+    def sheet(self) -> str:
+        """The contact sheet."""
+        return self._stem + ".png"
+
+    @property
+    def facts(self) -> str:
+        """Settings, versions and seconds."""
+        return self._stem + ".json"
+
+    @property
+    def project(self) -> str:
+        """The project file that makes the same again."""
+        return self._stem + ".scene.json"
+
+    def check(self, overwrite: bool, with_project: bool) -> None:
+        """Raises InputError where one of them can't be written, or exists and `overwrite` is False."""
+        from gencompositor_jax.controls.output import check_output
+        from gencompositor_jax.controls.video_out import check_video_output
+
+        (check_output if self.is_folder else check_video_output)(self.video, overwrite)
+        for path in [self.sheet, self.facts] + [self.project] * with_project:
+            check_output(path, overwrite)
+
+
+def write(
+    outputs: Outputs,
+    rows: list[tuple[str, np.ndarray]],
+    frames: np.ndarray,
+    facts: dict[str, Any],
+    background: Any,
+    scene: Any | None,
+    overwrite: bool,
+    start: float = 0.0,
+) -> None:
+    """Writes everything, each file whole or not at all, and says so.
+
+    background: the `Video` whose rate and sound (from `start` seconds on) the result has.
+    """
+    from gencompositor_jax.controls.output import finished
+    from gencompositor_jax.controls.scene import write_scene
+    from gencompositor_jax.controls.sheet import contact_sheet, write_png
+    from gencompositor_jax.controls.video_out import write_image_folder, write_video
+
+    if outputs.is_folder:
+        write_image_folder(outputs.video, frames, overwrite)
+    else:
+        sound = {"audio_from": background.source, "audio_start": start}
+        write_video(outputs.video, frames, background.fps, **sound, overwrite=overwrite)
+    write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
+    beside = [outputs.sheet, outputs.facts]
+    if scene is not None:
+        write_scene(outputs.project, scene)
+        beside.append(outputs.project)
+    with finished(outputs.facts, overwrite) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    height, width = frames.shape[1:3]
+    print(f"{outputs.video}: {len(frames)} frames of {width}x{height} at {background.fps:g} fps")
+    print(f"beside it: {', '.join(beside)}")
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a result depends on."""
+    names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def device() -> str:
+    """What the network ran on."""
+    import jax
+
+    found = jax.devices()
+    return f"{len(found)} x {found[0].device_kind}"
+
+
+def note(text: str) -> None:
+    """A line for the user that is no result."""
+    print(f"gencompositor: {text}", file=sys.stderr)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,54 @@
+"""`gencompositor preview`: where everything goes, without a model."""
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+
+from gencompositor_jax.cli import options
+from gencompositor_jax.cli.outputs import Outputs, note, versions, write
+
+
+def register(subcommands: Any) -> None:
+    """The arguments."""
+    parser = subcommands.add_parser(
+        "preview", help="show mask and trajectory in seconds, without sampling", allow_abbrev=False
+    )
+    options.add_scene(parser)
+    options.add_model(parser)
+    options.add_output(parser, "preview.mp4")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Sets the stage and draws it. The checkpoint's facts are read, its weights are not."""
+    outputs = Outputs(args.out)
+    outputs.check(args.overwrite, with_project=True)
+    scene = options.scene_of(args)
+
+    from gencompositor_jax.cli.compose import checkpoint_arch
+    from gencompositor_jax.controls import stage as staging
+    from gencompositor_jax.controls.placement import paste_over
+    from gencompositor_jax.controls.sheet import overlay
+
+    began = time.perf_counter()
+    stage = staging.set_stage(scene, checkpoint_arch(scene.checkpoint))
+    read = time.perf_counter() - began
+    background = stage.background.frames
+    size = background.shape[1:3]
+    mask = np.zeros(background.shape[:3], bool)
+    drawn = background
+    for shot in stage.shots:
+        inside = staging.conditions(stage, shot, staging.shown(shot, background)).mask[..., 0] > 0
+        mask |= staging.mask_in_background(shot, inside, size)
+        paste = staging.pasted(shot, size)
+        if paste is not None:
+            drawn = paste_over(drawn, paste)
+        if shot.path is not None and shot.path.report:
+            note(shot.path.report)
+    for shot in stage.shots:
+        drawn = overlay(drawn, mask, None if shot.path is None else shot.path.xy)
+    rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
+    facts = {"command": "preview", "seconds": {"read": round(read, 3)}, "versions": versions()}
+    write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)

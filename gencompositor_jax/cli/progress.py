@@ -1,0 +1,17 @@
+"""The progress bar."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, none where that is no terminal; yields what is called with (done, total)."""
+    with tqdm(total=total, desc="sampling", unit="step", leave=False, disable=None) as shown:
+
+        def show(done: int, _: int) -> None:
+            shown.update(done - shown.n)
+
+        yield show

@@ -1,0 +1,197 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from gencompositor_jax import compositor as module
+from gencompositor_jax import sampler
+from gencompositor_jax.arch import Inflation
+from gencompositor_jax.compositor import Compositor, part_length
+from gencompositor_jax.controls import stage as staging
+from gencompositor_jax.controls.element import Element
+from gencompositor_jax.controls.trajectory import from_points
+from gencompositor_jax.controls.video import Video
+from gencompositor_jax.errors import InputError
+
+TRAJECTORY = [(20.0, 30.0), (45.0, 34.0), (70.0, 30.0)]
+
+
+def scenery(frames: int = 5, height: int = 64, width: int = 96, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (frames, height, width, 3), dtype=np.uint8)
+
+
+def disc(frames: int = 5, side: int = 24, colour: tuple[int, int, int] = (200, 40, 90)) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    rgba = np.zeros((frames, side, side, 4), np.uint8)
+    rgba[..., :3] = colour
+    rgba[..., 3] = np.where(x**2 + y**2 < (side / 2) ** 2, 255, 0)
+    return rgba
+
+
+@pytest.fixture(scope="module")
+def compositor(small_model):
+    return Compositor(small_model, "small")
+
+
+def test_same_seed_same_frames_and_one_program_per_shape(compositor):
+    before = module._advance._cache_size()
+    first = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=7)
+    again = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=7)
+    # Another seed, element, size of the background and place: the model's shapes stay, so nothing is compiled.
+    other = compositor.compose(
+        scenery(height=48, width=120, seed=1), disc(side=30), TRAJECTORY, steps=4, seed=8
+    )
+    assert module._advance._cache_size() == before + 1
+    np.testing.assert_array_equal(first.frames, again.frames)
+    assert other.frames.shape == (5, 48, 120, 3)
+    different = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=8)
+    assert (first.raw != different.raw).any()
+    # Another number of frames is another shape.
+    compositor.compose(scenery(9), disc(9), TRAJECTORY, steps=4, frames=9)
+    assert module._advance._cache_size() == before + 2
+
+
+def test_outside_the_mask_every_pixel_is_the_input(compositor):
+    result = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4)
+    outside = ~result.mask
+    np.testing.assert_array_equal(result.frames[outside], result.background[outside])
+    assert (result.frames[result.mask] != result.background[result.mask]).any()
+    centre = result.mask[np.arange(5), 30:34].mean()
+    assert 0.05 < result.mask.mean() < 0.5 < centre + 0.5
+
+
+def test_without_paste_back_the_model_speaks(compositor):
+    result = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, paste_back=False)
+    np.testing.assert_array_equal(result.frames, result.raw)
+    assert result.frames.shape[1:3] == (32, 48) == result.mask.shape[1:]
+
+
+def test_progress_reaches_the_end_in_order(compositor):
+    heard: list[tuple[int, int]] = []
+    compositor.compose(scenery(), disc(), TRAJECTORY, steps=10, progress=lambda *now: heard.append(now))
+    assert heard == [(done, 10) for done in range(1, 11)]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 10, 20, 36, 50, 97, 1000])
+def test_parts_are_equal_and_many(steps):
+    length = part_length(steps)
+    assert steps % length == 0
+    assert length == 1 or steps // length >= 10
+
+
+def test_sampling_in_parts_is_the_whole_scan():
+    plan = sampler.plan(dataclasses.replace(module.ModelArch().diffusion, prediction="x0"), 12, "dpm")
+    key = jax.random.key(3)
+    start = jax.random.normal(key, (1, 4, 5))
+
+    def predict(x, t):
+        return jax.numpy.tanh(x + t[:, None, None] / 1000)
+
+    def noise(i):
+        return sampler.step_noise(key, i, start.shape)
+
+    whole = jax.jit(lambda x: sampler.sample(predict, x, plan, noise))(start)
+    advance = jax.jit(lambda state, first, part: sampler.advance(predict, state, first, part, noise))
+    state = sampler.begin(start)
+    for first in range(0, 12, 3):
+        part = sampler.Steps(
+            *(c[first : first + 3].astype(c.dtype if c.dtype == np.int32 else np.float32) for c in plan)
+        )
+        state = advance(state, first, part)
+    np.testing.assert_array_equal(state.x, whole)
+    assert advance._cache_size() == 1
+
+
+def test_layers_go_on_top_of_each_other(compositor, monkeypatch):
+    """The second layer's pass sees the first one's result, and the mask covers both."""
+    seen = []
+    colours = iter([(255, 0, 0), (0, 0, 255)])
+
+    def paint(model, conditions, key, plan, progress, clock):
+        seen.append(conditions)
+        return np.broadcast_to(np.array(next(colours), np.uint8), (5, 32, 48, 3))
+
+    monkeypatch.setattr(module, "generate", paint)
+    clip = Video(np.full((5, 32, 48, 3), 100, np.uint8), 8.0, "grey")
+    arch = compositor.arch
+    element = Element(disc(side=12), "disc")
+    shots = tuple(
+        staging.make_shot(element, from_points([(x, 16)]), clip.frames, arch, "whole") for x in (12, 36)
+    )
+    result = compositor.render(staging.Stage(clip, shots, arch), feather=0.0)
+    assert result.frames[0, 16, 12].tolist() == [255, 0, 0]
+    assert result.frames[0, 16, 36].tolist() == [0, 0, 255]
+    assert result.mask[0, 16, 12] and result.mask[0, 16, 36] and not result.mask[0, 16, 24]
+    grey = 100 / 127.5 - 1
+    np.testing.assert_allclose(seen[0].masked_background[0, 16, 12], -1)  # the hole
+    np.testing.assert_allclose(seen[1].masked_background[0, 16, 12], [1, -1, -1])  # the first layer's red
+    np.testing.assert_allclose(seen[1].masked_background[0, 0, 0], grey, atol=1e-6)
+
+
+def test_removal_shows_white_and_fills_the_mask(compositor):
+    mask = np.zeros((5, 64, 96), bool)
+    mask[:, 20:40, 30:60] = True
+    result = compositor.remove(scenery(), mask, steps=4)
+    assert (result.foreground == 255).all()
+    assert result.mask[mask].all()
+    np.testing.assert_array_equal(result.frames[~result.mask], result.background[~result.mask])
+
+
+def test_a_small_element_gets_a_window_and_a_large_one_the_whole(compositor):
+    arch = dataclasses.replace(compositor.arch, inflation=Inflation(opening=0, kernel=3, sigma=1.0, tau=0.5))
+    background = scenery(height=320, width=480)
+    small = staging.make_shot(Element(disc(side=24), "small"), from_points([(100, 100)]), background, arch)
+    large = staging.make_shot(Element(disc(side=320), "large"), from_points([(240, 160)]), background, arch)
+    assert small.window.size == (48, 72) and large.window.size == (320, 480)
+    assert small.silhouette.sum() > 20 * (24 * 32 / 320) ** 2  # many times what the whole view would give it
+    whole = staging.make_shot(
+        Element(disc(side=24), "small"), from_points([(100, 100)]), background, arch, "whole"
+    )
+    assert whole.window.size == (320, 480)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"background": np.zeros((5, 64, 96, 4), np.uint8)}, "background"),
+        ({"background": scenery(3)}, "frames"),
+        ({"background": scenery().astype(np.float32)}, "uint8"),
+        ({"foreground": disc()[..., :3]}, "RGBA"),
+        ({"foreground": np.zeros((5, 8, 8, 4), np.uint8)}, "no element"),
+        ({"foreground": disc(3)}, "3 frames"),
+        ({"trajectory": []}, "trajectory"),
+        ({"trajectory": [(np.nan, 3.0)]}, "finite"),
+        ({"trajectory": [(500.0, 300.0)]}, "outside"),
+        ({"scale": -1.0}, "scale"),
+        ({"scale": float("nan")}, "scale"),
+        ({"frames": 6}, r"4k\+1"),
+        ({"steps": 0}, "steps"),
+        ({"seed": -1}, "seed"),
+        ({"solver": "euler"}, "solver"),
+        ({"feather": float("nan")}, "feather"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_generated(compositor, monkeypatch, change, names):
+    monkeypatch.setattr(module, "generate", lambda *_: pytest.fail("generated"))
+    wanted = {"background": scenery(), "foreground": disc(), "trajectory": TRAJECTORY} | change
+    with pytest.raises(InputError, match=names):
+        compositor.compose(
+            wanted.pop("background"), wanted.pop("foreground"), wanted.pop("trajectory"), **wanted
+        )
+
+
+def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_path):
+    updates = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("GENCOMPOSITOR_CACHE", "")
+    module.keep_compiled_programs()
+    assert updates == {}
+    monkeypatch.setenv("GENCOMPOSITOR_CACHE", str(tmp_path))
+    module.keep_compiled_programs()
+    assert updates["jax_compilation_cache_dir"] == str(tmp_path)
+    updates.clear()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    module.keep_compiled_programs()
+    assert updates == {}
