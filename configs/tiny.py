@@ -21,6 +21,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.cache = "data/procedural"
     config.data.clips = 6_000
+    config.data.followed_clips = 3_000
+    config.data.followed = 0.5  # share of clips seen through a window that follows the element, as compose does
     config.data.gamma = (0.4, 1.9)
     config.data.colour_cast = 0.1  # spread of an extra gamma per colour channel
     config.data.removal = 0.1
@@ -47,10 +49,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             pass
         case "gpu":
             config.arch = "small"
-            config.steps, config.batch_size, config.data.clips = 30_000, 64, 20_000
+            config.steps, config.batch_size = 30_000, 64
+            config.data.clips, config.data.followed_clips = 20_000, 10_000
             config.compute_dtype = "bfloat16"
         case "runlocal":
-            config.steps, config.batch_size, config.data.clips = 20, 2, 8
+            config.steps, config.batch_size = 20, 2
+            config.data.clips, config.data.followed_clips = 8, 8
             config.data.cache = "data/procedural-runlocal"
             config.optimizer.warmup, config.log_every = 5, 5
         case _:

@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.examples import ClipArrays, clip_arrays
-from data_pipelines.procedural import TRAINING_SEEDS, make_clip
+from data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.arch import Inflation, tiny
 from gencompositor_jax.errors import InputError
 
@@ -45,6 +45,7 @@ class CacheSettings:
     height: int = 64
     width: int = 96
     inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
+    followed: bool = False  # clips as a window sees them that follows the element
 
     @property
     def shards(self) -> int:
@@ -125,7 +126,8 @@ def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
     first = settings.first_seed + index * SHARD
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width
-    clips = np.stack([pack(clip_arrays(make_clip(seed, *size), settings.inflation)) for seed in seeds])
+    make = make_followed_clip if settings.followed else make_clip
+    clips = np.stack([pack(clip_arrays(make(seed, *size), settings.inflation)) for seed in seeds])
     path = shard_path(folder, index)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:

@@ -45,7 +45,13 @@ class ProceduralClip:
 
 
 def make_clip(
-    seed: int, frames: int = 9, height: int = 64, width: int = 96, family: str | None = None
+    seed: int,
+    frames: int = 9,
+    height: int = 64,
+    width: int = 96,
+    family: str | None = None,
+    size: float = 1.0,
+    reach: float = 1.0,
 ) -> ProceduralClip:
     """Makes one clip, deterministic by its seed and arguments.
 
@@ -55,6 +61,8 @@ def make_clip(
         height: pixels, a multiple of 16.
         width: pixels, a multiple of 16.
         family: one of `data_pipelines.sprites.FAMILIES`; drawn when None.
+        size: multiplies the element's extent.
+        reach: draws the trajectory in towards the frame's centre, to this part of its distance.
 
     Raises:
         InputError: a size or the family is not as described.
@@ -71,11 +79,12 @@ def make_clip(
     albedo = make_background(rng, frames, height, width)
     if family is None:
         family = list(FAMILIES)[rng.integers(len(FAMILIES))]
-    extent = _extent(rng) * min(unit, width / 64)
+    extent = size * _extent(rng) * min(unit, width / 64)
     element = make_sprite(rng, family, frames, extent)
     xy, scale, rotation = draw_motion(rng, frames, height, width)
 
     centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
+    xy = centre + np.float32(reach) * (xy - centre)
     placed = warp(element, xy, scale, rotation, height, width)
     centred = warp(element, np.broadcast_to(centre, xy.shape), scale, rotation, height, width)
 
@@ -103,6 +112,31 @@ def make_clip(
         rotation=rotation,
         light=light,
         family=family,
+    )
+
+
+def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int = 96) -> ProceduralClip:
+    """A clip as a window sees it that follows the element through a scene half as large again in both directions.
+
+    The window moves in whole pixels, as `controls.window` does for real backgrounds.
+    """
+    room = height // 2, width // 2
+    clip = make_clip(seed, frames, height + room[0], width + room[1], size=2 / 3, reach=1 / 3)
+    origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, room[::-1]).astype(int)
+    window = [(slice(y, y + height), slice(x, x + width)) for x, y in origins]
+    middle = (slice(room[0] // 2, room[0] // 2 + height), slice(room[1] // 2, room[1] // 2 + width))
+
+    def cut(frames_: np.ndarray) -> np.ndarray:
+        return np.stack([frame[part] for frame, part in zip(frames_, window, strict=True)])
+
+    return dataclasses.replace(
+        clip,
+        target=cut(clip.target),
+        background=cut(clip.background),
+        foreground=np.ascontiguousarray(clip.foreground[(slice(None), *middle)]),
+        alpha=cut(clip.alpha),
+        shadow=cut(clip.shadow),
+        xy=(clip.xy - origins).astype(np.float32),
     )
 
 

@@ -55,7 +55,8 @@ def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
 
     dpm: the second-order multistep SDE solver of DPM-Solver++ in x0 form; with lambda = log sqrt(a / (1 - a)) and
     h = lambda_previous - lambda, c_x = sqrt((1 - a_previous) / (1 - a)) e^-h, c_d = (1 - e^-2h) sqrt(a_previous),
-    c_eps = sqrt(1 - a_previous) sqrt(1 - e^-2h) and c_old = h / (2 h_last), 0 on the first and last step.
+    c_eps = sqrt(1 - a_previous) sqrt(1 - e^-2h) and c_old = h / (2 h_last), 0 on the first and last step, where h_last
+    is what lambda grew by between this step's timestep and the one before.
     ddim: the same form without noise, c_x = sqrt((1 - a_previous) / (1 - a)), c_d = sqrt(a_previous) - sqrt(a) c_x.
     The previous step is t - train_steps // steps (released), and alpha_bar = 1 below 0.
     """
@@ -71,14 +72,19 @@ def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
             c_d = np.sqrt(a_previous) - np.sqrt(a) * c_x
         case "dpm":
             with np.errstate(divide="ignore"):
-                h = 0.5 * (np.log(a_previous) - np.log1p(-a_previous) - np.log(a) + np.log1p(-a))
+                half_log_snr, h = _half_log_snr(a), _half_log_snr(a_previous) - _half_log_snr(a)
             c_x, c_d = remaining * np.exp(-h), -np.expm1(-2 * h) * np.sqrt(a_previous)
             c_eps = np.sqrt(1 - a_previous) * np.sqrt(-np.expm1(-2 * h))
             middle = np.arange(steps)[1:][previous[1:] >= 0]
-            c_old[middle] = h[middle] / (2 * h[middle - 1])
+            c_old[middle] = h[middle] / (2 * (half_log_snr[middle] - half_log_snr[middle - 1]))
         case _:
             raise InputError(f"solver={solver!r}: known are 'dpm' and 'ddim'")
     return Steps(t, *diffusion.x0_coefficients(arch.prediction, a), c_old, c_x, c_d, c_eps)
+
+
+def _half_log_snr(a: np.ndarray) -> np.ndarray:
+    """lambda = log sqrt(a / (1 - a)); minus infinity at a = 0, infinity at a = 1."""
+    return 0.5 * (np.log(a) - np.log1p(-a))
 
 
 def step_noise(key: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,5 +1,6 @@
 """The minimal training loop, top to bottom: data, state, step, log, save."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -43,10 +44,12 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     print(f"{parameters:,} parameters, step {start} of {config.steps}, {jax.device_count()} x {jax.devices()[0].device_kind}")
 
     # Data.
-    settings = CacheSettings(
+    whole = CacheSettings(
         config.data.clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
     )
-    batches = make_batches(build_cache(config.data.cache, settings), config, start)
+    followed = dataclasses.replace(whole, clips=config.data.followed_clips, followed=True)
+    caches = build_cache(f"{config.data.cache}/whole", whole), build_cache(f"{config.data.cache}/followed", followed)
+    batches = make_batches(*caches, config, start)
 
     # Step.
     step_fn = make_step(config, denoiser, optimizer)
@@ -110,15 +113,21 @@ def make_step(config: ml_collections.ConfigDict, denoiser: Denoiser, optimizer: 
     return jax.jit(step, donate_argnums=0)
 
 
-def make_batches(cache: ClipCache, config: ml_collections.ConfigDict, start: int) -> Iterator[dict[str, np.ndarray]]:
-    """Augmented uint8 batches from step `start` on; batch n depends on the seed and n alone."""
+def make_batches(
+    whole: ClipCache, followed: ClipCache, config: ml_collections.ConfigDict, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Augmented uint8 batches from step `start` on; batch n depends on the seed and n alone.
+
+    A share `data.followed` of the clips is seen through a window that follows the element.
+    """
     data = config.data
 
     def load(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        clip = cache[[index]]
+        follow = rng.random() < data.followed
+        clip = followed[[index % len(followed)]] if follow else whole[[index % len(whole)]]
         one = augment(clip, rng, gamma_range=data.gamma, removal=data.removal, cast=data.colour_cast)
         return {name: one[name][0] for name in ("target", "masked_background", "foreground", "mask")}  # type: ignore[literal-required]
 
-    dataset = grain.MapDataset.range(len(cache)).seed(config.seed).shuffle().repeat().random_map(load)
+    dataset = grain.MapDataset.range(max(len(whole), len(followed))).seed(config.seed).shuffle().repeat().random_map(load)
     dataset = dataset.batch(config.batch_size)[start : config.steps]
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))
