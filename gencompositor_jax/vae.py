@@ -11,12 +11,14 @@ norms stay float32. Numbers here are raw: the codec applies the scaling factor (
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
@@ -85,16 +87,32 @@ class Decoder(nn.Module):
         return x.astype(jnp.float32), new
 
 
+@functools.partial(jax.jit, static_argnames="arch")
 def init(key: jax.Array, arch: VAEArch) -> Params:
-    """Fresh parameters, float32. Under jax.eval_shape it only names them and their shapes."""
+    """Fresh float32 parameters: kernels normal with variance 1 / fan-in, scales 1, biases 0.
+
+    Under jax.eval_shape it only names them and their shapes.
+    """
     side = arch.space_factor
     frame, latent = jnp.zeros((1, 1, side, side, 3)), jnp.zeros((1, 1, 1, 1, arch.latent_channels))
-    keys = jax.random.split(key)
-    # Under jit the forward pass that Linen runs to find the shapes is dropped as unused.
-    return {
-        "encoder": jax.jit(Encoder(arch).init)(keys[0], frame, {})["params"],
-        "decoder": jax.jit(Decoder(arch).init)(keys[1], latent, {})["params"],
+    fresh = {
+        "encoder": Encoder(arch).init(key, frame, {})["params"],
+        "decoder": Decoder(arch).init(key, latent, {})["params"],
     }
+    leaves, tree = jax.tree.flatten(fresh)
+    is_kernel = [leaf.ndim > 1 for leaf in leaves]
+    ends = np.cumsum([leaf.size * kernel for leaf, kernel in zip(leaves, is_kernel, strict=True)])
+    # One draw for all: with a random generator per kernel the program would compile for minutes.
+    draws = lax.optimization_barrier(jax.random.normal(key, (int(ends[-1]),)))
+    return jax.tree.unflatten(
+        tree,
+        [
+            draws[end - leaf.size : end].reshape(leaf.shape) / math.sqrt(leaf.size / leaf.shape[-1])
+            if kernel
+            else leaf
+            for leaf, kernel, end in zip(leaves, is_kernel, ends, strict=True)
+        ],
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("arch", "dtype"))

@@ -20,7 +20,7 @@ Cache = dict[str, Any]
 _KERNEL = 3  # every convolution that sees neighbours, in time as in space
 
 
-# --- functions ----------------------------------------------------------------------------------------------
+# --- functions ----------------------------------------
 
 
 def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float) -> jax.Array:
@@ -117,7 +117,7 @@ def _precision(dtype: DTypeLike) -> lax.Precision:
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
-# --- modules ------------------------------------------------------------------------------------------------
+# --- modules ----------------------------------------
 
 
 class CausalConv(nn.Module):
@@ -236,6 +236,7 @@ def norm_silu(
 def _kernel_and_bias(
     module: nn.Module, window: tuple[int, ...], inputs: int, outputs: int, dtype: DTypeLike
 ) -> tuple[jax.Array, jax.Array]:
-    kernel = module.param("kernel", nn.initializers.lecun_normal(), (*window, inputs, outputs))
+    # Zeros only give the shape: `vae.init` draws all kernels at once.
+    kernel = module.param("kernel", nn.initializers.zeros_init(), (*window, inputs, outputs))
     bias = module.param("bias", nn.initializers.zeros_init(), (outputs,))
     return kernel.astype(dtype), bias.astype(dtype)

@@ -1,0 +1,167 @@
+"""The VAE against recordings of the released implementation, with its weights in its own names."""
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gencompositor_jax import vae, vae_layers, vae_tiling
+from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.conversion.network_names import to_variables
+from gencompositor_jax.conversion.vae_names import vae_rules
+from gencompositor_jax.errors import InputError
+
+pytestmark = pytest.mark.parity
+TOLERANCE = 1e-4  # of whole passes; single layers are compared with STRICT
+STRICT = 1e-5
+
+
+def arch_of(config: dict[str, Any]) -> VAEArch:
+    return VAEArch(
+        block_widths=tuple(config["block_out_channels"]),
+        layers_per_block=config["layers_per_block"],
+        latent_channels=config["latent_channels"],
+        norm_groups=config["norm_num_groups"],
+        norm_eps=config["norm_eps"],
+        time_factor=config["temporal_compression_ratio"],
+        scaling_factor=config["scaling_factor"],
+    )
+
+
+def tiled_arch(info: dict[str, Any]) -> VAEArch:
+    tiling = info["tiling"]
+    return dataclasses.replace(
+        arch_of(info["config"]),
+        tile=(tiling["tile_sample_min_height"], tiling["tile_sample_min_width"]),
+        tile_overlap=(tiling["tile_overlap_factor_height"], tiling["tile_overlap_factor_width"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def params(golden):
+    weights = golden("weights_vae")
+    return to_variables(vae_rules(arch_of(weights.info["config"])), weights.arrays, layers=0)
+
+
+def ours(array: np.ndarray) -> jax.Array:
+    """[B, C, T, H, W] -> [B, T, H, W, C]."""
+    return jnp.asarray(np.moveaxis(array, 1, -1))
+
+
+def assert_close(result: jax.Array, recorded: np.ndarray, tolerance: float) -> None:
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(np.asarray(result), np.moveaxis(recorded, 1, -1), rtol=0, atol=tolerance)
+
+
+def test_encode(golden, params):
+    case = golden("vae_plain")
+    arch = arch_of(case.info["config"])
+    names = [key.removesuffix("/x") for key in case.arrays if re.fullmatch(r"enc\d+/x", key)]
+    assert names
+    for name in names:
+        moments = vae.encode_moments(params, arch, ours(case.arrays[f"{name}/x"]))
+        assert_close(moments, case.arrays[f"{name}/moments"], TOLERANCE)
+        mean, std = vae.posterior(moments)
+        assert_close(mean, case.arrays[f"{name}/mean"], TOLERANCE)
+        assert_close(2 * jnp.log(std), case.arrays[f"{name}/logvar"], TOLERANCE)
+
+
+def test_decode(golden, params):
+    case = golden("vae_plain")
+    names = [key.removesuffix("/z") for key in case.arrays if re.fullmatch(r"dec\d+/z", key)]
+    assert names
+    for name in names:
+        video = vae.decode(params, arch_of(case.info["config"]), ours(case.arrays[f"{name}/z"]))
+        assert_close(video, case.arrays[f"{name}/y"], TOLERANCE)
+
+
+def test_tiled_encode(golden, params):
+    case = golden("vae_tiled")
+    moments = vae.encode_moments(params, tiled_arch(case.info), ours(case.arrays["x"]))
+    assert_close(moments, case.arrays["moments"], TOLERANCE)
+
+
+def test_tiled_decode(golden, params):
+    case = golden("vae_tiled")
+    video = vae.decode(params, tiled_arch(case.info), ours(case.arrays["z"]))
+    (key,) = (key for key in case.arrays if key.startswith("y_frames_"))
+    frames = [int(i) for i in key.removeprefix("y_frames_").split("_")]
+    assert_close(video[:, jnp.asarray(frames)], case.arrays[key], TOLERANCE)
+
+
+def test_tile_plans_truncate_as_recorded(golden):
+    info = golden("vae_tiled").info
+    full = dataclasses.replace(tiled_arch(info), tile=(240, 360))
+    for arch, derived in ((tiled_arch(info), info["derived"]), (full, info["derived_at_full_size_480x720"])):
+        encode, decode = vae_tiling.tile_plans(arch)
+
+        def pair(name: str, derived: dict[str, int] = derived) -> tuple[int, int]:
+            return derived[f"{name}_h"], derived[f"{name}_w"]
+
+        assert (encode.stride, encode.blend, encode.keep) == (
+            pair("sample_stride"),
+            pair("encode_blend"),
+            pair("encode_keep"),
+        )
+        assert (decode.stride, decode.blend, decode.keep) == (
+            pair("latent_stride"),
+            pair("decode_blend"),
+            pair("decode_keep"),
+        )
+
+
+def test_frame_counts(golden):
+    """The recorded table of frame counts, with one case mended: a single latent decodes to a single frame."""
+    info = golden("vae_plain").info
+    arch = arch_of(info["config"])
+    params = jax.eval_shape(functools.partial(vae.init, arch=arch), jax.random.key(0))
+    side = arch.space_factor
+    for what, result in info["frame_count_behaviour"].items():
+        verb, count = what.split()[0], int(what.split()[1])
+        if verb == "decode":
+            z = jax.ShapeDtypeStruct((1, count, 1, 1, arch.latent_channels), jnp.float32)
+            frames = jax.eval_shape(functools.partial(vae.decode, arch=arch), params, z=z).shape[1]
+            assert frames == (1 if count == 1 else result["frames"]), what
+            continue
+        video = jax.ShapeDtypeStruct((1, count, side, side, 3), jnp.float32)
+        encode = functools.partial(jax.eval_shape, functools.partial(vae.encode_moments, arch=arch), params)
+        if isinstance(result, str):
+            with pytest.raises(InputError, match=f"{count} frames"):
+                encode(video=video)
+        else:
+            assert encode(video=video).shape[1] == result["latent_frames"], what
+
+
+@pytest.mark.parametrize("size", ["unit", "tiny"])
+def test_group_norm(golden, params, size):
+    case, info = golden("submodules"), golden("weights_vae").info
+    x = ours(case.arrays[f"{size}/vae_in"])
+    at = params["encoder"]["down_0"]["res_0"]["norm1"]
+    norm = functools.partial(
+        vae_layers.group_norm, x, at["scale"], at["bias"], info["config"]["norm_num_groups"]
+    )
+    eps = case.info["eps"]["vae_group_norm"]
+    assert_close(norm(eps), case.arrays[f"{size}/vae_groupnorm"], STRICT)
+    if size == "tiny":  # the case that sees eps
+        assert np.abs(norm(10 * eps) - norm(eps)).max() > 0.1
+
+
+@pytest.mark.parametrize("size", ["unit", "tiny"])
+def test_decoder_norm(golden, params, size):
+    case, config = golden("submodules"), golden("weights_vae").info["config"]
+    norm = vae_layers.ConditionedNorm(
+        config["norm_num_groups"], case.info["eps"]["vae_group_norm"], jnp.float32
+    )
+    x, z = ours(case.arrays[f"{size}/vae_dec_norm_in"]), ours(case.arrays[f"{size}/vae_dec_norm_z"])
+    result = norm.apply({"params": params["decoder"]["norm_out"]}, x, z)
+    assert isinstance(result, jax.Array)
+    assert_close(result, case.arrays[f"{size}/vae_dec_norm_out"], STRICT)
+
+
+def test_architecture_states_the_recorded_eps(golden):
+    assert VAEArch().norm_eps == golden("submodules").info["eps"]["vae_group_norm"]
