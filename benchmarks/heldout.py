@@ -1,0 +1,97 @@
+"""The held-out table and picture of the README.
+
+    python benchmarks/heldout.py
+
+judges the embedded model on 64 clips (a few minutes on two cores) and writes benchmarks/results/heldout.json,
+docs/heldout.png and the table between the README's `heldout` markers. `--checkpoint DIR --clips 8 --steps 4
+--out /tmp/try` tries out another model without touching any of these.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data_pipelines.examples import TestExample
+from gencompositor_jax.evaluation import heldout, report
+from gencompositor_jax.evaluation.heldout import Answers, Scores
+
+ROOT = Path(__file__).parent.parent
+SHOWN = 6  # the first clips, not chosen ones
+COLUMNS = {
+    "masked_background": "scene, region to fill",
+    "foreground": "foreground, relit",
+    "paste": "plain paste",
+    "seamless_clone": "seamlessClone",
+    "model": "this model",
+    "target": "the right answer",
+}
+ZOOM, GAP, HEAD, FOOT = 2, 6, 26, 18
+INK, PAPER = (31, 41, 55), (255, 255, 255)
+
+
+def draw(shown: list[tuple[TestExample, Answers, Scores]]) -> Image.Image:
+    """A row per clip at its middle frame; under an answer its PSNR in the target region."""
+    height, width = (ZOOM * side for side in shown[0][0]["target"].shape[1:3])
+    across, down = width + GAP, height + FOOT + GAP
+    sheet = Image.new("RGB", (len(COLUMNS) * across - GAP, HEAD + len(shown) * down - GAP), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    title, small = ImageFont.load_default(14), ImageFont.load_default(12)
+    for column, label in enumerate(COLUMNS.values()):
+        pen.text((column * across + width / 2, HEAD / 2), label, INK, title, "mm")
+    for row, (example, answers, scores) in enumerate(shown):
+        for column, name in enumerate(COLUMNS):
+            frames = answers[name] if name in answers else example[name]
+            picture = Image.fromarray(np.ascontiguousarray(frames[len(frames) // 2]))
+            x, y = column * across, HEAD + row * down
+            sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x, y))
+            if name in scores:
+                text = f"{scores[name]['target']:.1f} dB"
+                pen.text((x + width / 2, y + height + FOOT / 2), text, INK, small, "mm")
+    return sheet
+
+
+def write(path: Path, content: str | Image.Image) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".part-{path.name}")
+    if isinstance(content, str):
+        part.write_text(content, encoding="utf-8")
+    else:
+        content.save(part, optimize=True)
+    os.replace(part, path)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", help="folder of a checkpoint; default: the embedded model")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", type=Path, help="folder for results and picture; the README stays as it is")
+    args = parser.parse_args()
+    results = args.out or ROOT / "benchmarks" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    judged = heldout.run(
+        args.checkpoint,
+        clips=args.clips,
+        steps=args.steps,
+        seed=args.seed,
+        out=results / "heldout.json",
+        overwrite=True,
+        keep=SHOWN,
+    )
+    table = report.table(judged.report)
+    print(table)
+    write((args.out or ROOT / "docs") / "heldout.png", draw(judged.shown))
+    if args.out is None:
+        readme = ROOT / "README.md"
+        write(readme, report.insert(readme.read_text(encoding="utf-8"), table))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""The held-out protocol: a model and its baselines on procedural clips that nothing was ever trained on.
+
+    judged = run("runs/tiny/model", out="results.json")
+    print(report.table(judged.report))
+
+Clip number 0, 1, ... is `data_pipelines.examples.held_out_example(number)`: its foreground is the element
+under another light and a colour cast, its mask is jittered. An answer is judged in three regions of the right
+answer:
+
+    target      the element's true silhouette, inflated as the model's masks are
+    ring        the 8 pixels around that: what is left of the shadow, and a jittered mask that reaches too far
+    silhouette  the element itself
+
+A clip's score is the PSNR over the region's pixels of all frames (`metrics.psnr`), at most `metrics.CAP`; a
+mean is the mean of the clips' dB.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from data_pipelines.examples import TestExample, held_out_example
+from data_pipelines.procedural import HELD_OUT_SEED
+from gencompositor_jax import checkpoint as checkpoints
+from gencompositor_jax import sampler
+from gencompositor_jax.arch import Inflation
+from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.evaluation import baselines, metrics
+from gencompositor_jax.evaluation.prediction import predict
+from gencompositor_jax.masks import inflate
+
+Answers = dict[str, np.ndarray]  # by name of the method: uint8 [T, H, W, 3]
+Scores = dict[str, dict[str, float]]  # by method and region: dB
+REGIONS = ("target", "ring", "silhouette")
+MODEL = "model"
+BASELINES = ("background", "region_mean", "element_mean", "paste", "seamless_clone")
+BATCH = 8  # clips that are sampled together
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What came out, and the first clips to look at."""
+
+    report: dict[str, Any]  # what is written as JSON
+    shown: list[tuple[TestExample, Answers, Scores]]
+
+
+def run(
+    checkpoint: str | os.PathLike[str] | None = None,
+    *,
+    clips: int = 64,
+    steps: int = 20,
+    seed: int = 42,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    keep: int = 0,
+) -> Judged:
+    """The command `gencompositor evaluate`: loads a checkpoint (None: the embedded model) and judges it.
+
+    Args:
+        checkpoint: its folder.
+        clips: how many held-out clips, from number 0 on.
+        steps: of the sampler, 1 to 1000.
+        seed: of the sampler's noise.
+        out: JSON file for the report.
+        overwrite: `out` may exist.
+        keep: how many clips to return with all answers, from number 0 on.
+
+    Raises InputError before anything heavy where an argument can't be used.
+    """
+    if clips < 1:
+        raise InputError(f"--clips {clips}: pass 1 or more")
+    sampler.timesteps(steps)
+    if out is not None and Path(out).exists() and not overwrite:
+        raise InputError(f"{out}: exists; pass --overwrite or another --out")
+    if out is not None and not Path(out).parent.is_dir():
+        raise InputError(f"{out}: there is no folder {Path(out).parent}; make it or pass another --out")
+    folder = checkpoints.packaged() if checkpoint is None else Path(checkpoint)
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    model = checkpoints.load(folder, dtype)
+    judged = evaluate(model, clips=clips, steps=steps, seed=seed, keep=keep)
+    judged.report["checkpoint"] = "embedded" if checkpoint is None else os.fspath(checkpoint)
+    if out is not None:
+        write_json(Path(out), judged.report)
+    return judged
+
+
+def evaluate(model: Model, *, clips: int = 64, steps: int = 20, seed: int = 42, keep: int = 0) -> Judged:
+    """Judges a loaded model and all baselines; see `run`. The same arguments give the same report."""
+    arch = model.arch
+    size = min(BATCH, clips)
+    shown, all_scores = [], []
+    with tqdm.tqdm(total=clips, desc="held-out clips", unit="clip") as bar:
+        for first in range(0, clips, size):
+            numbers = range(first, min(first + size, clips))
+            examples = [
+                held_out_example(n, arch.inflation, arch.frames, arch.height, arch.width) for n in numbers
+            ]
+            predictions = predict(model, examples, numbers, steps=steps, seed=seed, size=size)
+            for number, example, prediction in zip(numbers, examples, predictions, strict=True):
+                regions = judged_regions(example, arch.inflation)
+                answers = {**baseline_answers(example, regions), MODEL: prediction}
+                scores = judge(answers, example["target"], regions)
+                all_scores.append(scores)
+                if number < keep:
+                    shown.append((example, answers, scores))
+            bar.update(len(numbers))
+    report = {
+        **summary(all_scores),
+        "protocol": {
+            "clips": clips,
+            "first_seed": HELD_OUT_SEED,
+            "frames": arch.frames,
+            "height": arch.height,
+            "width": arch.width,
+            "inflation": dataclasses.asdict(arch.inflation),
+            "steps": steps,
+            "solver": "dpm",
+            "seed": seed,
+            "score": "PSNR in dB per clip, over the region's pixels of all frames; means are over clips",
+            "cap_db": metrics.CAP,
+        },
+        "model": {
+            "trained_steps": model.provenance.get("step"),
+            "dtype": str(model.arrays["null_text"].dtype),
+        },
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("jax", "numpy", "opencv-python-headless")
+        },
+        "device": jax.devices()[0].device_kind,
+    }
+    return Judged(report, shown)
+
+
+def judged_regions(example: TestExample, inflation: Inflation) -> dict[str, np.ndarray]:
+    """The regions of the right answer, each bool [T, H, W]; none of them depends on the jittered mask."""
+    silhouette = example["silhouette"]
+    return {"target": inflate(silhouette, inflation), "ring": example["ring"], "silhouette": silhouette}
+
+
+def baseline_answers(example: TestExample, regions: dict[str, np.ndarray]) -> Answers:
+    """The answers of BASELINES, all over the true background.
+
+    background: nothing is put in. region_mean and element_mean: two oracles, the mean colour of the right
+    answer in the target region or in the silhouette. paste: the foreground's look, laid over the background.
+    seamless_clone: the same, blended in by OpenCV within the target region.
+    """
+    background, target, paste = example["background"], example["target"], example["paste"]
+    return {
+        "background": background,
+        "region_mean": baselines.fill_with_mean(background, target, regions["target"]),
+        "element_mean": baselines.fill_with_mean(background, target, regions["silhouette"]),
+        "paste": paste,
+        "seamless_clone": baselines.seamless_clone(background, paste, regions["target"]),
+    }
+
+
+def judge(answers: Answers, target: np.ndarray, regions: dict[str, np.ndarray]) -> Scores:
+    """The capped PSNR of every answer in every region that has a pixel."""
+    return {
+        method: {
+            name: round(metrics.capped(metrics.psnr(frames, target, region)), 3)
+            for name, region in regions.items()
+            if region.any()
+        }
+        for method, frames in answers.items()
+    }
+
+
+def summary(scores: list[Scores]) -> dict[str, Any]:
+    """Means over clips, the model's gain over each baseline with its 95 % interval, the clips' own scores."""
+
+    def column(method: str, region: str) -> list[float]:
+        return [clip[method][region] for clip in scores if region in clip[method]]
+
+    def gain(method: str, region: str) -> dict[str, float | None]:
+        pairs = zip(column(MODEL, region), column(method, region), strict=True)
+        mean, half = metrics.mean_and_half_width([ours - theirs for ours, theirs in pairs])
+        return {"mean": round(mean, 3), "half_width_95": None if half is None else round(half, 3)}
+
+    return {
+        "mean_db": {
+            m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS} for m in (*BASELINES, MODEL)
+        },
+        "model_gain_db": {m: {r: gain(m, r) for r in REGIONS} for m in BASELINES},
+        "clips": scores,
+    }
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Writes a report, a line per field, whole or not at all."""
+    fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items()]
+    part = path.with_name(path.name + ".part")
+    part.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
+    os.replace(part, path)

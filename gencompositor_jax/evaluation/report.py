@@ -1,0 +1,61 @@
+"""A report of the held-out protocol as a table, and its place in a document."""
+
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+ROWS = {
+    "background": "background only",
+    "region_mean": "mean colour of the target region (oracle)",
+    "element_mean": "mean colour of the element, in its silhouette (oracle)",
+    "seamless_clone": "OpenCV `seamlessClone`",
+    "paste": "plain paste",
+    "model": "**this model**",
+}
+COLUMNS = {"target": "target region", "ring": "8-pixel ring", "silhouette": "silhouette"}
+BEGIN, END = "<!-- heldout:begin -->", "<!-- heldout:end -->"
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: a row per method, a column per region, and the model's gains in words below."""
+    means = report["mean_db"]
+    lines = ["| PSNR, dB | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    for method, label in ROWS.items():
+        bold = "**" if method == "model" else ""
+        cells = [f"{bold}{means[method][region]:.1f}{bold}" for region in COLUMNS]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    protocol = report["protocol"]
+    against = [
+        f"{_gain(report['model_gain_db'][method]['target'])} dB against {name}"
+        for method, name in (
+            ("region_mean", "the target region's mean colour"),
+            ("element_mean", "the element's"),
+            ("seamless_clone", "`seamlessClone`"),
+            ("paste", "the paste"),
+        )
+    ]
+    lines += [
+        "",
+        f"{protocol['clips']} held-out clips of {protocol['frames']} frames, {protocol['steps']} sampling "
+        "steps. Per clip, PSNR over the region's pixels of all frames; then the mean over the clips' dB. "
+        "The model in the target region (mean difference and its 95 % interval): " + ", ".join(against) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def insert(document: str, text: str) -> str:
+    """The document with `text` between the markers BEGIN and END, in place of what stood there.
+
+    Raises InputError unless both markers are there, once and in this order.
+    """
+    if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(END) < document.index(BEGIN):
+        raise InputError(
+            f"the document needs one {BEGIN} and, after it, one {END}; add them where the table goes"
+        )
+    before, rest = document.split(BEGIN)
+    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+
+
+def _gain(gain: dict[str, Any]) -> str:
+    half = gain["half_width_95"]
+    return f"{gain['mean']:+.1f}" + ("" if half is None else f" ± {half:.1f}")
