@@ -100,7 +100,9 @@ def test_memory_is_that_of_a_chunk_whatever_the_length():
 
     def megabytes(t: int, arch: VAEArch = SMALL) -> float:
         z = jax.ShapeDtypeStruct((1, t, 8, 8, SMALL.latent_channels), jnp.float32)
-        return vae.decode.lower(shapes, arch, z).compile().memory_analysis().temp_size_in_bytes / 2**20
+        memory = vae.decode.lower(shapes, arch, z).compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes / 2**20
 
     short, long = megabytes(5), megabytes(33)
     assert long < 1.5 * short
