@@ -2,10 +2,18 @@
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gencompositor_jax.cli import options
 from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
+
+if TYPE_CHECKING:
+    from gencompositor_jax.arch import ModelArch
+    from gencompositor_jax.compositor import Composite, Compositor
+    from gencompositor_jax.controls.scene import Scene
+    from gencompositor_jax.controls.stage import Stage
 
 
 def register(subcommands: Any) -> None:
@@ -25,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     compose(options.scene_of(args), outputs, args.overwrite)
 
 
-def compose(scene: Any, outputs: Outputs, overwrite: bool) -> None:
+def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     """Composites a scene whose outputs were checked."""
     from gencompositor_jax.controls import stage as staging
 
@@ -51,27 +59,24 @@ def compose(scene: Any, outputs: Outputs, overwrite: bool) -> None:
 
 def finish(
     command: str,
-    composite: Any,
-    stage: Any,
+    composite: "Composite",
+    stage: "Stage",
     outputs: Outputs,
     overwrite: bool,
-    scene: Any | None,
+    scene: "Scene | None",
     start: float,
     seconds: dict[str, float],
 ) -> None:
     """Writes a composite and all that goes beside it."""
     from gencompositor_jax.controls.sheet import overlay
 
-    mask = composite.mask
-    under = composite.background if mask.shape == composite.background.shape[:3] else composite.frames
-    points = (
-        [shot.path.xy for shot in stage.shots if shot.path is not None]
-        if under is composite.background
-        else []
-    )
+    if composite.mask.shape == composite.background.shape[:3]:
+        mask = overlay(composite.background, composite.mask, ways(stage))
+    else:  # the model's own frames
+        mask = overlay(composite.frames, composite.mask)
     rows = [
         ("input", composite.background),
-        ("mask", overlay(under, mask, points[-1] if points else None)),
+        ("mask", mask),
         ("foreground", composite.foreground),
         ("result", composite.frames),
     ]
@@ -85,21 +90,27 @@ def finish(
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
 
 
-def checkpoint_arch(folder: str | None) -> Any:
+def ways(stage: "Stage") -> np.ndarray | None:
+    """float [L, T, 2]: the trajectories of the layers that have one, for `overlay`."""
+    found = [shot.path.xy for shot in stage.shots if shot.path is not None]
+    return np.stack(found) if found else None
+
+
+def checkpoint_arch(folder: str | None) -> "ModelArch":
     """The architecture of a checkpoint, of the embedded one where None; reads no weights."""
     from gencompositor_jax import checkpoint
 
     return checkpoint.read_facts(checkpoint.packaged() if folder is None else folder)[0]
 
 
-def load(folder: str | None) -> Any:
+def load(folder: str | None) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
     return Compositor.load(folder)
 
 
-def warnings(scene: Any, arch: Any, stage: Any) -> list[str]:
+def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     """What is allowed but may surprise."""
     from gencompositor_jax import sampler
 

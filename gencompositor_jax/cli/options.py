@@ -1,9 +1,12 @@
 """Arguments that subcommands share, and the scene they amount to."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from gencompositor_jax.controls.scene import Scene
 
 _LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
 _CLIP = ("fps", "start", "end", "frames")
@@ -123,7 +126,7 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
-def scene_of(args: argparse.Namespace) -> Any:
+def scene_of(args: argparse.Namespace) -> "Scene":
     """The scene that the arguments, or the project file they name, describe.
 
     The files named are looked at first, headers only, and only then JAX is imported. Raises InputError.
@@ -162,7 +165,7 @@ def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
     return _given(args, _SAMPLING) | paste_back
 
 
-def _from_project(args: argparse.Namespace) -> Any:
+def _from_project(args: argparse.Namespace) -> "Scene":
     """A project file with what the command line changes: the clip and the sampling, not the layers."""
     import dataclasses
 

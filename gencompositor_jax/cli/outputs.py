@@ -6,9 +6,13 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gencompositor_jax.controls.scene import Scene
+    from gencompositor_jax.controls.video import Video
 
 SHOWN = 5  # times on a contact sheet
 
@@ -59,8 +63,8 @@ def write(
     rows: list[tuple[str, np.ndarray]],
     frames: np.ndarray,
     facts: dict[str, Any],
-    background: Any,
-    scene: Any | None,
+    background: "Video",
+    scene: "Scene | None",
     overwrite: bool,
     start: float = 0.0,
 ) -> None:
@@ -76,8 +80,10 @@ def write(
     if outputs.is_folder:
         write_image_folder(outputs.video, frames, overwrite)
     else:
-        sound = {"audio_from": background.source, "audio_start": start}
-        write_video(outputs.video, frames, background.fps, **sound, overwrite=overwrite)
+        source = background.source
+        write_video(
+            outputs.video, frames, background.fps, audio_from=source, audio_start=start, overwrite=overwrite
+        )
     write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
     beside = [outputs.sheet, outputs.facts]
     if scene is not None:

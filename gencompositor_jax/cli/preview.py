@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
 
-    from gencompositor_jax.cli.compose import checkpoint_arch
+    from gencompositor_jax.cli.compose import checkpoint_arch, ways
     from gencompositor_jax.controls import stage as staging
     from gencompositor_jax.controls.placement import paste_over
     from gencompositor_jax.controls.sheet import overlay
@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> None:
             drawn = paste_over(drawn, paste)
         if shot.path is not None and shot.path.report:
             note(shot.path.report)
-    for shot in stage.shots:
-        drawn = overlay(drawn, mask, None if shot.path is None else shot.path.xy)
+    drawn = overlay(drawn, mask, ways(stage))
     rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
     facts = {"command": "preview", "seconds": {"read": round(read, 3)}, "versions": versions()}
     write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)

@@ -41,13 +41,14 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.compositor import check_sampling
     from gencompositor_jax.controls import stage as staging
+    from gencompositor_jax.controls.window import Framing
 
     began = time.perf_counter()
     start = args.start if args.start is not None else 0.0
     arch = staging.arch_for(checkpoint_arch(args.checkpoint), args.frames)
     background = read_video(args.background, fps=args.fps, start=start, end=args.end, frames=arch.frames)
     mask = staging.read_mask(args.mask, background, start, args.end)
-    framing = "whole" if args.no_paste_back else args.framing or "auto"
+    framing: Framing = "whole" if args.no_paste_back else args.framing or "auto"
     stage = staging.Stage(background, (staging.removal_shot(mask, arch, framing),), arch)
     sampling = {"steps": 20} | options.sampling_of(args)
     check_sampling(**sampling)

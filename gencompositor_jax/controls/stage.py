@@ -122,7 +122,11 @@ def make_shot(
     extent = max(element.frames.shape[1:3]) * path.scale.max()
     window = _window(path, anchor, element.frames.shape[1:3], extent, whole, arch, framing)
     view = make_view(window.size, model)
-    placed = place(element, windows.shift(path, window), anchor, model, view)
+    try:
+        placed = place(element, windows.shift(path, window), anchor, model, view)
+    except InputError:
+        place(element, path, anchor, whole, identity_view(whole))  # says the same in the background's pixels
+        raise
     return Shot(window, view, placed.silhouette, placed.foreground, element, path, anchor)
 
 
