@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gencompositor_jax.cli import compose, demo, preview, remove
+from gencompositor_jax.cli import compose, demo, evaluate, preview, remove
 from gencompositor_jax.errors import InputError
 
-COMMANDS = (compose, preview, remove, demo)
+COMMANDS = (compose, preview, remove, demo, evaluate)
 
 
 class Parser(argparse.ArgumentParser):

@@ -33,6 +33,7 @@ from gencompositor_jax import checkpoint as checkpoints
 from gencompositor_jax import sampler
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.controls.output import check_output
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
 from gencompositor_jax.evaluation.prediction import predict
@@ -80,10 +81,10 @@ def run(
     if clips < 1:
         raise InputError(f"--clips {clips}: pass 1 or more")
     sampler.timesteps(steps)
-    if out is not None and Path(out).exists() and not overwrite:
-        raise InputError(f"{out}: exists; pass --overwrite or another --out")
-    if out is not None and not Path(out).parent.is_dir():
-        raise InputError(f"{out}: there is no folder {Path(out).parent}; make it or pass another --out")
+    if out is not None:
+        check_output(out, overwrite)
+        if Path(out).is_dir():
+            raise InputError(f"{out}: is a folder; pass --out with a file's name")
     folder = checkpoints.packaged() if checkpoint is None else Path(checkpoint)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(folder, dtype)

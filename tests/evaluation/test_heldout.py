@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.examples import TestExample as Example
 from data_pipelines.examples import held_out_example
-from gencompositor_jax import checkpoint, compositor, sampler
+from gencompositor_jax import checkpoint, cli, compositor, sampler
 from gencompositor_jax.arch import ModelArch, tiny
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls.conditions import Conditions, to_signed
@@ -173,6 +173,16 @@ def test_run_writes_what_it_returns(model: Model, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "results.json"]
     with pytest.raises(InputError, match="--overwrite"):
         heldout.run(tmp_path / "model", out=out)
+
+
+def test_the_command_prints_the_table_and_writes_the_report(model: Model, tmp_path, capsys):
+    checkpoint.save(tmp_path / "model", model)
+    out = tmp_path / "results.json"
+    arguments = ["evaluate", "--checkpoint", str(tmp_path / "model"), "--out", str(out)]
+    assert cli.main([*arguments, "--clips", "1", "--steps", str(STEPS)]) == 0
+    assert capsys.readouterr().out.strip() == report.table(json.loads(out.read_text()))
+    assert cli.main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
