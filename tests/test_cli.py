@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gencompositor_jax import checkpoint
 from gencompositor_jax.cli import compose as compose_command
 from gencompositor_jax.cli import main
 from gencompositor_jax.controls.video import read_video
@@ -178,6 +179,18 @@ def test_remove_changes_only_what_the_mask_covers(media, here, small_checkpoint)
     result, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames[:5]
     changed = (result != given).any(axis=(0, 3))
     assert changed[22:38, 32:58].mean() > 0.9 and not changed[:10].any() and not changed[:, :15].any()
+
+
+def test_demo_composes_inputs_of_its_own(here, small_checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint, "packaged", lambda: Path(small_checkpoint))
+    assert main(["demo", "--out-dir", "demo", "--steps=4"]) == 0
+    made = sorted(p.name for p in (here / "demo").iterdir())
+    beside = ["composite.json", "composite.mp4", "composite.png", "composite.scene.json"]
+    assert made == ["background.mp4", *beside, "element"]
+    assert "demo/composite.png" in capsys.readouterr().out
+    assert main(["demo", "--out-dir", "demo", "--steps=4"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["demo", "--out-dir", "demo", "--steps=4", "--overwrite"]) == 0
 
 
 def test_existing_output_is_replaced_when_asked(compose, here):

@@ -1,10 +1,12 @@
 """The plan of the house: imports run downwards, the mathematics is pure, the README's commands exist."""
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,11 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+def json_examples(document: Path) -> list[dict[str, Any]]:
+    blocks = re.findall(r"```json\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
 def commands(document: Path) -> Iterator[list[str]]:
     """The words of each command line in a document's fenced sh blocks (continued lines joined)."""
     for block in re.findall(
@@ -143,6 +150,18 @@ def test_gencompositor_commands_in_the_documents_parse(document):
                 build_parser().parse_args(words[1:])
             except SystemExit:
                 pytest.fail(f"{document.name}: {shlex.join(words)} is not a command of this version")
+
+
+def test_project_and_trajectory_examples_are_read(tmp_path):
+    from gencompositor_jax.controls.scene import read_scene
+    from gencompositor_jax.controls.trajectory import parse_trajectory
+
+    file, kinds = tmp_path / "example.json", []
+    for example in json_examples(ROOT / "docs" / "controls.md"):
+        file.write_text(json.dumps(example))
+        kinds.append("layers" in example)
+        read_scene(file) if "layers" in example else parse_trajectory(str(file))
+    assert sorted(kinds) == [False, True]
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.name)

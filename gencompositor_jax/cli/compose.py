@@ -69,6 +69,7 @@ def finish(
 ) -> None:
     """Writes a composite and all that goes beside it."""
     from gencompositor_jax.controls.sheet import overlay
+    from gencompositor_jax.controls.window import cut
 
     if composite.mask.shape == composite.background.shape[:3]:
         mask = overlay(composite.background, composite.mask, ways(stage))
@@ -80,6 +81,9 @@ def finish(
         ("foreground", composite.foreground),
         ("result", composite.frames),
     ]
+    shot = stage.shots[-1]
+    if composite.frames is not composite.raw and shot.window.size != composite.frames.shape[1:3]:
+        rows.append(("closer", cut(composite.frames, shot.window)))
     facts = {
         "command": command,
         "settings": composite.settings,
