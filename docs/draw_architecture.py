@@ -86,9 +86,8 @@ class Sheet:
 
     def text(self, x: float, y: float, s: str, size: float = 9.5, colour: str = INK, **more: Any) -> None:
         """A line of text around (x, y)."""
-        self.ax.text(
-            x, y, s, fontsize=size, color=colour, **({"ha": "center", "va": "center", "zorder": 6} | more)
-        )
+        how: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6}
+        self.ax.text(x, y, s, fontsize=size, color=colour, **(how | more))
 
     def arrow(
         self,
