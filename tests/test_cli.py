@@ -117,7 +117,7 @@ def test_compose_writes_video_sheet_facts_and_project(compose, here, capsys):
     assert video.frames.shape == (5, HEIGHT, WIDTH, 3) and video.fps == 8
     facts = json.loads((here / "out.json").read_text())
     assert facts["settings"]["seed"] == 42 and facts["settings"]["steps"] == 4
-    assert {"read", "load", "encode", "sample", "decode", "paste back"} <= facts["seconds"].keys()
+    assert {"read", "load", "encode", "sample", "decode", "paste back", "write"} <= facts["seconds"].keys()
     assert facts["versions"]["jax"] and facts["device"]
     assert "out.mp4" in capsys.readouterr().out
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import platform
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def write(
     overwrite: bool,
     start: float = 0.0,
 ) -> None:
-    """Writes everything, each file whole or not at all, and says so.
+    """Writes everything, each file whole or not at all, the facts last, and says so.
 
     background: the `Video` whose rate and sound (from `start` seconds on) the result has.
     """
@@ -77,6 +78,7 @@ def write(
     from gencompositor_jax.controls.sheet import contact_sheet, write_png
     from gencompositor_jax.controls.video_out import write_image_folder, write_video
 
+    began = time.perf_counter()
     if outputs.is_folder:
         write_image_folder(outputs.video, frames, overwrite)
     else:
@@ -89,6 +91,7 @@ def write(
     if scene is not None:
         write_scene(outputs.project, scene)
         beside.append(outputs.project)
+    facts["seconds"]["write"] = round(time.perf_counter() - began, 3)
     with finished(outputs.facts, overwrite) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     height, width = frames.shape[1:3]
