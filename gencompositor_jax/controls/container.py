@@ -23,7 +23,7 @@ _REFUSED = re.compile(
 # swscale's bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp, numbers because older PyAV doesn't name
 # the last three. Without them every trip to RGB and back darkens a video by one level and repeats chroma
 # samples.
-EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
+_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
 
 @contextmanager
@@ -73,4 +73,4 @@ def frames_of(
 def pixels_of(frame: av.VideoFrame, alpha: bool) -> np.ndarray:
     """A decoded frame as uint8 RGB [H, W, 3], or RGBA [H, W, 4], by the matrix and range its file states."""
     layout = "rgba" if alpha else "rgb24"
-    return frame.reformat(format=layout, interpolation=EXACT).to_ndarray()
+    return frame.reformat(format=layout, interpolation=_EXACT).to_ndarray()

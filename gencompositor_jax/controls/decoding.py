@@ -31,7 +31,7 @@ def decode(track: Track, wanted: np.ndarray, alpha: bool) -> np.ndarray:
         try:
             return _by_pyav(track, wanted, alpha, key)
         except InputError:
-            pass  # a keyframe may lack what a decoder needs; only what fails from the start is damaged
+            pass  # a keyframe may lack what a decoder needs; damaged is what fails from the start
     return _by_pyav(track, wanted, alpha, None)
 
 
@@ -68,7 +68,9 @@ def _by_pyav(track: Track, wanted: np.ndarray, alpha: bool, key: int | None) -> 
                     break
         except av.FFmpegError as error:
             raise _damaged(track, index + 1) from error
-    if np.count_nonzero(~filled) > max(1, MISSING * len(wanted)) or not filled.any():
+    # After a jump nothing may lack: in some containers it lands behind the keyframe.
+    tolerated = max(1, MISSING * len(wanted)) if key is None else 0
+    if np.count_nonzero(~filled) > tolerated or not filled.any():
         raise _damaged(track, int(wanted[np.argmin(filled)]))
     for slot in np.flatnonzero(~filled).tolist():  # a dropped frame: what was on screen stays
         out[slot] = out[slot - 1] if slot else out[np.argmax(filled)]

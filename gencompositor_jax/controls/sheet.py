@@ -63,10 +63,10 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], times: int = 5) -> np.
 
 
 def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] with the mask tinted and outlined and the trajectory drawn in, for previews.
+    """Frames uint8 [T, H, W, 3] with the mask tinted and outlined, and the trajectory drawn in.
 
     `mask`: bool [T, H, W]. `points`: the element's position per frame in pixels (x, y), float [T, 2], or
-    [L, T, 2] for L elements; they may lie outside the frame. The way so far is bright, the way ahead pale, and
+    [L, T, 2] for L elements; they may lie off-frame. The way so far is bright, the way ahead pale, and
     a dot marks the present.
     """
     if mask.shape != frames.shape[:3]:

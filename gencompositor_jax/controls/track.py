@@ -95,7 +95,7 @@ def survey(path: Path) -> Track:
         turns=turns,
         fps=fps,
         times=times,
-        end=float(times[-1]) + (last if timed and 0 < last < 10 / fps else 1 / fps),
+        end=float(times[-1]) + (last if timed and 0.5 < last * fps < 10 else 1 / fps),
         pts=np.array([_pts(p) for p in shown]) if timed else None,
         keys=np.array([_pts(p) for p in shown if timed and p.key], dtype=np.int64),
         has_alpha=has_alpha,

@@ -18,7 +18,7 @@ from gencompositor_jax.controls.track import DEFAULT_FPS, Track, survey
 from gencompositor_jax.errors import InputError
 
 _SAME_RATE = 1e-4  # relative: 23.976 is 24000/1001
-_INSTANT = 1e-6  # seconds: stamps are rounded
+_ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,19 @@ def _pick(
     `times` [T]: when each frame appears; `length`: when the last one disappears; both in seconds.
     """
     stop = min(end, length) if end is not None else length
-    if start >= length - _INSTANT:
+    if start >= length - _ROUNDING:
         raise InputError(
             f"{name}: lasts {length:.2f} s and can't start at {start:g} s: pass an earlier start"
         )
     if fps is None:
-        indices = np.flatnonzero((times >= start - _INSTANT) & (times < stop - _INSTANT))
+        before_end = times < (math.inf if end is None else end - _ROUNDING)
+        indices = np.flatnonzero((times >= start - _ROUNDING) & before_end)
         if not len(indices):  # a trim within one frame: the one on screen
-            indices = np.searchsorted(times, [start + _INSTANT], side="right") - 1
+            indices = np.searchsorted(times, [start + _ROUNDING], side="right") - 1
     else:
-        count = max(1, math.ceil((stop - start) * fps - _INSTANT * fps))
+        count = max(1, math.ceil((stop - start) * fps - _ROUNDING * fps))
         instants = start + np.arange(min(count, frames or count)) / fps
-        indices = np.searchsorted((times[1:] + times[:-1]) / 2, instants - _INSTANT, side="left")
+        indices = np.searchsorted((times[1:] + times[:-1]) / 2, instants - _ROUNDING, side="left")
     if frames is None:
         return indices
     if len(indices) < frames:

@@ -10,14 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from PIL import Image
 
-from gencompositor_jax.controls.container import EXACT, opened
+from gencompositor_jax.controls.container import opened
 from gencompositor_jax.controls.images import is_image
 from gencompositor_jax.controls.output import check_output, finished
 from gencompositor_jax.controls.source import local_path
@@ -26,6 +27,13 @@ from gencompositor_jax.errors import InputError
 CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of the size of lossless
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _BT709 = 1  # the code of its primaries, transfer and matrix
+# RGB to Y, U, V of ITU-R BT.709 with luma in 16..235 and chroma in 16..240; the last column is added.
+_KR, _KB = 0.2126, 0.0722
+_LUMA = np.array([_KR, 1 - _KR - _KB, _KB])
+_BLUE, _RED = (np.eye(3)[2] - _LUMA) / (2 - 2 * _KB), (np.eye(3)[0] - _LUMA) / (2 - 2 * _KR)
+_BT709_LIMITED = np.column_stack(
+    [np.stack([219 * _LUMA, 224 * _BLUE, 224 * _RED]) / 255, [16, 128, 128]]
+).astype(np.float32)
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +81,7 @@ def write_video(
         if audio_from is not None:
             sound = _copied_sound(stack, output, audio_from, audio_start, float(len(frames) / rate))
         for index, frame in enumerate(frames):
-            for packet in stream.encode(_yuv(frame, index, rate)):
+            for packet in stream.encode(_picture(frame, index, rate)):
                 output.mux(packet)
             while sound and sound[0][0] <= index / rate:  # interleaved, for players
                 output.mux(sound.popleft()[1])
@@ -112,17 +120,29 @@ def _add_picture(output: OutputContainer, frames: np.ndarray, rate: Fraction, cr
     return stream
 
 
-def _yuv(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
+def _picture(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
+    """RGB [H, W, 3] as the `index`-th picture of a 4:2:0 stream, padded to even sizes."""
     height, width, _ = frame.shape
     even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    picture = av.VideoFrame.from_ndarray(even, "rgb24").reformat(
-        format="yuv420p",
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-        interpolation=EXACT,
-    )
+    picture = av.VideoFrame.from_ndarray(_yuv420(even), "yuv420p")
     picture.pts, picture.time_base = index, 1 / rate
     return picture
+
+
+def _yuv420(frame: np.ndarray) -> np.ndarray:
+    """RGB [H, W, 3], H and W even, to the planes Y, U, V [3 H / 2, W] that FFmpeg calls yuv420p.
+
+    A chroma sample stands for 2x2 pixels and sits at their left edge (the default of ITU-T H.264, annex E):
+    it is [1 2 1] / 4 of the columns around it, averaged over two rows. swscale would put it in the middle, and
+    each generation would shift colours by half a pixel.
+    """
+    planes = cv2.transform(frame.astype(np.float32), _BT709_LIMITED)
+    rows = planes[0::2, :, 1:] + planes[1::2, :, 1:]
+    left = np.concatenate([rows[:, :1], rows[:, 1:-1:2]], axis=1)
+    chroma = (left + 2 * rows[:, 0::2] + rows[:, 1::2]) / 8
+    height, width = frame.shape[:2]
+    flat = [planes[..., 0].ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()]
+    return np.rint(np.concatenate(flat)).astype(np.uint8).reshape(height * 3 // 2, width)
 
 
 def _copied_sound(
@@ -134,8 +154,7 @@ def _copied_sound(
 ) -> deque[tuple[float, av.Packet]]:
     """(time, packet) of a file's sound from `start` on, addressed to a new stream of `output` from 0 on.
 
-    Empty where there is none, or none that the container can hold. The source stays open as long as the
-    stack.
+    Empty where there is none, or none that the container can hold. The stack keeps the source open.
     """
     path = local_path(source)
     kept: deque[tuple[float, av.Packet]] = deque()
