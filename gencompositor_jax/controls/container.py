@@ -9,6 +9,7 @@ from typing import cast
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -48,7 +49,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 def picture(container: InputContainer, path: Path) -> VideoStream:
     """The first video stream that isn't cover art. InputError where there is none, or no decoder for it."""
-    pictures = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not pictures:
         what = "holds only sound" if container.streams.audio else "holds no video stream"
         raise InputError(f"{path}: {what}: pass a file with a video stream")

@@ -133,8 +133,8 @@ def _yuv420(frame: np.ndarray) -> np.ndarray:
     """RGB [H, W, 3], H and W even, to the planes Y, U, V [3 H / 2, W] that FFmpeg calls yuv420p.
 
     A chroma sample stands for 2x2 pixels and sits at their left edge (the default of ITU-T H.264, annex E):
-    it is [1 2 1] / 4 of the columns around it, averaged over two rows. swscale would put it in the middle, and
-    each generation would shift colours by half a pixel.
+    it is [1 2 1] / 4 of the columns around it, averaged over two rows. swscale would put it in the middle,
+    and each generation would shift colours by half a pixel.
     """
     planes = cv2.transform(frame.astype(np.float32), _BT709_LIMITED)
     rows = planes[0::2, :, 1:] + planes[1::2, :, 1:]

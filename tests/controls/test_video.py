@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -351,14 +352,23 @@ def test_playlist_demuxers_are_refused_even_unrecognised(make_clip, monkeypatch)
     assert "playlist" in refusal(path)
 
 
-def test_sound_alone_is_refused(tmp_path):
-    path = tmp_path / "voice.m4a"
+@pytest.mark.parametrize("cover", [False, True])
+def test_sound_alone_is_refused(tmp_path, cover):
+    """A song's cover is a video stream to FFmpeg."""
+    path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=48000, layout="mono")
         block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", layout="mono")
         block.sample_rate = 48000
-        output.mux(stream.encode(block))
-        output.mux(stream.encode(None))
+        packets = []
+        if cover:
+            picture = output.add_stream("png", rate=1)
+            picture.width, picture.height, picture.pix_fmt = 32, 32, "rgb24"
+            picture.disposition = Disposition.attached_pic.value  # type: ignore[assignment]  # PyAV 17 reads it so
+            packets = picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24"))
+        output.mux([*packets, *stream.encode(block), *stream.encode(None)])
+    with av.open(str(path)) as container:
+        assert len(container.streams.video) == cover
     assert "only sound" in refusal(path)
 
 
