@@ -1,13 +1,18 @@
-"""A model on disk: a folder with `model.json` (format, architecture, provenance) and `arrays/` (Orbax).
+"""A model on disk: a folder with `model.json` (format, architecture, names of prompts, provenance), `arrays/`
+(Orbax) and `manifest.json` (hashes of all that).
 
-    arrays = {"backbone": {...}, "branch": {...}, "codec": {...}, "null_text": [L, D]}
+    arrays = {"backbone": {...}, "branch": {...}, "codec": {...}, "null_text": [L, D],
+              "prompts": {name: [L, D]}}    # only where prompts are stored
 
-Loading is strict: every array that the architecture asks for must be there with its shape, and nothing else.
+Loading is strict: every array that the architecture asks for must be there with its shape and the type it was
+written with, and nothing else. Checkpoints without a manifest load, too, unverified.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +22,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import codec, erope
+from gencompositor_jax import codec, erope, manifest
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.denoiser import Denoiser
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.manifest import ArrayFacts
 
 FORMAT = 1
+IN_FLIGHT_GB = 1  # what Orbax may hold besides the arrays it has restored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,16 @@ class Model:
     arch: ModelArch
     arrays: dict[str, Any]  # backbone, branch (each with params and buffers), codec, null_text
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    prompts: dict[str, Any] = dataclasses.field(default_factory=dict)  # text embeddings [L, D] by name
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What `model.json` says."""
+
+    arch: ModelArch
+    provenance: dict[str, Any]
+    prompts: tuple[str, ...] = ()  # names of the stored prompts; their texts are in the provenance
 
 
 def packaged() -> Path:
@@ -39,77 +56,200 @@ def packaged() -> Path:
     return Path(__file__).parent / "weights" / "tiny"
 
 
-def array_shapes(arch: ModelArch) -> dict[str, Any]:
-    """The arrays of an architecture as a tree of `jax.ShapeDtypeStruct`; takes no memory."""
+def array_shapes(arch: ModelArch, prompts: Iterable[str] = ()) -> dict[str, Any]:
+    """The arrays of an architecture as a tree of `jax.ShapeDtypeStruct`; takes no memory.
+
+    prompts: names of stored prompts, if any.
+    """
     key = jax.random.key(0)
     shapes = dict(jax.eval_shape(Denoiser(arch).init, key))
     shapes["codec"] = jax.eval_shape(lambda k: codec.init_codec(k, arch.codec), key)
-    shapes["null_text"] = jax.ShapeDtypeStruct((arch.backbone.text_tokens, arch.backbone.text_dim), jnp.float32)
+    shapes["null_text"] = jax.ShapeDtypeStruct(
+        (arch.backbone.text_tokens, arch.backbone.text_dim), jnp.float32
+    )
     return shapes
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder under a temporary name beside `folder`, which takes its name when the block ends well.
+
+    What an earlier, killed writer left under that name is thrown away. Raises InputError if `folder` exists
+    and `overwrite` is False, or where nothing can be written; then, as after any error, nothing is left.
+    """
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder}: exists; pass --overwrite or another folder")
+    part = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: can't be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = False) -> None:
     """Writes a model, its floating-point arrays as `dtype` if given. The folder appears whole or not at all.
 
-    Raises InputError if it exists and `overwrite` is False.
+    Raises InputError if it exists and `overwrite` is False, or if the arrays do not fit the architecture.
     """
     folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise InputError(f"{folder}: exists; pass --overwrite or another folder")
-    _check_tree(folder, model.arrays, array_shapes(model.arch))
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    arrays = jax.tree.map(np.asarray, model.arrays)
+    tree = model.arrays | ({"prompts": model.prompts} if model.prompts else {})
+    _check_tree(folder, named_leaves(tree), named_leaves(array_shapes(model.arch, model.prompts)))
+    arrays = jax.tree.map(np.asarray, tree)
     if dtype is not None:
-        arrays = jax.tree.map(lambda x: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x, arrays)
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save((part / "arrays").resolve(), arrays)
-    facts = {"format": FORMAT, "arch": arch_lib.to_json(model.arch), "provenance": model.provenance}
-    (part / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
+        arrays = jax.tree.map(lambda x: x.astype(dtype) if _is_float(x) else x, arrays)
+    with new_folder(folder, overwrite) as part:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save((part / "arrays").resolve(), arrays)
+        write_facts(part, Facts(model.arch, model.provenance, tuple(model.prompts)))
+        manifest.write(part, facts_of(arrays))
+
+
+def write_facts(folder: Path, facts: Facts) -> None:
+    """Writes `model.json`."""
+    fields = {
+        "format": FORMAT,
+        "arch": arch_lib.to_json(facts.arch),
+        "prompts": facts.prompts,
+        "provenance": facts.provenance,
+    }
+    (folder / "model.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def read_facts(folder: str | Path) -> tuple[ModelArch, dict[str, Any]]:
-    """Architecture and provenance of a checkpoint, without its arrays. Raises InputError for anything that is not one."""
+    """Architecture and provenance of a checkpoint, without its arrays; `all_facts` has the prompts, too."""
+    facts = all_facts(folder)
+    return facts.arch, facts.provenance
+
+
+def all_facts(folder: str | Path) -> Facts:
+    """What a checkpoint says of itself, without its arrays. Raises InputError for what is none."""
     folder = Path(folder)
     file = folder / "model.json"
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; pass the folder of a checkpoint (it holds model.json and arrays/)")
+        raise InputError(
+            f"{folder}: no such folder; pass the folder of a checkpoint (it holds model.json and arrays/)"
+        )
     if not file.is_file() or not (folder / "arrays").is_dir():
-        raise InputError(f"{folder}: not a checkpoint of gencompositor-jax (model.json or arrays/ is missing)")
+        raise InputError(
+            f"{folder}: not a checkpoint of gencompositor-jax (model.json or arrays/ is missing)"
+        )
     try:
-        facts = json.loads(file.read_text())
-        version, arch = facts["format"], facts["arch"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not readable as a checkpoint's facts ({error}); make the checkpoint again") from error
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        version, arch = fields["format"], fields["arch"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: not readable as a checkpoint's facts ({error}); make the checkpoint again"
+        ) from error
     if version != FORMAT:
-        raise InputError(f"{file}: format {version}, this version reads {FORMAT}; convert the checkpoint again")
-    return arch_lib.from_json(arch), facts.get("provenance", {})
+        raise InputError(
+            f"{file}: format {version}, this version reads {FORMAT}; convert the checkpoint again"
+        )
+    return Facts(arch_lib.from_json(arch), fields.get("provenance", {}), tuple(fields.get("prompts", ())))
 
 
-def load(folder: str | Path, dtype: Any = jnp.float32) -> Model:
-    """Reads a model, its floating-point arrays as `dtype`. Raises InputError with the list of what is missing or does not fit."""
+def stored_arrays(folder: str | Path) -> dict[str, ArrayFacts]:
+    """Type and shape of every array of a checkpoint by its path, checked against architecture and manifest.
+
+    Reads no array. Raises InputError with the list of arrays that are missing, unknown, or of another shape or
+    type.
+    """
     folder = Path(folder)
-    arch, provenance = read_facts(folder)
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        path = (folder / "arrays").resolve()
-        stored = checkpointer.metadata(path).item_metadata.tree
-        expected = array_shapes(arch)
-        _check_tree(folder, stored, expected)
-        restore = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), expected)
-        arrays = checkpointer.restore(path, ocp.args.PyTreeRestore(item=expected, restore_args=restore))
-    arrays = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, arrays)
-    return Model(arch, arrays, provenance)
+    facts, written = all_facts(folder), manifest.read(folder)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata((folder / "arrays").resolve()).item_metadata.tree
+        found = facts_of(tree)
+    except Exception as error:  # Orbax has no error of its own for a damaged folder
+        raise InputError(
+            f"{folder}/arrays: damaged ({error}); copy or convert the checkpoint again"
+        ) from error
+    expected = named_leaves(array_shapes(facts.arch, facts.prompts))
+    _check_tree(folder, found, expected, None if written is None else written.arrays)
+    return found
 
 
-def at_size(model: Model, frames: int | None = None, height: int | None = None, width: int | None = None) -> Model:
-    """The same weights for another clip size: the added position tables are made anew, rotary positions follow by themselves.
+def load(folder: str | Path, dtype: Any = jnp.float32, verify: bool | None = None) -> Model:
+    """Reads a model as NumPy arrays, those of floating-point numbers as `dtype` (None keeps what is stored).
 
-    The reference does this silently for another number of frames and refuses another height or width. Raises InputError where the size
-    does not fit the architecture.
+    verify: compare the files with their manifest; None does what costs little: all of a small checkpoint, the
+    small files and all sizes of a large one. Raises InputError with the list of what is missing or does not
+    fit.
+    """
+
+    def restore_args(leaf: ArrayFacts) -> ocp.RestoreArgs:
+        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=_target(leaf, dtype))
+
+    return _restore(Path(folder), verify, restore_args)
+
+
+def load_sharded(
+    folder: str | Path,
+    shardings: Mapping[str, jax.sharding.Sharding],
+    dtype: Any = None,
+    verify: bool | None = None,
+) -> Model:
+    """Reads a model onto devices, each process only the shares of its own devices.
+
+    shardings: by the arrays' paths; `spread` makes one for a mesh. Other arguments as in `load`.
+    """
+    shapes = named_leaves(array_shapes(*_arch_and_prompts(folder)))
+
+    def restore_args(leaf: ArrayFacts, sharding: jax.sharding.Sharding) -> ocp.ArrayRestoreArgs:
+        return ocp.ArrayRestoreArgs(
+            restore_type=jax.Array, dtype=_target(leaf, dtype), sharding=sharding, global_shape=leaf.shape
+        )
+
+    missing = sorted(shapes.keys() - shardings.keys())
+    if missing:
+        raise InputError(f"shardings: missing {', '.join(missing)}")
+    return _restore(Path(folder), verify, restore_args, shardings)
+
+
+def spread(
+    arch: ModelArch, mesh: jax.sharding.Mesh, prompts: Iterable[str] = ()
+) -> dict[str, jax.sharding.Sharding]:
+    """A sharding for every array by its path: cut over the whole mesh along `cut_axis`, or replicated."""
+
+    def sharding(name: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:
+        axis = cut_axis(name, shape, mesh.size)
+        cut = () if axis is None else (None,) * axis + (mesh.axis_names,)
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*cut))
+
+    leaves = named_leaves(array_shapes(arch, prompts))
+    return {name: sharding(name, tuple(leaf.shape)) for name, leaf in leaves.items()}
+
+
+def is_stacked(name: str) -> bool:
+    """True of arrays whose first axis is the layers of a stack."""
+    return "/blocks/" in name or name.startswith("branch/params/residual/")
+
+
+def cut_axis(name: str, shape: tuple[int, ...], parts: int) -> int | None:
+    """The axis along which an array is best cut in `parts` equal shares: the largest but the layers'.
+
+    None for arrays that are small or can't be cut: each device then has its own copy.
+    """
+    axes = [i for i in range(int(is_stacked(name)), len(shape)) if shape[i] % parts == 0]
+    if not axes or np.prod(shape) < 2**20:
+        return None
+    return max(axes, key=lambda i: (shape[i], i))
+
+
+def at_size(
+    model: Model, frames: int | None = None, height: int | None = None, width: int | None = None
+) -> Model:
+    """The same weights for another clip size: the added position tables are made anew, rotary positions
+    follow by themselves.
+
+    The reference does this silently for another number of frames and refuses another height or width. Raises
+    InputError where the size does not fit the architecture.
     """
     old = model.arch
     arch = dataclasses.replace(
@@ -122,23 +262,85 @@ def at_size(model: Model, frames: int | None = None, height: int | None = None, 
     indices = {"backbone": np.concatenate([video, foreground]), "branch": erope.grid_indices(arch.token_grid)}
     arrays = dict(model.arrays)
     for name, stack in (("backbone", arch.backbone), ("branch", arch.branch)):
-        table = erope.added_positions(indices[name], stack.width, arch.position_scale)
+        fresh = erope.added_positions(indices[name], stack.width, arch.position_scale)
         text = model.arrays[name]["buffers"]["patch_embed"]["positions"][: stack.text_tokens]
-        table = jnp.concatenate([jnp.asarray(text), jnp.asarray(table, text.dtype)])
+        table = jnp.concatenate([jnp.asarray(text), jnp.asarray(fresh, text.dtype)])
         arrays[name] = {**model.arrays[name], "buffers": {"patch_embed": {"positions": table}}}
     return dataclasses.replace(model, arch=arch, arrays=arrays)
 
 
-def _check_tree(folder: Path, found: Any, expected: Any) -> None:
-    def leaves(tree: Any) -> dict[str, tuple[int, ...]]:
-        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-        return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in flat}
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a nested dict by their paths, a/b/c."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
-    have, want = leaves(found), leaves(expected)
+
+def facts_of(tree: Any) -> dict[str, ArrayFacts]:
+    """Type and shape of every leaf by its path."""
+    leaves = named_leaves(tree)
+    return {name: ArrayFacts(jnp.dtype(leaf.dtype).name, tuple(leaf.shape)) for name, leaf in leaves.items()}
+
+
+def _arch_and_prompts(folder: str | Path) -> tuple[ModelArch, Iterable[str]]:
+    facts = all_facts(folder)
+    return facts.arch, facts.prompts
+
+
+def _restore(folder: Path, verify: bool | None, restore_args: Any, *more: Mapping[str, Any]) -> Model:
+    facts, written = all_facts(folder), manifest.read(folder)
+    if verify and written is None:
+        raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
+    if written is not None and verify is not False:
+        manifest.verify(folder, written) if verify else manifest.verify_cheaply(folder, written)
+    stored = stored_arrays(folder)
+    expected = array_shapes(facts.arch, facts.prompts)
+    paths, tree = jax.tree_util.tree_flatten_with_path(expected)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    args = tree.unflatten([restore_args(stored[name], *(each[name] for each in more)) for name in names])
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_in_flight(stored))
+    try:
+        with ocp.Checkpointer(handler) as checkpointer:
+            wanted = ocp.args.PyTreeRestore(item=expected, restore_args=args)
+            arrays = checkpointer.restore((folder / "arrays").resolve(), wanted)
+    except Exception as error:  # Orbax has no error of its own for a damaged folder
+        raise InputError(
+            f"{folder}/arrays: can't be read ({error}); see `gencompositor inspect --verify`"
+        ) from error
+    prompts = arrays.pop("prompts", {})
+    return Model(facts.arch, arrays, facts.provenance, prompts)
+
+
+def _in_flight(stored: Mapping[str, ArrayFacts]) -> int:
+    """What Orbax may read at a time, in GB: it refuses an array that alone is larger."""
+    largest = max(4 * int(np.prod(facts.shape)) for facts in stored.values())
+    return max(IN_FLIGHT_GB, -(-largest // 10**9) + 1)
+
+
+def _target(leaf: ArrayFacts, dtype: Any) -> Any:
+    return jnp.dtype(leaf.dtype if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating) else dtype)
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _check_tree(
+    folder: Path,
+    found: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    written: Mapping[str, ArrayFacts] | None = None,
+) -> None:
+    """Raises InputError with all differences between leaves (they have dtype and shape) and what is expected."""
+    have, want = ({name: tuple(leaf.shape) for name, leaf in leaves.items()} for leaves in (found, expected))
     problems = [f"missing {name} {want[name]}" for name in sorted(want.keys() - have.keys())]
     problems += [f"unknown {name} {have[name]}" for name in sorted(have.keys() - want.keys())]
-    problems += [
-        f"{name} is {have[name]}, not {want[name]}" for name in sorted(have.keys() & want.keys()) if have[name] != want[name]
-    ]
+    both = sorted(have.keys() & want.keys())
+    problems += [f"{name} is {have[name]}, not {want[name]}" for name in both if have[name] != want[name]]
+    for name in both:
+        dtype = jnp.dtype(found[name].dtype).name
+        if written is not None and name in written and dtype != written[name].dtype:
+            problems.append(f"{name} is of type {dtype}, not {written[name].dtype} as it was written")
+        elif not jnp.issubdtype(dtype, jnp.floating):
+            problems.append(f"{name} is of type {dtype}, not a floating-point type")
     if problems:
         raise InputError(f"{folder}: arrays do not fit the architecture: " + "; ".join(problems))
