@@ -2,8 +2,9 @@
 
     gencompositor train --config configs/tiny.py --workdir runs/tiny
 
-Clips are made once and kept in `data.cache` (about 0.8 MB each). Stop and start again as you like: training goes on from its last
-checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU; `:runlocal` is a smoke test of a minute.
+Clips are made once and kept in `data.cache` (about 0.8 MB each). Stop and start again as you like: training
+goes on from its last checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU; `:runlocal`
+is a smoke test of a minute.
 """
 
 import ml_collections
@@ -22,13 +23,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.cache = "data/procedural"
     config.data.clips = 6_000
     config.data.followed_clips = 3_000
-    config.data.followed = 0.5  # share of clips seen through a window that follows the element, as compose does
+    config.data.followed = (
+        0.5  # share of clips seen through a window that follows the element, as compose does
+    )
     config.data.gamma = (0.4, 1.9)
     config.data.colour_cast = 0.1  # spread of an extra gamma per colour channel
     config.data.removal = 0.1
 
     config.loss = ml_collections.ConfigDict()
-    config.loss.mask_weight = 20.0  # the paper's 5.0 teaches mostly the background, which here is given anyway
+    config.loss.mask_weight = (
+        20.0  # the paper's 5.0 teaches mostly the background, which here is given anyway
+    )
     config.loss.timestep_bias = 3.0
     config.loss.weight_cap = 3.0
 

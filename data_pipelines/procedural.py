@@ -116,7 +116,8 @@ def make_clip(
 
 
 def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int = 96) -> ProceduralClip:
-    """A clip as a window sees it that follows the element through a scene half as large again in both directions.
+    """A clip as a window sees it that follows the element through a scene half as large again in both
+    directions.
 
     The window moves in whole pixels, as `controls.window` does for real backgrounds.
     """

@@ -1,7 +1,7 @@
 """Facts of an architecture: every width, depth, layout and constant that a set of weights depends on.
 
-A `ModelArch` is stored with each checkpoint and read back with it, so nothing about a model is guessed. Configs choose a preset and may
-replace fields; no other file holds a default for any of these numbers.
+A `ModelArch` is stored with each checkpoint and read back with it, so nothing about a model is guessed.
+Configs choose a preset and may replace fields; no other file holds a default for any of these numbers.
 """
 
 import dataclasses
@@ -39,7 +39,9 @@ class TransformerArch:
 
 @dataclasses.dataclass(frozen=True)
 class PatchCodecArch:
-    """Lossless codec for tiny models: a latent pixel is a block of `space_factor`² pixels over `time_factor` frames."""
+    """Lossless codec for tiny models: a latent pixel is a block of `space_factor`² pixels over `time_factor`
+    frames.
+    """
 
     space_factor: int = 4
     time_factor: int = 4
@@ -47,6 +49,7 @@ class PatchCodecArch:
 
     @property
     def latent_channels(self) -> int:
+        """Every pixel of the block, three colours each."""
         return 3 * self.time_factor * self.space_factor**2
 
 
@@ -61,14 +64,19 @@ class VAEArch:
     norm_eps: float = 1e-6
     time_factor: int = 4
     scaling_factor: float = 0.7
-    frames_per_chunk: int = 8  # pixel frames a chunk of the encoder; group norm is per chunk, so this changes the result
+    frames_per_chunk: int = (
+        8  # pixel frames a chunk of the encoder; group norm is per chunk, so this changes the result
+    )
     latents_per_chunk: int = 2
-    tile: tuple[int, int] | None = None  # pixels (height, width) of a spatial tile, None for no tiling; released: (240, 360)
+    tile: tuple[int, int] | None = (
+        None  # pixels (height, width) of a spatial tile, None for no tiling; released: (240, 360)
+    )
     tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
     kind: Literal["vae"] = "vae"
 
     @property
     def space_factor(self) -> int:
+        """Pixels per latent pixel, along rows and along columns."""
         return 2 ** (len(self.block_widths) - 1)
 
 
@@ -105,7 +113,9 @@ class ModelArch:
     width: int = 720
     backbone: TransformerArch = TransformerArch()
     branch: TransformerArch = TransformerArch(num_layers=2)
-    branch_heads: bool = True  # the released branch carries an input map and an output head that nothing reads
+    branch_heads: bool = (
+        True  # the released branch carries an input map and an output head that nothing reads
+    )
     codec: PatchCodecArch | VAEArch = VAEArch()
     diffusion: DiffusionArch = DiffusionArch()
     layout: Layout = "released"
@@ -132,7 +142,9 @@ class ModelArch:
         t, h, w, _ = self.latent_shape
         cell = self.codec.space_factor * self.backbone.patch
         if (self.frames - 1) % self.codec.time_factor or self.frames < 1:
-            raise InputError(f"frames={self.frames}: pass a number of the form {self.codec.time_factor}k+1, such as 9, 17 or 49")
+            raise InputError(
+                f"frames={self.frames}: pass {self.codec.time_factor}k+1 frames, such as 9, 17 or 49"
+            )
         if self.height % cell or self.width % cell:
             raise InputError(f"height={self.height}, width={self.width}: both must be multiples of {cell}")
         for name, stack in (("backbone", self.backbone), ("branch", self.branch)):
@@ -141,18 +153,26 @@ class ModelArch:
             if (stack.width, stack.patch) != (self.backbone.width, self.backbone.patch):
                 raise InputError(f"{name}: the branch's tokens must have the backbone's width and patch size")
         if not 1 <= self.branch.num_layers <= self.backbone.num_layers:
-            raise InputError(f"branch.num_layers={self.branch.num_layers}: pass 1 to {self.backbone.num_layers}, the backbone's")
+            raise InputError(
+                f"branch.num_layers={self.branch.num_layers}: pass 1 to {self.backbone.num_layers}"
+            )
         if t < 1 or h < 1 or w < 1:
-            raise InputError(f"frames={self.frames}, height={self.height}, width={self.width}: no latent is left")
+            raise InputError(
+                f"frames={self.frames}, height={self.height}, width={self.width}: no latent is left"
+            )
 
 
 def released() -> ModelArch:
-    """The released checkpoint: 49 frames of 480 x 720, CogVideoX-5B-I2V's sizes, the release's position layout."""
+    """The released checkpoint: 49 frames of 480 x 720, CogVideoX-5B-I2V's sizes, the release's position
+    layout.
+    """
     return ModelArch()
 
 
 def tiny() -> ModelArch:
-    """The embedded model's size: the same method at 9 frames of 64 x 96 in tokens of 16 x 16 pixels, trainable on two CPU cores."""
+    """The embedded model's size: the same method at 9 frames of 64 x 96 in tokens of 16 x 16 pixels,
+    trainable on two CPU cores.
+    """
     return _patch_model(PatchCodecArch(space_factor=8), base_grid=(4, 6))
 
 
@@ -162,7 +182,9 @@ def small() -> ModelArch:
 
 
 def _patch_model(codec: PatchCodecArch, base_grid: tuple[int, int]) -> ModelArch:
-    stack = TransformerArch(num_layers=6, num_heads=4, head_dim=64, time_embed_dim=128, text_dim=16, text_tokens=1)
+    stack = TransformerArch(
+        num_layers=6, num_heads=4, head_dim=64, time_embed_dim=128, text_dim=16, text_tokens=1
+    )
     return ModelArch(
         frames=9,
         height=64,
@@ -185,7 +207,9 @@ def to_json(arch: ModelArch) -> dict[str, Any]:
 
 
 def from_json(fields: Mapping[str, Any]) -> ModelArch:
-    """Inverse of `to_json`. Raises InputError on unknown or missing fields: a guess would load weights wrongly."""
+    """Inverse of `to_json`. Raises InputError on unknown or missing fields: a guess would load weights
+    wrongly.
+    """
     codec = fields.get("codec", {})
     codec_kinds = {"patch": PatchCodecArch, "vae": VAEArch}
     if codec.get("kind") not in codec_kinds:
@@ -207,5 +231,7 @@ def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
     names = {f.name for f in dataclasses.fields(kind)}
     if names != set(fields):
         missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
-        raise InputError(f"{where}: missing fields {missing}, unknown fields {unknown}; was the file made by another version?")
+        raise InputError(
+            f"{where}: missing fields {missing}, unknown fields {unknown}; was it made by another version?"
+        )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

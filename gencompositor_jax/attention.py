@@ -1,4 +1,6 @@
-"""One door to attention: softmax(q k^T / sqrt(d)) v over the joint sequence, with a backend per platform behind it."""
+"""One door to attention: softmax(q k^T / sqrt(d)) v over the joint sequence, with a backend per platform
+behind it.
+"""
 
 from typing import Literal
 
@@ -7,11 +9,14 @@ import jax.numpy as jnp
 
 Backend = Literal["auto", "naive", "chunked", "cudnn"]
 
-_CACHED_SCORES = 1 << 19  # float32 scores of one chunk: 2 MiB, what a CPU core keeps in its second-level cache
+_CACHED_SCORES = (
+    1 << 19
+)  # float32 scores of one chunk: 2 MiB, what a CPU core keeps in its second-level cache
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, backend: Backend = "auto") -> jax.Array:
-    """Full attention of q, k, v [B, S, heads, head_dim] -> [B, S, heads, head_dim], scores and softmax in float32.
+    """Full attention of q, k, v [B, S, heads, head_dim] -> [B, S, heads, head_dim], scores and softmax in
+    float32.
 
     auto: cuDNN's flash attention for half-precision inputs on a GPU, query chunks everywhere else.
     """
@@ -35,10 +40,11 @@ def naive(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def chunked(q: jax.Array, k: jax.Array, v: jax.Array, chunk: int | None = None) -> jax.Array:
-    """The same for one chunk of queries at a time: memory grows linearly with S, backward too (scores are computed again there).
+    """The same for one chunk of queries at a time: memory grows linearly with S, backward too (scores are
+    computed again there).
 
-    `chunk` defaults to as many queries as keep their scores in a core's cache. On a CPU the heads follow one another for the same
-    reason; elsewhere they run side by side.
+    `chunk` defaults to as many queries as keep their scores in a core's cache. On a CPU the heads follow one
+    another for the same reason; elsewhere they run side by side.
     """
     batch, length, heads, dim = q.shape
     chunk = min(length, chunk or max(1, _CACHED_SCORES // length))
@@ -57,5 +63,7 @@ def chunked(q: jax.Array, k: jax.Array, v: jax.Array, chunk: int | None = None) 
         queries = jnp.pad(q, ((0, -length % chunk), (0, 0))).reshape(-1, chunk, dim)
         return jax.lax.map(jax.checkpoint(lambda c: one_chunk(c, k, v)), queries).reshape(-1, dim)[:length]
 
-    out = jax.lax.map(one_head, (q, k, v)) if jax.default_backend() == "cpu" else jax.vmap(one_head)((q, k, v))
+    out = (
+        jax.lax.map(one_head, (q, k, v)) if jax.default_backend() == "cpu" else jax.vmap(one_head)((q, k, v))
+    )
     return out.reshape(batch, heads, length, dim).swapaxes(1, 2)

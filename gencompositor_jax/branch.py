@@ -1,4 +1,6 @@
-"""The background preservation branch: a short stack that sees the masked background and the mask, aligned with the video (paper section 3.1)."""
+"""The background preservation branch: a short stack that sees the masked background and the mask, aligned
+with the video (paper section 3.1).
+"""
 
 import math
 
@@ -33,12 +35,13 @@ class BackgroundBranch(nn.Module):
     def __call__(
         self, noisy: jax.Array, background: jax.Array, mask: jax.Array, text: jax.Array, timestep: jax.Array
     ) -> jax.Array:
-        """noisy, background: latents [B, t, h, w, C]; mask: [B, t, h, w, 1] in {0, 1}, 1 = to be generated; text [B, L, text_dim];
-        timestep int [B]. Returns residuals [layers, B, N, D], zero for fresh parameters (zero-initialised output maps).
+        """noisy, background: latents [B, t, h, w, C]; mask: [B, t, h, w, 1] in {0, 1}, 1 = to be generated;
+        text [B, L, text_dim]; timestep int [B]. Returns residuals [layers, B, N, D], zero for fresh
+        parameters (zero-initialised output maps).
         """
         arch, grid = self.arch.branch, video_grid(noisy, self.arch)
         text_tokens = text.shape[1]
-        is_text = np.arange(text_tokens + math.prod(grid)) < text_tokens
+        is_text = jnp.arange(text_tokens + math.prod(grid)) < text_tokens
 
         def positions() -> np.ndarray:
             return erope.added_positions(erope.grid_indices(grid), arch.width, self.arch.position_scale)
@@ -53,9 +56,9 @@ class BackgroundBranch(nn.Module):
             return x, x[:, text_tokens:]
 
         blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
-        _, samples = nn.scan(step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers)(
-            blocks, x, None
-        )
+        _, samples = nn.scan(
+            step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
+        )(blocks, x, None)
         if self.arch.branch_heads:
             _UnusedHeads(self.arch, name="unused")()
         return _ResidualMaps(arch.num_layers, self.dtype, name="residual")(samples)
@@ -76,7 +79,9 @@ class _ResidualMaps(nn.Module):
 
 
 class _UnusedHeads(nn.Module):
-    """Parameters of the released branch that its forward pass never reads, kept so that conversion loses nothing either way."""
+    """Parameters of the released branch that its forward pass never reads, kept so that conversion loses
+    nothing either way.
+    """
 
     arch: ModelArch
 

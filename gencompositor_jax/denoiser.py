@@ -1,4 +1,6 @@
-"""The complete network: branch and backbone in one function, from noisy latents and conditions to the prediction."""
+"""The complete network: branch and backbone in one function, from noisy latents and conditions to the
+prediction.
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -32,10 +34,14 @@ class Denoiser:
 
     @property
     def _stacks(self) -> tuple[FusionDiT, BackgroundBranch]:
-        return FusionDiT(self.arch, self.dtype, self.remat), BackgroundBranch(self.arch, self.dtype, self.remat)
+        return FusionDiT(self.arch, self.dtype, self.remat), BackgroundBranch(
+            self.arch, self.dtype, self.remat
+        )
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`; for `jax.eval_shape` too."""
+        """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`; for
+        `jax.eval_shape` too.
+        """
         t, h, w, c = self.arch.latent_shape
         latents = jnp.zeros((1, t, h, w, c))
         text = jnp.zeros((1, self.arch.backbone.text_tokens, self.arch.backbone.text_dim))
@@ -48,19 +54,35 @@ class Denoiser:
         )
         inject = jnp.ones(samples.shape[1:3], bool)
         return {
-            "backbone": backbone.init(for_backbone, latents, latents, latents, text, timestep, samples, inject),
+            "backbone": backbone.init(
+                for_backbone, latents, latents, latents, text, timestep, samples, inject
+            ),
             "branch": branch_variables,
         }
 
     def __call__(
-        self, variables: Params, noisy: jax.Array, timestep: jax.Array, given: LatentConditions, text: jax.Array
+        self,
+        variables: Params,
+        noisy: jax.Array,
+        timestep: jax.Array,
+        given: LatentConditions,
+        text: jax.Array,
     ) -> jax.Array:
-        """noisy [B, t, h, w, C], timestep int [B], text [B, L, text_dim] -> float32 prediction [B, t, h, w, C]."""
+        """noisy [B, t, h, w, C], timestep int [B], text [B, L, text_dim] -> float32 prediction like noisy."""
         backbone, branch = self._stacks
         with jax.named_scope("branch"):
             samples = branch.apply(variables["branch"], noisy, given.background, given.mask, text, timestep)
         inject = ~masks.token_mask(given.mask[..., 0], self.arch.backbone.patch)
         with jax.named_scope("backbone"):
-            return backbone.apply(
-                variables["backbone"], noisy, given.background, given.foreground, text, timestep, samples, inject
+            prediction = backbone.apply(
+                variables["backbone"],
+                noisy,
+                given.background,
+                given.foreground,
+                text,
+                timestep,
+                samples,
+                inject,
             )
+        assert isinstance(prediction, jax.Array)
+        return prediction

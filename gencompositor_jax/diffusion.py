@@ -8,10 +8,13 @@ With a clean sample x0, Gaussian noise eps and the signal share a(t) = alpha_bar
     (4)  x0  = (x_t - sqrt(1 - a) eps) / sqrt(a)                    not defined where a = 0
     (5)  |v - v'|^2 = |x0 - x0'|^2 / (1 - a)                        at the same x_t
 
-Schedule (released scheduler settings): betas linear in the square root, then the SNR shift (6), then zero terminal SNR (7).
+Schedule (released scheduler settings): betas linear in the square root, then the SNR shift (6), then zero
+terminal SNR (7).
 
     (6)  a <- a / (s + (1 - s) a)
-    (7)  sqrt(a) <- (sqrt(a) - sqrt(a_last)) * sqrt(a_first) / (sqrt(a_first) - sqrt(a_last)),  so a_last = 0 and a_first stays
+    (7)  sqrt(a) <- (sqrt(a) - sqrt(a_last)) * sqrt(a_first) / (sqrt(a_first) - sqrt(a_last))
+
+so that a_last = 0 and a_first stays.
 """
 
 from typing import NamedTuple
@@ -32,7 +35,9 @@ def alpha_bars(arch: DiffusionArch) -> np.ndarray:
         root = np.sqrt(a)
         a = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     if arch.prediction == "noise" and a[-1] == 0.0:
-        raise ValueError("noise prediction is not defined at zero terminal SNR (equation 4): set zero_terminal_snr=False")
+        raise ValueError(
+            "noise prediction is not defined at zero terminal SNR (equation 4): set zero_terminal_snr=False"
+        )
     return a
 
 
@@ -44,7 +49,9 @@ class Signal(NamedTuple):
 
 
 def signal_at(table: np.ndarray, timestep: jax.Array, ndim: int = 5) -> Signal:
-    """Looks up integer timesteps [B] in `alpha_bars`; the roots are taken in float64 before rounding to float32."""
+    """Looks up integer timesteps [B] in `alpha_bars`; the roots are taken in float64 before rounding to
+    float32.
+    """
     shape = (-1,) + (1,) * (ndim - 1)
     roots = np.sqrt(table), np.sqrt(1.0 - table)
     return Signal(*(jnp.asarray(r, jnp.float32)[timestep].reshape(shape) for r in roots))
@@ -68,7 +75,9 @@ def target(prediction: Prediction, x0: jax.Array, eps: jax.Array, at: Signal) ->
 
 
 def x0_coefficients(prediction: Prediction, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(from_x, from_prediction) with x0 = from_x * x_t + from_prediction * prediction: equations (3), (4) or the identity."""
+    """(from_x, from_prediction) with x0 = from_x * x_t + from_prediction * prediction: equations (3), (4) or
+    the identity.
+    """
     match prediction:
         case "velocity":
             return np.sqrt(a), -np.sqrt(1.0 - a)
@@ -80,7 +89,9 @@ def x0_coefficients(prediction: Prediction, a: np.ndarray) -> tuple[np.ndarray, 
 
 
 def velocity_weight(prediction: Prediction, table: np.ndarray) -> np.ndarray:
-    """Factor per timestep, float64 [train_steps], that turns a squared error of `prediction` into one of velocity (equation 5)."""
+    """Factor per timestep, float64 [train_steps], that turns a squared error of `prediction` into one of
+    velocity (equation 5).
+    """
     match prediction:
         case "velocity":
             return np.ones_like(table)

@@ -1,4 +1,6 @@
-"""FusionDiT: the backbone, a diffusion transformer with full self-attention over text, video and foreground tokens (paper section 3.2)."""
+"""FusionDiT: the backbone, a diffusion transformer with full self-attention over text, video and foreground
+tokens (paper section 3.2).
+"""
 
 import math
 
@@ -44,13 +46,14 @@ class FusionDiT(nn.Module):
         """One denoising step.
 
         noisy, background, foreground: latents [B, t, h, w, C]. text: [B, L, text_dim]. timestep: int [B].
-        residuals: the branch's samples [n, B, N, D] for the N video tokens. inject: bool [B, N], True where a video token has no
-        masked latent pixel: masked token injection adds sample i // ceil(layers / n) after block i there and nowhere else.
+        residuals: the branch's samples [n, B, N, D] for the N video tokens. inject: bool [B, N], True where a
+        video token has no masked latent pixel: masked token injection adds sample i // ceil(layers / n) after
+        block i there and nowhere else.
         Returns float32 [B, t, h, w, C].
         """
         arch, grid = self.arch.backbone, video_grid(noisy, self.arch)
         text_tokens, video_tokens = text.shape[1], math.prod(grid)
-        is_text = np.arange(text_tokens + 2 * video_tokens) < text_tokens
+        is_text = jnp.arange(text_tokens + 2 * video_tokens) < text_tokens
 
         def positions() -> np.ndarray:
             video, other, _ = erope.stream_indices(self.arch.layout, grid)
@@ -71,11 +74,13 @@ class FusionDiT(nn.Module):
             return x.at[:, video].add(residuals[sample]), None
 
         blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
-        x, _ = nn.scan(step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers)(
-            blocks, x, sample_of_layer
-        )
+        x, _ = nn.scan(
+            step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
+        )(blocks, x, sample_of_layer)
         x = LayerNorm(BLOCK_EPS, name="norm_final")(x)[:, video]
-        shift, scale = jnp.split(nn.Dense(2 * arch.width, dtype=self.dtype, name="modulation_out")(nn.silu(time)), 2, axis=-1)
+        shift, scale = jnp.split(
+            nn.Dense(2 * arch.width, dtype=self.dtype, name="modulation_out")(nn.silu(time)), 2, axis=-1
+        )
         x = modulate(LayerNorm(BLOCK_EPS, name="norm_out")(x), shift[:, None], scale[:, None])
         channels = noisy.shape[-1] * arch.patch**2
         out = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(x)

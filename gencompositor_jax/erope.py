@@ -1,13 +1,15 @@
-"""ERoPE: positions of video and foreground tokens, and the tables made from them (paper section 3.3; reference layouts).
+"""ERoPE: positions of video and foreground tokens, and the tables made from them (paper section 3.3;
+reference layouts).
 
-The foreground is not aligned with the video, so its tokens must not share the video's rotary positions. ERoPE shifts them by the
-grid's extent along one axis,
+The foreground is not aligned with the video, so its tokens must not share the video's rotary positions. ERoPE
+shifts them by the grid's extent along one axis,
 
     (1)  theta_video = omega * p,        theta_foreground = omega * (p + Delta)
 
-with p = (t, row, column) and Delta = (0, rows, 0) for `height`, (0, 0, columns) for `width`, (T, 0, 0) for `time`; `shared` is the
-ablation Delta = 0. The released checkpoint builds its table for a grid of T x 2*rows x columns and applies it row by row to
-[video, foreground]; with F = t for video and T + t for foreground this gives a token
+with p = (t, row, column) and Delta = (0, rows, 0) for `height`, (0, 0, columns) for `width`, (T, 0, 0) for
+`time`; `shared` is the ablation Delta = 0. The released checkpoint builds its table for a grid of T x 2*rows
+x columns and applies it row by row to [video, foreground]; with F = t for video and T + t for foreground this
+gives a token
 
     (2)  t' = F // 2,   row' = row + (F mod 2) * rows,   column' = column
 
@@ -40,7 +42,9 @@ def grid_indices(grid: Grid) -> np.ndarray:
 
 
 def stream_indices(layout: Layout, grid: Grid) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Grid index of every video and every foreground token under a layout, each int [N, 3], and the grid that holds both."""
+    """Grid index of every video and every foreground token under a layout, each int [N, 3], and the grid that
+    holds both.
+    """
     frames, rows, columns = grid
     video = grid_indices(grid)
     match layout:
@@ -63,7 +67,8 @@ def stream_indices(layout: Layout, grid: Grid) -> tuple[np.ndarray, np.ndarray, 
 def axis_positions(extent: Grid, base: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rotary position of each index along t, row and column.
 
-    Frames count 0, 1, 2, ...; rows and columns are spread over the largest centred box of the grid's aspect inside `base` cells
+    Frames count 0, 1, 2, ...; rows and columns are spread over the largest centred box of the grid's aspect
+    inside `base` cells
     (rows, columns), rounded to whole cells: at the training size these are integers, elsewhere fractions.
     """
     frames, rows, columns = extent
@@ -81,7 +86,9 @@ def axis_positions(extent: Grid, base: tuple[int, int]) -> tuple[np.ndarray, np.
 
 
 def rotary_tables(indices: np.ndarray, extent: Grid, base: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary angles of tokens at `indices` [N, 3] of a grid `extent`: d/4 of the head for t, 3d/8 for rows, 3d/8 for columns."""
+    """Rotary angles of tokens at `indices` [N, 3] of a grid `extent`: d/4 of the head for t, 3d/8 for rows,
+    3d/8 for columns.
+    """
     angles = []
     for axis, size in enumerate((head_dim // 4, head_dim * 3 // 8, head_dim * 3 // 8)):
         omega = 10000.0 ** (-np.arange(0, size, 2) / size)
@@ -92,7 +99,9 @@ def rotary_tables(indices: np.ndarray, extent: Grid, base: tuple[int, int], head
 
 
 def fusion_tables(layout: Layout, grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary tables of [video, foreground] tokens for the backbone; the base box is doubled along the axis the grid doubles."""
+    """Rotary tables of [video, foreground] tokens for the backbone; the base box is doubled along the axis
+    the grid doubles.
+    """
     video, foreground, extent = stream_indices(layout, grid)
     base = base_grid[0] * (extent[1] // grid[1]), base_grid[1] * (extent[2] // grid[2])
     return rotary_tables(np.concatenate([video, foreground]), extent, base, head_dim)
@@ -106,7 +115,8 @@ def plain_tables(grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Table
 def added_positions(indices: np.ndarray, width: int, scale: float) -> np.ndarray:
     """Sine-cosine table added to the tokens before the first block, float32 [N, width] (released checkpoint).
 
-    A quarter of the width encodes t, then 3/8 the column and 3/8 the row, each sines first; rows and columns are divided by `scale`.
+    A quarter of the width encodes t, then 3/8 the column and 3/8 the row, each sines first; rows and columns
+    are divided by `scale`.
     """
     frame, row, column = indices.T.astype(np.float64)
     spatial = width * 3 // 4
@@ -116,14 +126,19 @@ def added_positions(indices: np.ndarray, width: int, scale: float) -> np.ndarray
         theta = positions[:, None] * omega
         return np.concatenate([np.sin(theta), np.cos(theta)], axis=-1)
 
-    parts = [encode(frame, width - spatial), encode(column / scale, spatial // 2), encode(row / scale, spatial // 2)]
+    parts = [
+        encode(frame, width - spatial),
+        encode(column / scale, spatial // 2),
+        encode(row / scale, spatial // 2),
+    ]
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """Rotates consecutive pairs of the last axis by the tables' angles, in float32.
 
-    x: [..., tokens, heads, head_dim]; cos, sin: [tokens, head_dim / 2]. Returns x's dtype. Pair (a, b) becomes
+    x: [..., tokens, heads, head_dim]; cos, sin: [tokens, head_dim / 2]. Returns x's dtype. Pair (a, b)
+    becomes
     (a cos - b sin, b cos + a sin).
     """
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)

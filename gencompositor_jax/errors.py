@@ -4,5 +4,6 @@
 class InputError(ValueError):
     """Something the user gave can't be used.
 
-    The message is one line that names the file or field and the remedy. The command line prints it and exits with code 2.
+    The message is one line that names the file or field and the remedy. The command line prints it and exits
+    with code 2.
     """

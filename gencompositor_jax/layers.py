@@ -1,7 +1,8 @@
-"""Building blocks of both stacks: pure functions on arrays, and the thin Linen modules that declare their parameters.
+"""Building blocks of both stacks: pure functions on arrays, and the thin Linen modules that declare their
+parameters.
 
-The joint sequence is one array [B, S, D] of [text | video | foreground] tokens (the branch has no foreground). Text tokens have
-modulations of their own, chosen token by token.
+The joint sequence is one array [B, S, D] of [text | video | foreground] tokens (the branch has no
+foreground). Text tokens have modulations of their own, chosen token by token.
 """
 
 from collections.abc import Callable
@@ -36,7 +37,9 @@ def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 
 def timestep_embedding(timestep: jax.Array, size: int) -> jax.Array:
     """Sinusoid of integer timesteps [B] -> float32 [B, size]: cosines first, frequencies 10000^(-2k/size)."""
-    frequencies = np.exp(-np.log(np.float32(10000)) * np.arange(size // 2, dtype=np.float32) / np.float32(size // 2))
+    frequencies = np.exp(
+        -np.log(np.float32(10000)) * np.arange(size // 2, dtype=np.float32) / np.float32(size // 2)
+    )
     theta = timestep.astype(jnp.float32)[:, None] * frequencies
     return jnp.concatenate([jnp.cos(theta), jnp.sin(theta)], axis=-1)
 
@@ -62,6 +65,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., size] -> the same shape and type."""
         size = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, size, jnp.float32)
         return layer_norm(x, scale, self.param("bias", nn.initializers.zeros, size, jnp.float32), self.eps)
@@ -75,19 +79,24 @@ class TimeEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, timestep: jax.Array) -> jax.Array:
+        """timestep int [B] -> [B, time_embed_dim]."""
         x = timestep_embedding(timestep, self.arch.width).astype(self.dtype)
         x = nn.silu(nn.Dense(self.arch.time_embed_dim, dtype=self.dtype, name="linear_1")(x))
         return nn.Dense(self.arch.time_embed_dim, dtype=self.dtype, name="linear_2")(x)
 
 
 class ModulatedNorm(nn.Module):
-    """Layer norm whose shift, scale and the branch's gate come from the time embedding, with their own values for text tokens."""
+    """Layer norm whose shift, scale and the branch's gate come from the time embedding, with their own values
+    for text tokens.
+    """
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, time: jax.Array, is_text: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """x [B, S, D], time [B, E], is_text bool [S] -> (modulated x, gate), the gate [B, S, D] or broadcastable to it."""
+        """x [B, S, D], time [B, E], is_text bool [S] -> (modulated x, gate), the gate [B, S, D] or
+        broadcastable to it.
+        """
         zero = nn.initializers.zeros
         linear = nn.Dense(6 * x.shape[-1], dtype=self.dtype, kernel_init=zero, name="linear")
         parts = jnp.split(linear(nn.silu(time))[:, None, :], 6, axis=-1)
@@ -99,7 +108,9 @@ class ModulatedNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Full self-attention over the joint sequence, with normalised queries and keys and rotated video and foreground tokens."""
+    """Full self-attention over the joint sequence, with normalised queries and keys and rotated video and
+    foreground tokens.
+    """
 
     arch: TransformerArch
     dtype: Dtype = jnp.float32
@@ -108,7 +119,9 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
         """x [B, S, D]; cos, sin [S, head_dim / 2], 1 and 0 for text tokens."""
         heads = (self.arch.num_heads, self.arch.head_dim)
-        q, k, v = (nn.DenseGeneral(heads, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value"))
+        q, k, v = (
+            nn.DenseGeneral(heads, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value")
+        )
         q = erope.rotate(LayerNorm(QK_EPS, name="norm_query")(q), cos, sin)
         k = erope.rotate(LayerNorm(QK_EPS, name="norm_key")(k), cos, sin)
         mixed = checkpoint_name(attention.attend(q, k, v), "attention")
@@ -123,6 +136,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, S, D] -> [B, S, D]."""
         hidden = nn.Dense(self.arch.mlp_ratio * self.arch.width, dtype=self.dtype, name="up")(x)
         return nn.Dense(self.arch.width, dtype=self.dtype, name="down")(nn.gelu(hidden, approximate=True))
 
@@ -134,7 +148,10 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, time: jax.Array, is_text: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, time: jax.Array, is_text: jax.Array, cos: jax.Array, sin: jax.Array
+    ) -> jax.Array:
+        """x [B, S, D], time [B, E], is_text bool [S], cos and sin [S, head_dim / 2] -> [B, S, D]."""
         y, gate = ModulatedNorm(self.dtype, name="norm1")(x, time, is_text)
         x = x + gate * SelfAttention(self.arch, self.dtype, name="attention")(y, cos, sin)
         y, gate = ModulatedNorm(self.dtype, name="norm2")(x, time, is_text)
@@ -142,18 +159,26 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Text and latents -> the joint sequence: one linear map per stream, then the added position table (a buffer, never trained)."""
+    """Text and latents -> the joint sequence: one linear map per stream, then the added position table (a
+    buffer, never trained).
+    """
 
     arch: TransformerArch
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(
-        self, text: jax.Array, video: jax.Array, foreground: jax.Array | None, positions: Callable[[], np.ndarray]
+        self,
+        text: jax.Array,
+        video: jax.Array,
+        foreground: jax.Array | None,
+        positions: Callable[[], np.ndarray],
     ) -> jax.Array:
-        """text [B, L, text_dim], video [B, t, h, w, C], foreground the same with its own C or None -> tokens [B, S, D].
+        """text [B, L, text_dim], video [B, t, h, w, C], foreground the same with its own C or None -> tokens
+        [B, S, D].
 
-        `positions()` gives the initial added table of the tokens after the text, [S - L, D]; text rows start at zero.
+        `positions()` gives the initial added table of the tokens after the text, [S - L, D]; text rows start
+        at zero.
         """
         width, patch = self.arch.width, self.arch.patch
         parts = [
@@ -171,14 +196,15 @@ class PatchEmbedding(nn.Module):
         return jnp.concatenate(parts, axis=1) + table.astype(self.dtype)
 
 
-def joint_tables(tables: erope.Tables, text_tokens: int) -> erope.Tables:
-    """Rotary tables for the whole joint sequence: text tokens are not rotated."""
+def joint_tables(tables: erope.Tables, text_tokens: int) -> tuple[jax.Array, jax.Array]:
+    """cos and sin for the whole joint sequence: text tokens are not rotated."""
     pad = ((text_tokens, 0), (0, 0))
-    return erope.Tables(np.pad(tables.cos, pad, constant_values=1.0), np.pad(tables.sin, pad))
+    return jnp.pad(tables.cos, pad, constant_values=1.0), jnp.pad(tables.sin, pad)
 
 
 def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: bool) -> Any:
-    """The block class that a stack scans over, with its activations computed again in the backward pass if `remat`.
+    """The block class that a stack scans over, with its activations computed again in the backward pass if
+    `remat`.
 
     Attention outputs are kept: they are two thirds of the work and a small part of the memory.
     """

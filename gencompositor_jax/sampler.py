@@ -1,17 +1,17 @@
 """The jitted sampler: one `lax.scan` over a pure step, for every solver.
 
-With the prediction turned into x0, each solver here is linear in the current latents x, the estimate x0, the estimate of the step before
-and a fresh noise draw eps:
+With the prediction turned into x0, each solver here is linear in the current latents x, the estimate x0, the
+estimate of the step before and a fresh noise draw eps:
 
     (1)  D  = x0 + c_old (x0 - x0_old)
     (2)  x <- c_x x + c_d D + c_eps eps
 
-so a solver is a table of four coefficients per step, made on the host in float64. Infinite log signal-to-noise ratios at the ends of the
-schedule stay in the host's arithmetic, where their limits are finite.
+so a solver is a table of four coefficients per step, made on the host in float64. Infinite log
+signal-to-noise ratios at the ends of the schedule stay in the host's arithmetic, where their limits are
+finite.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,7 +23,9 @@ from gencompositor_jax.arch import DiffusionArch
 from gencompositor_jax.errors import InputError
 
 Solver = Literal["dpm", "ddim"]
-Predict = Callable[[jax.Array, jax.Array], jax.Array]  # latents [B, ...], timestep int [B] -> prediction [B, ...]
+Predict = Callable[
+    [jax.Array, jax.Array], jax.Array
+]  # latents [B, ...], timestep int [B] -> prediction [B, ...]
 
 
 class Steps(NamedTuple):
@@ -39,25 +41,27 @@ class Steps(NamedTuple):
 
 
 def timesteps(steps: int, train_steps: int = 1000) -> np.ndarray:
-    """"Trailing" spacing: int [steps], from train_steps - 1 down in equal strides (rounded)."""
+    """ "Trailing" spacing: int [steps], from train_steps - 1 down in equal strides (rounded)."""
     if not 1 <= steps <= train_steps:
         raise InputError(f"steps={steps}: pass a number from 1 to {train_steps}")
     return np.round(np.arange(train_steps, 0, -train_steps / steps)).astype(np.int32)[:steps] - 1
 
 
 def leaves_noise(steps: int, train_steps: int = 1000) -> bool:
-    """True if the last step stops short of alpha_bar = 1: `steps` does not divide `train_steps` well (the released stride rule)."""
+    """True if the last step stops short of alpha_bar = 1: `steps` does not divide `train_steps` well (the
+    released stride rule).
+    """
     return bool(timesteps(steps, train_steps)[-1] - train_steps // steps >= 0)
 
 
 def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
     """The coefficient table of a solver.
 
-    dpm: the second-order multistep SDE solver of DPM-Solver++ in x0 form; with lambda = log sqrt(a / (1 - a)) and
-    h = lambda_previous - lambda, c_x = sqrt((1 - a_previous) / (1 - a)) e^-h, c_d = (1 - e^-2h) sqrt(a_previous),
-    c_eps = sqrt(1 - a_previous) sqrt(1 - e^-2h) and c_old = h / (2 h_last), 0 on the first and last step, where h_last
-    is what lambda grew by between this step's timestep and the one before.
-    ddim: the same form without noise, c_x = sqrt((1 - a_previous) / (1 - a)), c_d = sqrt(a_previous) - sqrt(a) c_x.
+    dpm: the second-order multistep SDE solver of DPM-Solver++ in x0 form; with lambda = log sqrt(a / (1 - a))
+    and h = lambda_previous - lambda, c_x = sqrt((1 - a_previous) / (1 - a)) e^-h, c_d = (1 - e^-2h)
+    sqrt(a_previous), c_eps = sqrt(1 - a_previous) sqrt(1 - e^-2h) and c_old = h / (2 h_last), 0 on the first
+    and last step, where h_last is what lambda grew by between this step's timestep and the one before. ddim:
+    the same form without noise, c_x = sqrt((1 - a_previous) / (1 - a)), c_d = sqrt(a_previous) - sqrt(a) c_x.
     The previous step is t - train_steps // steps (released), and alpha_bar = 1 below 0.
     """
     table = diffusion.alpha_bars(arch)
@@ -102,17 +106,13 @@ class Progress(NamedTuple):
 def sample(
     predict: Predict, start: jax.Array, steps: Steps, noise: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
-    """Runs the solver from pure noise `start` [B, ...] to latents of the same shape, float32; call it under jit.
+    """Runs the solver from pure noise `start` [B, ...] to latents of the same shape, float32; call it under
+    jit.
 
     predict: the network with its conditions closed over. noise: step index -> draw of start's shape, for
-    example `lambda i: step_noise(key, i, start.shape)`. Steps are reported to the listener of `progress`.
+    example `lambda i: step_noise(key, i, start.shape)`.
     """
-    count = len(steps.timestep)
-
-    def report(index: jax.Array, x: jax.Array) -> None:
-        jax.debug.callback(_report, index, count, x.ravel()[0])
-
-    return _run(predict, begin(start), jnp.arange(count), steps, noise, report).x
+    return advance(predict, begin(start), jnp.array(0), steps, noise).x
 
 
 def begin(start: jax.Array) -> Progress:
@@ -133,37 +133,30 @@ def advance(
     of progress and may stop in between, and JAX can keep the program on disk, which it refuses for programs
     that call back to the host.
     """
-    return _run(predict, state, first + jnp.arange(len(part.timestep)), part, noise, None)
 
-
-def _run(
-    predict: Predict,
-    state: Progress,
-    indices: jax.Array,
-    steps: Steps,
-    noise: Callable[[jax.Array], jax.Array],
-    report: Callable[[jax.Array, jax.Array], None] | None,
-) -> Progress:
     def step(state: Progress, now: tuple[jax.Array, Steps]) -> tuple[Progress, None]:
         (x, x0_old), (index, c) = state, now
         prediction = predict(x, jnp.full(x.shape[:1], c.timestep, jnp.int32))
         x0 = c.from_x * x + c.from_prediction * prediction
         direction = x0 + c.c_old * (x0 - x0_old)
         x = c.c_x * x + c.c_d * direction + c.c_eps * noise(index)
-        if report is not None:
-            report(index, x)
         return Progress(x, x0), None
 
     kinds = {True: jnp.int32, False: jnp.float32}
-    rows = jax.tree.map(lambda c: jnp.asarray(c, kinds[jnp.issubdtype(c.dtype, jnp.integer)]), steps)
-    return jax.lax.scan(step, state, (indices, rows))[0]
+    rows = jax.tree.map(lambda c: jnp.asarray(c, kinds[jnp.issubdtype(c.dtype, jnp.integer)]), part)
+    return jax.lax.scan(step, state, (first + jnp.arange(len(part.timestep)), rows))[0]
 
 
-def guided(predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], null: jax.Array, prompt: jax.Array, scale: float) -> Predict:
+def guided(
+    predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+    null: jax.Array,
+    prompt: jax.Array,
+    scale: float,
+) -> Predict:
     """Classifier-free guidance in one batched call: null + scale (prompt - null).
 
-    predict(latents, timestep, text [B, L, D]); null and prompt are text embeddings [L, D]. Where both are the same the answer would be
-    the same twice: call `predict` with the null text instead.
+    predict(latents, timestep, text [B, L, D]); null and prompt are text embeddings [L, D]. Where both are the
+    same the answer would be the same twice: call `predict` with the null text instead.
     """
 
     def both(x: jax.Array, timestep: jax.Array) -> jax.Array:
@@ -172,27 +165,3 @@ def guided(predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array], null
         return for_null + scale * (for_prompt - for_null)
 
     return both
-
-
-_listener: Callable[[int, int], None] | None = None
-
-
-@contextlib.contextmanager
-def progress(listener: Callable[[int, int], None]) -> Iterator[None]:
-    """Within the block, `listener(done, total)` hears of each sampling step while the device runs it.
-
-    The compiled program calls one fixed function that looks the listener up, so a new listener never compiles anything again.
-    """
-    global _listener
-    before, _listener = _listener, listener
-    try:
-        yield
-    finally:
-        jax.effects_barrier()
-        _listener = before
-
-
-def _report(index: np.ndarray, total: int, _: np.ndarray) -> None:
-    # The third operand makes the report wait for the step's result.
-    if _listener is not None:
-        _listener(int(index) + 1, int(total))

@@ -23,7 +23,9 @@ def test_released_sizes_come_out_exactly():
     assert count(shapes["backbone"]["params"]) == 5_570_679_360
     assert count(shapes["branch"]["params"]) == 301_568_576
     assert count(shapes["backbone"]["buffers"]) == 35_326 * 3_072
-    assert count(jax.eval_shape(lambda key: codec.init_codec(key, arch.codec), jax.random.key(0))) == 215_583_907
+    assert (
+        count(jax.eval_shape(lambda key: codec.init_codec(key, arch.codec), jax.random.key(0))) == 215_583_907
+    )
     assert arch.latent_shape == (13, 60, 90, 16)
     assert np.prod(arch.token_grid) == 17_550
 

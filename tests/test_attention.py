@@ -25,14 +25,18 @@ def test_gradients_agree_with_the_oracle(qkv, chunk):
     def gradients(attend):
         return jax.grad(lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v))), (0, 1, 2))(*qkv)
 
-    pairs = zip(gradients(lambda *x: attention.chunked(*x, chunk=chunk)), gradients(attention.naive), strict=True)
+    pairs = zip(
+        gradients(lambda *x: attention.chunked(*x, chunk=chunk)), gradients(attention.naive), strict=True
+    )
     for ours, oracle in pairs:
         np.testing.assert_allclose(ours, oracle, rtol=1e-5, atol=1e-5)
 
 
 def test_large_scores_stay_finite(qkv):
     q, k, v = qkv
-    np.testing.assert_allclose(attention.chunked(100 * q, 100 * k, v), attention.naive(100 * q, 100 * k, v), atol=1e-4)
+    np.testing.assert_allclose(
+        attention.chunked(100 * q, 100 * k, v), attention.naive(100 * q, 100 * k, v), atol=1e-4
+    )
 
 
 def test_half_precision_keeps_its_type_and_is_near(qkv):

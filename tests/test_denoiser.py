@@ -88,7 +88,9 @@ def test_layouts_give_different_answers(variables, layout):
 
 
 def test_the_branch_reaches_only_unmasked_tokens():
-    """With no backbone block, the output of a token changes with the branch exactly where injection allows it."""
+    """With no backbone block, the output of a token changes with the branch exactly where injection allows
+    it.
+    """
     arch = dataclasses.replace(
         ARCH,
         backbone=dataclasses.replace(ARCH.backbone, num_layers=1),

@@ -56,7 +56,9 @@ def test_attention_scores_depend_on_relative_positions_only():
     q, k = jax.random.normal(key, (2, 1, 1, 1, head_dim))
 
     def score(at_q, at_k):
-        tables = [erope.rotary_tables(np.array([at]), (20, 20, 20), (20, 20), head_dim) for at in (at_q, at_k)]
+        tables = [
+            erope.rotary_tables(np.array([at]), (20, 20, 20), (20, 20), head_dim) for at in (at_q, at_k)
+        ]
         turned = [erope.rotate(x, *t) for x, t in zip((q, k), tables, strict=True)]
         return float(jnp.sum(turned[0] * turned[1]))
 

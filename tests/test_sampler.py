@@ -29,7 +29,9 @@ def test_coefficients_are_finite(solver, steps, prediction):
 def test_a_perfect_prediction_is_reached(solver, steps, seed):
     answer = jax.random.normal(jax.random.key(seed + 1), (1, 6))
     start = jax.random.normal(jax.random.key(seed), (1, 6))
-    result = sampler.sample(lambda x, t: answer, start, sampler.plan(X0_ARCH, steps, solver), noise_of(seed, (1, 6)))
+    result = sampler.sample(
+        lambda x, t: answer, start, sampler.plan(X0_ARCH, steps, solver), noise_of(seed, (1, 6))
+    )
     np.testing.assert_allclose(result, answer, atol=1e-5)
 
 
@@ -70,7 +72,9 @@ def test_noise_depends_on_key_and_step_alone():
     assert not np.allclose(a(4), b(4))
 
 
-@pytest.mark.parametrize(("steps", "clean"), [(1, True), (10, True), (20, True), (50, True), (6, False), (7, False)])
+@pytest.mark.parametrize(
+    ("steps", "clean"), [(1, True), (10, True), (20, True), (50, True), (6, False), (7, False)]
+)
 def test_step_counts_that_leave_noise_are_known(steps, clean):
     assert sampler.leaves_noise(steps) == (not clean)
 

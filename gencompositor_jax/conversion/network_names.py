@@ -1,7 +1,8 @@
-"""Names of the backbone's and the branch's tensors in the released PyTorch checkpoints, and the layout change of each.
+"""Names of the backbone's and the branch's tensors in the released PyTorch checkpoints, and the layout change
+of each.
 
-A rule ties one PyTorch key to one leaf of our variables; `{i}` is a block's number, and the leaf stacks all blocks on its first axis.
-The rules are used in both directions.
+A rule ties one PyTorch key to one leaf of our variables; `{i}` is a block's number, and the leaf stacks all
+blocks on its first axis. The rules are used in both directions.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ class Rule:
 
     @property
     def stacked(self) -> bool:
+        """Whether the leaf stacks this tensor of all blocks."""
         return "{i}" in self.key
 
 
@@ -42,7 +44,9 @@ def backbone_rules(arch: ModelArch) -> list[Rule]:
 
 
 def branch_rules(arch: ModelArch) -> list[Rule]:
-    """Rules of the background branch: all of its 45 key patterns, the unused ones too where the architecture keeps them."""
+    """Rules of the background branch: all of its 45 key patterns, the unused ones too where the architecture
+    keeps them.
+    """
     rules = [
         *_common(arch.branch),
         *_linear("branch_blocks.{i}", "params/residual"),

@@ -24,9 +24,11 @@ from gencompositor_jax.training.state import Frozen, TrainState
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | None = None) -> Path:
-    """Trains to `config.steps` or for `minutes`, whichever comes first; a later call goes on from the last save.
+    """Trains to `config.steps` or for `minutes`, whichever comes first; a later call goes on from the last
+    save.
 
-    Writes `workdir`/config.json, metrics.jsonl, state/ (to go on from) and model/ (averaged weights, for --checkpoint). Returns model/.
+    Writes `workdir`/config.json, metrics.jsonl, state/ (to go on from) and model/ (averaged weights, for
+    --checkpoint). Returns model/.
     """
     began = time.monotonic()
     workdir.mkdir(parents=True, exist_ok=True)
@@ -41,14 +43,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         state = state_lib.restore(workdir / "state", state)
     start = int(state.step)
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    print(f"{parameters:,} parameters, step {start} of {config.steps}, {jax.device_count()} x {jax.devices()[0].device_kind}")
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    print(f"{parameters:,} parameters, step {start} of {config.steps}, {devices}", flush=True)
 
     # Data.
     whole = CacheSettings(
         config.data.clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
     )
     followed = dataclasses.replace(whole, clips=config.data.followed_clips, followed=True)
-    caches = build_cache(f"{config.data.cache}/whole", whole), build_cache(f"{config.data.cache}/followed", followed)
+    caches = (
+        build_cache(f"{config.data.cache}/whole", whole),
+        build_cache(f"{config.data.cache}/followed", followed),
+    )
     batches = make_batches(*caches, config, start)
 
     # Step.
@@ -56,7 +62,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
 
     def save() -> None:
         state_lib.save(workdir / "state", state)
-        provenance = {"trained_by": "gencompositor train", "config": json.loads(config.to_json_best_effort()), "step": int(state.step)}
+        provenance = {
+            "trained_by": "gencompositor train",
+            "config": json.loads(config.to_json_best_effort()),
+            "step": int(state.step),
+        }
         model = state_lib.as_model(state, frozen, arch, provenance)
         checkpoint.save(workdir / "model", model, dtype=np.float16, overwrite=True)
 
@@ -90,11 +100,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     return workdir / "model"
 
 
-def make_step(config: ml_collections.ConfigDict, denoiser: Denoiser, optimizer: optax.GradientTransformation) -> Any:
-    """The jitted step (state, frozen, batch, key) -> (state, metrics); the old state's memory is used again."""
+def make_step(
+    config: ml_collections.ConfigDict, denoiser: Denoiser, optimizer: optax.GradientTransformation
+) -> Any:
+    """The jitted step (state, frozen, batch, key) -> (state, metrics); the state's memory is used again."""
     options = config.loss.to_dict()
 
-    def step(state: TrainState, frozen: Frozen, batch: Any, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(
+        state: TrainState, frozen: Frozen, batch: Any, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(key, state.step)
 
         def of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -126,8 +140,14 @@ def make_batches(
         follow = rng.random() < data.followed
         clip = followed[[index % len(followed)]] if follow else whole[[index % len(whole)]]
         one = augment(clip, rng, gamma_range=data.gamma, removal=data.removal, cast=data.colour_cast)
-        return {name: one[name][0] for name in ("target", "masked_background", "foreground", "mask")}  # type: ignore[literal-required]
+        return {name: one[name][0] for name in ("target", "masked_background", "foreground", "mask")}
 
-    dataset = grain.MapDataset.range(max(len(whole), len(followed))).seed(config.seed).shuffle().repeat().random_map(load)
+    dataset = (
+        grain.MapDataset.range(max(len(whole), len(followed)))
+        .seed(config.seed)
+        .shuffle()
+        .repeat()
+        .random_map(load)
+    )
     dataset = dataset.batch(config.batch_size)[start : config.steps]
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))

@@ -1,4 +1,6 @@
-"""The training loss (paper section 3.4, released script): the whole frame once, the masked region `mask_weight` times more."""
+"""The training loss (paper section 3.4, released script): the whole frame once, the masked region
+`mask_weight` times more.
+"""
 
 from typing import Any
 
@@ -18,7 +20,9 @@ def to_unit(frames: jax.Array) -> jax.Array:
 
 
 def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) -> jax.Array:
-    """int [count]: floor(train_steps (1 - u^bias)), u uniform; bias 1 is uniform, above it more of the noisy end is drawn."""
+    """int [count]: floor(train_steps (1 - u^bias)), u uniform; bias 1 is uniform, above it more of the noisy
+    end is drawn.
+    """
     u = jax.random.uniform(key, (count,), minval=1e-6, maxval=1.0)
     return jnp.floor(train_steps * (1.0 - u**bias)).astype(jnp.int32)
 
@@ -36,9 +40,10 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean squared velocity error, plus `mask_weight` times its mean inside the mask.
 
-    variables: the two stacks. frozen: {"codec", "null_text"}. batch: uint8 `target`, `masked_background`, `foreground` [B, T, H, W, 3] and bool
-    `mask` [B, T, H, W]. weight_cap: upper bound of the factor that turns the prediction's error into velocity error (equation 5 of
-    `diffusion`): x0 prediction would weigh nearly clean samples by up to 1 / (1 - alpha_bar). Returns the scalar and metrics.
+    variables: the two stacks. frozen: {"codec", "null_text"}. batch: uint8 `target`, `masked_background`,
+    `foreground` [B, T, H, W, 3] and bool `mask` [B, T, H, W]. weight_cap: upper bound of the factor that
+    turns the prediction's error into velocity error (equation 5 of `diffusion`): x0 prediction would weigh
+    nearly clean samples by up to 1 / (1 - alpha_bar). Returns the scalar and metrics.
     """
     arch = denoiser.arch
     for_noise, for_time = jax.random.split(key)
@@ -46,8 +51,12 @@ def loss(
     def encode(frames: jax.Array) -> jax.Array:
         return codec.encode(frozen["codec"], arch.codec, to_unit(frames))
 
-    x0, background, foreground = (encode(batch[name]) for name in ("target", "masked_background", "foreground"))
-    latent = masks.latent_mask(batch["mask"], arch.codec.time_factor, arch.codec.space_factor, arch.latent_mask)
+    x0, background, foreground = (
+        encode(batch[name]) for name in ("target", "masked_background", "foreground")
+    )
+    latent = masks.latent_mask(
+        batch["mask"], arch.codec.time_factor, arch.codec.space_factor, arch.latent_mask
+    )
     mask = latent[..., None].astype(jnp.float32)
 
     timestep = draw_timesteps(for_time, len(x0), arch.diffusion.train_steps, timestep_bias)
@@ -60,6 +69,8 @@ def loss(
 
     weights = np.minimum(diffusion.velocity_weight(arch.diffusion.prediction, table), weight_cap)
     error = jnp.square(prediction - diffusion.target(arch.diffusion.prediction, x0, eps, at))
-    per_pixel = error.mean(axis=-1, keepdims=True) * jnp.asarray(weights, jnp.float32)[timestep].reshape(-1, 1, 1, 1, 1)
+    per_pixel = error.mean(axis=-1, keepdims=True) * jnp.asarray(weights, jnp.float32)[timestep].reshape(
+        -1, 1, 1, 1, 1
+    )
     whole, inside = per_pixel.mean(), (per_pixel * mask).sum() / jnp.maximum(mask.sum(), 1.0)
     return whole + mask_weight * inside, {"loss/frame": whole, "loss/mask": inside}

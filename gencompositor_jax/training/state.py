@@ -18,7 +18,7 @@ from gencompositor_jax.denoiser import Denoiser
 
 
 class TrainState(NamedTuple):
-    """Master weights in float32, their moving average, the optimiser's moments, and the number of steps done."""
+    """Master weights in float32, their moving average, the optimiser's moments, and the steps done."""
 
     params: Any  # {"backbone": ..., "branch": ...}: what is trained
     ema: Any  # the same tree
@@ -35,7 +35,7 @@ class Frozen(NamedTuple):
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW with warm-up, one cosine cycle to zero, clipping by the global norm, and decay for matrices only."""
+    """AdamW: warm-up, one cosine cycle to zero, clipping by the global norm, decay for matrices only."""
     o = config.optimizer
     schedule = optax.warmup_cosine_decay_schedule(0.0, o.learning_rate, o.warmup, config.steps)
     decay = optax.add_decayed_weights(o.weight_decay, mask=_matrices)
@@ -51,7 +51,9 @@ def _matrices(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def init(arch: ModelArch, optimizer: optax.GradientTransformation, key: jax.Array) -> tuple[TrainState, Frozen]:
+def init(
+    arch: ModelArch, optimizer: optax.GradientTransformation, key: jax.Array
+) -> tuple[TrainState, Frozen]:
     """Fresh weights."""
     for_network, for_codec = jax.random.split(key)
     variables = jax.jit(Denoiser(arch).init)(for_network)
@@ -59,7 +61,9 @@ def init(arch: ModelArch, optimizer: optax.GradientTransformation, key: jax.Arra
     buffers = {name: parts["buffers"] for name, parts in variables.items()}
     null_text = jnp.zeros((arch.backbone.text_tokens, arch.backbone.text_dim))
     frozen = Frozen(buffers, codec.init_codec(for_codec, arch.codec), null_text)
-    average = jax.tree.map(jnp.copy, params)  # the step gives its buffers back one by one, so they can't be shared
+    average = jax.tree.map(
+        jnp.copy, params
+    )  # the step gives its buffers back one by one, so they can't be shared
     return TrainState(params, average, optimizer.init(params), jnp.zeros((), jnp.int32)), frozen
 
 
