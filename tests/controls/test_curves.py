@@ -1,13 +1,9 @@
-import pathlib
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls.curves import arc_path, interpolate, released_points
-
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 
 coordinates = st.floats(-200, 1500, allow_nan=False)
 point_lists = st.lists(st.tuples(coordinates, coordinates), min_size=2, max_size=8).map(np.array)
@@ -78,13 +74,6 @@ def test_interpolation_passes_its_keys_and_stays_between_them(keys: list[tuple[f
     for a, b, low, high in zip(times, times[1:], values, values[1:], strict=False):
         between = out[(fine >= a) & (fine <= b)]
         assert (between >= min(low, high) - 1e-9).all() and (between <= max(low, high) + 1e-9).all()
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("case", ["two", "three", "six"])
-def test_released_interpolation_is_exact(case: str) -> None:
-    golden = np.load(GOLDEN / "trajectory.npz")
-    np.testing.assert_array_equal(released_points(golden[f"{case}/points"]), golden[f"{case}/trajectory"])
 
 
 def test_more_clicks_than_frames_keep_their_curve() -> None:

@@ -1,5 +1,3 @@
-import pathlib
-
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from gencompositor_jax.controls.trajectory import Path
 from gencompositor_jax.controls.view import identity_view, make_view, points_to_model
 from gencompositor_jax.errors import InputError
 
-GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 SIZE = (120, 200)  # the background's
 
 
@@ -189,25 +186,6 @@ def test_paste_over_mixes_by_alpha() -> None:
     out = paste_over(background, layer)
     np.testing.assert_array_equal(out[0, 0, :2], [[200, 0, 100], [120, 80, 100]])
     assert (out[0, 1] == 100).all() and (background == 100).all()
-
-
-RUNS = {
-    **{f"scale{s}_{a}": ((s,), a) for s in (1.0, 0.5, 1.7) for a in ("center", "bottom")},
-    **{f"app_scales_0.5_to_1.5_{a}": ((0.5, 1.5), a) for a in ("center", "bottom")},
-    **{f"app_scales_five_{a}": ((1.0, 0.6, None, 2.0, 0), a) for a in ("center", "bottom")},
-    **{f"app_scale_none_{a}": ((None,) * 5, a) for a in ("center", "bottom")},
-}
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("run", RUNS)
-def test_released_mask_is_exact(run: str) -> None:
-    golden = np.load(GOLDEN / "movemask.npz")
-    scales, anchor = RUNS[run]
-    foreground = golden["fg_video_bgr"][..., ::-1].copy()
-    size = tuple(int(n) for n in golden["source_size_hw"])
-    mask = released_mask(foreground, golden["trajectory"], size, scales, anchor)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(mask, golden[run] > 0)
 
 
 def test_released_mask_of_a_single_pixel() -> None:

@@ -1,32 +1,20 @@
-"""Arrays recorded from the released implementation; GENCOMPOSITOR_GOLDEN names another folder of them."""
+"""Recorded cases for every test here, and products in full float32."""
 
-import dataclasses
-import json
-import os
-import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
+import jax
 import pytest
 
-FOLDER = pathlib.Path(
-    os.environ.get("GENCOMPOSITOR_GOLDEN") or pathlib.Path(__file__).parent.parent / "golden"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Golden:
-    """One case: its arrays, and what its json says of them."""
-
-    arrays: dict[str, np.ndarray]
-    info: dict[str, Any]
+from tests import recordings
 
 
 @pytest.fixture(scope="session")
-def golden() -> Callable[[str], Golden]:
-    def load(name: str) -> Golden:
-        with np.load(FOLDER / f"{name}.npz") as arrays:
-            return Golden(dict(arrays), json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+def golden() -> Callable[[str], recordings.Golden]:
+    """`golden("vae_plain")`: a recorded case."""
+    return recordings.load
 
-    return load
+
+@pytest.fixture(autouse=True)
+def exact_products() -> Iterator[None]:
+    with jax.default_matmul_precision("highest"):
+        yield

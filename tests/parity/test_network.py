@@ -1,6 +1,8 @@
 """Backbone, branch and their layers against the reference, with its weights in its own names."""
 
-import json
+import functools
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,171 +10,308 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import erope, layers, masks
-from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
+from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.branch import BackgroundBranch
-from gencompositor_jax.conversion.network_names import backbone_rules, branch_rules, to_variables
 from gencompositor_jax.dit import FusionDiT
-from tests.parity.conftest import FOLDER
+from tests.parity.released import (
+    assert_near,
+    backbone_variables,
+    branch_variables,
+    channels_last,
+    layer_of,
+    model_arch,
+)
+from tests.recordings import explain, load
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 3e-4
-CASES = json.loads((FOLDER / "transformer_forward.json").read_text())["cases"]
+STRICT = 2e-5  # of single layers, and of whole passes that are given the recorded sinusoid of the timestep
+TABLES = 2e-6
+CASES = explain("transformer_forward")["cases"]
+SIZES = ["unit", "tiny"]
 
 
-@pytest.fixture(autouse=True)
-def exact_products():
-    with jax.default_matmul_precision("highest"):
-        yield
+class Pass(NamedTuple):
+    """One recorded pass of the backbone: what it was given, in our terms, and what was recorded of it."""
+
+    arch: ModelArch
+    variables: dict[str, Any]
+    latents: list[jax.Array]  # noisy, background, foreground
+    text: jax.Array
+    timestep: jax.Array
+    residuals: jax.Array
+    inject: jax.Array
+    recorded: dict[str, np.ndarray]
 
 
-def stack_of(config):
-    return TransformerArch(
-        num_layers=config["num_layers"],
-        num_heads=config["num_attention_heads"],
-        head_dim=config["attention_head_dim"],
-        time_embed_dim=config["time_embed_dim"],
-        text_dim=config["text_embed_dim"],
-        text_tokens=config["max_text_seq_length"],
+@functools.cache
+def recorded_pass(tag: str) -> Pass:
+    case = load("transformer_forward")
+    own = {key.removeprefix(f"{tag}/"): x for key, x in case.arrays.items() if key.startswith(f"{tag}/")}
+    config = case.info["cases"][tag]["config"]
+    arch = model_arch(config)
+    table = {key: x for key, x in own.items() if key == "patch_embed.pos_embedding"}
+    # The input's channels: noisy, masked background, foreground; `in_channels` counts the first two.
+    streams = jnp.split(
+        channels_last(own["hidden_states"]), [config["out_channels"], config["in_channels"]], axis=-1
     )
-
-
-def arch_of(golden):
-    config = golden("weights_transformer").info["config"]
-    return ModelArch(
-        frames=config["sample_frames"],
-        height=8 * config["sample_height"],
-        width=8 * config["sample_width"],
-        backbone=stack_of(config),
-        branch=stack_of(golden("branch_forward").info["config"]),
-        codec=VAEArch(latent_channels=config["out_channels"]),
+    return Pass(
+        arch,
+        backbone_variables(arch, table),
+        streams,
+        jnp.asarray(own["encoder_hidden_states"]),
+        jnp.asarray(own["timestep"], jnp.int32),
+        jnp.stack(case.numbered(f"{tag}/branch_block_samples.")),
+        ~masks.token_mask(own["branch_block_masks"][:, :, 0], arch.backbone.patch),
+        own,
     )
-
-
-def channels_last(x):
-    return jnp.asarray(np.moveaxis(x, 2, -1))
 
 
 @pytest.mark.parametrize("tag", CASES)
-def test_backbone(golden, tag):
-    arch, arrays = arch_of(golden), golden("transformer_forward").arrays
-    weights = dict(golden("weights_transformer").arrays)
-    replaced = f"{tag}/patch_embed.pos_embedding"
-    if replaced in arrays:
-        weights["patch_embed.pos_embedding"] = arrays[replaced]
-    variables = to_variables(backbone_rules(arch), weights, arch.backbone.num_layers)
-    given = channels_last(arrays[f"{tag}/hidden_states"])
-    noisy, background, foreground = jnp.split(given, 3, axis=-1)
-    masked = masks.token_mask(arrays[f"{tag}/branch_block_masks"][:, :, 0], arch.backbone.patch)
-    np.testing.assert_array_equal(masked[..., None], arrays[f"{tag}/inter.token_mask"])
-    names = sorted(name for name in arrays if name.startswith(f"{tag}/branch_block_samples."))
-    residuals = jnp.stack([arrays[name] for name in names])
-    timestep = jnp.asarray(arrays[f"{tag}/timestep"], jnp.int32)
+def test_backbone(tag, monkeypatch):
+    given = recorded_pass(tag)
 
-    def forward(residuals):
-        text = arrays[f"{tag}/encoder_hidden_states"]
-        out = FusionDiT(arch).apply(variables, noisy, background, foreground, text, timestep, residuals, ~masked)
-        return np.moveaxis(out, -1, 2)
+    @jax.jit
+    def forward(sinusoid, residuals):
+        monkeypatch.setattr(layers, "timestep_embedding", lambda timestep, size: sinusoid)
+        out = FusionDiT(given.arch).apply(
+            given.variables, *given.latents, given.text, given.timestep, residuals, given.inject
+        )
+        return jnp.moveaxis(out, -1, 2)
 
-    np.testing.assert_allclose(forward(residuals), arrays[f"{tag}/output"], rtol=0, atol=TOLERANCE)
-    without = forward(jnp.zeros_like(residuals))
-    np.testing.assert_allclose(without, arrays[f"{tag}/output_without_branch"], rtol=0, atol=TOLERANCE)
+    own = layers.timestep_embedding(given.timestep, given.arch.backbone.width)
+    recorded = given.recorded["inter.time_proj"]
+    # Frequencies differ in the last bit between libraries, and the timestep multiplies that: TOLERANCE.
+    # With the recorded sinusoid nothing of the kind is left.
+    for sinusoid, tolerance in ((own, TOLERANCE), (recorded, STRICT)):
+        for residuals, name in (
+            (given.residuals, "output"),
+            (jnp.zeros_like(given.residuals), "output_without_branch"),
+        ):
+            assert_near(forward(sinusoid, residuals), given.recorded[name], tolerance, name)
+
+
+@pytest.mark.parametrize("tag", CASES)
+def test_backbone_layer_by_layer(tag):
+    """Every recorded stage on the way; a failure here says where the whole pass goes wrong."""
+    given = recorded_pass(tag)
+    arch, stack, recorded = given.arch, given.arch.backbone, given.recorded
+    params, buffers = given.variables["params"], given.variables["buffers"]
+    noisy, background, foreground = given.latents
+    grid = (noisy.shape[1], noisy.shape[2] // stack.patch, noisy.shape[3] // stack.patch)
+    words, tokens = given.text.shape[1], math.prod(grid)
+    video = slice(words, words + tokens)
+    is_text = np.arange(words + 2 * tokens) < words
+
+    np.testing.assert_array_equal(~given.inject[..., None], recorded["inter.token_mask"])
+    tables = erope.fusion_tables(arch.layout, grid, arch.base_grid, stack.head_dim)
+    for ours, name in zip(tables, ("rope_cos", "rope_sin"), strict=True):
+        assert_near(np.repeat(ours, 2, axis=1), recorded[name], TABLES, name)
+
+    sinusoid = layers.timestep_embedding(given.timestep, stack.width)
+    assert_near(sinusoid, recorded["inter.time_proj"], 1e-4)
+    time = two_linears(params["time_embed"], recorded["inter.time_proj"])
+    assert_near(time, recorded["inter.temb"], STRICT)
+
+    x = layers.PatchEmbedding(stack).apply(
+        {"params": params["patch_embed"], "buffers": buffers["patch_embed"]},
+        given.text,
+        jnp.concatenate([noisy, background], axis=-1),
+        foreground,
+        no_positions,
+    )
+    seen = {"inter.patch_embed": x}
+    block = jax.jit(
+        lambda params, x: layers.Block(stack).apply(
+            {"params": params}, x, time, is_text, *layers.joint_tables(tables, words)
+        )
+    )
+    residuals = jnp.where(given.inject[None, :, :, None], given.residuals, 0)
+    for i in range(stack.num_layers):
+        x = block(layer_of(params["blocks"], i), x)
+        seen |= {f"inter.block{i}.text": x[:, :words], f"inter.block{i}.hidden": x[:, words:]}
+        sample = CASES[tag]["layer_to_branch_sample"][i]
+        assert sample == i // math.ceil(stack.num_layers / len(residuals))
+        x = x.at[:, video].add(residuals[sample])
+    x = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": params["norm_final"]}, x)[:, video]
+    seen["inter.norm_out"] = modulated_norm_out(params, x, time)
+    for name in set(seen) & set(recorded):
+        assert_near(seen[name], recorded[name], STRICT, name)
+
+
+def no_positions() -> np.ndarray:
+    raise AssertionError("the table comes with the weights")
+
+
+def two_linears(params, x):
+    x = jax.nn.silu(x @ params["linear_1"]["kernel"] + params["linear_1"]["bias"])
+    return x @ params["linear_2"]["kernel"] + params["linear_2"]["bias"]
+
+
+def modulated_norm_out(params, x, time):
+    linear = params["modulation_out"]
+    shift, scale = jnp.split(jax.nn.silu(time) @ linear["kernel"] + linear["bias"], 2, axis=-1)
+    normed = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": params["norm_out"]}, x)
+    return layers.modulate(normed, shift[:, None], scale[:, None])
+
+
+@pytest.mark.parametrize("tag", CASES)
+def test_bfloat16_backbone_stays_near_float32(tag):
+    """As a Compositor on an accelerator runs it; both sides get bfloat16 weights, as released ones are."""
+    given = recorded_pass(tag)
+    half = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), given.variables)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def forward(dtype):
+        variables = jax.tree.map(lambda x: x.astype(dtype), half)
+        return FusionDiT(given.arch, dtype).apply(
+            variables, *given.latents, given.text, given.timestep, given.residuals, given.inject
+        )
+
+    exact, rounded = forward(jnp.float32), forward(jnp.bfloat16)
+    error = jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)
+    assert 1e-5 < error < 1e-2
 
 
 def test_branch(golden):
-    arch, arrays = arch_of(golden), golden("branch_forward").arrays
-    variables = to_variables(branch_rules(arch), golden("weights_branch").arrays, arch.branch.num_layers)
-    given = channels_last(arrays["branch_cond"])
-    samples = BackgroundBranch(arch).apply(
-        variables,
-        channels_last(arrays["hidden_states"]),
-        given[..., :-1],
-        given[..., -1:],
-        arrays["encoder_hidden_states"],
-        jnp.asarray(arrays["timestep"], jnp.int32),
+    arch, case = model_arch(), golden("branch_forward")
+    arrays, stack, variables = case.arrays, arch.branch, branch_variables(arch)
+    noisy, given = channels_last(arrays["hidden_states"]), channels_last(arrays["branch_cond"])
+    background, mask = given[..., :-1], given[..., -1:]
+    text = jnp.asarray(arrays["encoder_hidden_states"])
+    timestep = jnp.asarray(arrays["timestep"], jnp.int32)
+    tokens = layers.PatchEmbedding(stack).apply(
+        {kind: tree["patch_embed"] for kind, tree in variables.items()},
+        text,
+        jnp.concatenate([noisy, background, mask], axis=-1),
+        None,
+        no_positions,
     )
-    for i, sample in enumerate(samples):
-        np.testing.assert_allclose(sample, arrays[f"block_sample.{i}"], rtol=0, atol=TOLERANCE)
+    assert_near(tokens, arrays["patch_embed"], STRICT)
+    grid = (noisy.shape[1], noisy.shape[2] // stack.patch, noisy.shape[3] // stack.patch)
+    tables = erope.plain_tables(grid, arch.base_grid, stack.head_dim)
+    for ours, name in zip(tables, ("rope_cos", "rope_sin"), strict=True):
+        assert_near(np.repeat(ours, 2, axis=1), arrays[name], TABLES, name)
+    samples = jax.jit(BackgroundBranch(arch).apply)(variables, noisy, background, mask, text, timestep)
+    recorded = case.numbered("block_sample.")
+    assert len(samples) == len(recorded) == stack.num_layers
+    for i, (ours, sample) in enumerate(zip(samples, recorded, strict=True)):
+        assert_near(ours, sample, TOLERANCE, f"sample {i}")
+    # A strength of the branch is a factor of its samples, so it needs no setting here.
+    for ours, half in zip(samples, case.numbered("block_sample_half_scale."), strict=False):
+        assert_near(ours / 2, half, TOLERANCE)
+
+
+def initial_table(arch, grid):
+    """The added table before training: text rows zero."""
+    video, foreground, _ = erope.stream_indices(arch.layout, grid)
+    ours = erope.added_positions(
+        np.concatenate([video, foreground]), arch.backbone.width, arch.position_scale
+    )
+    return np.pad(ours, ((arch.backbone.text_tokens, 0), (0, 0)))
 
 
 def test_initial_position_table(golden):
-    arch, case = arch_of(golden), golden("patch_embed")
-    recorded = case.arrays["initial_pos_embedding"][0]
-    video, foreground, _ = erope.stream_indices("released", arch.token_grid)
-    ours = erope.added_positions(np.concatenate([video, foreground]), arch.backbone.width, arch.position_scale)
-    text = arch.backbone.text_tokens
-    np.testing.assert_allclose(ours, recorded[text:], rtol=0, atol=2e-6)
-    assert not recorded[:text].any()
+    arch = model_arch()
+    recorded = golden("patch_embed").arrays["initial_pos_embedding"]
+    assert_near(initial_table(arch, arch.token_grid)[None], recorded, TABLES)
 
 
 def test_patch_embedding_and_its_token_order(golden):
-    arch, arrays = arch_of(golden), golden("patch_embed").arrays
-    variables = to_variables(
-        backbone_rules(arch), golden("weights_transformer").arrays, arch.backbone.num_layers
-    )
-    own = {kind: tree["patch_embed"] for kind, tree in variables.items()}
-    images = channels_last(arrays["image_embeds"])
-    foreground = arch.codec.latent_channels
-    tokens = layers.PatchEmbedding(arch.backbone).apply(
-        own, arrays["text_embeds"], images[..., :-foreground], images[..., -foreground:], None
-    )
-    np.testing.assert_allclose(tokens, arrays["embeds"], rtol=0, atol=2e-5)
+    arch, arrays = model_arch(), golden("patch_embed").arrays
+    own = {kind: tree["patch_embed"] for kind, tree in backbone_variables(arch).items()}
+    streams, patch = golden("patch_embed").info["config"]["in_channels"], arch.backbone.patch
+
+    def embed(images, text, positions):
+        images = channels_last(images)
+        variables = {"params": own["params"], "buffers": {"positions": positions}}
+        return layers.PatchEmbedding(arch.backbone).apply(
+            variables, text, images[..., :streams], images[..., streams:], no_positions
+        )
+
+    tokens = embed(arrays["image_embeds"], arrays["text_embeds"], own["buffers"]["positions"])
+    assert_near(tokens, arrays["embeds"], STRICT)
+    token_mask = masks.token_mask(arrays["masks"][:, :, 0], patch)
+    np.testing.assert_array_equal(token_mask[..., None], arrays["token_mask"])
+    one = erope.grid_indices(arch.token_grid)
+    order = [np.pad(one, ((0, 0), (1, 0)), constant_values=stream) for stream in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(order), arrays["token_order"])
+    # Another number of frames: the reference swaps a fresh table in (so does `checkpoint.at_size`).
+    other = arrays["mismatch_image_embeds"]
+    fresh = initial_table(arch, (other.shape[1], *arch.token_grid[1:]))
+    tokens = embed(other, arrays["text_embeds"][: len(other)], fresh)
+    assert_near(tokens, arrays["mismatch_embeds"], STRICT)
 
 
 # Whole passes hardly feel a wrong eps: single layers with tiny inputs do.
 
 
 @pytest.fixture
-def block(golden):
-    arch = arch_of(golden)
-    variables = to_variables(
-        backbone_rules(arch), golden("weights_transformer").arrays, arch.backbone.num_layers
-    )
-    return arch.backbone, jax.tree.map(lambda x: x[0], variables["params"]["blocks"]), variables["params"]
+def params():
+    return backbone_variables(model_arch())["params"]
 
 
-@pytest.mark.parametrize("size", ["unit", "tiny"])
-def test_modulated_norm(golden, block, size):
-    arrays, (_, params, _) = golden("submodules").arrays, block
+@pytest.mark.parametrize("size", SIZES)
+def test_modulated_norm(golden, params, size):
+    arrays = golden("submodules").arrays
     text, video = arrays[f"{size}/norm1_in_text"], arrays[f"{size}/norm1_in_hidden"]
     is_text = np.arange(text.shape[1] + video.shape[1]) < text.shape[1]
     out, gate = layers.ModulatedNorm().apply(
-        {"params": params["norm1"]}, jnp.concatenate([text, video], axis=1), arrays["temb"], is_text
+        {"params": layer_of(params["blocks"], 0)["norm1"]},
+        jnp.concatenate([text, video], axis=1),
+        arrays["temb"],
+        is_text,
     )
-    for ours, name in ((out[:, ~is_text], "norm1_hidden"), (out[:, is_text], "norm1_text")):
-        np.testing.assert_allclose(ours, arrays[f"{size}/{name}"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(gate[:, ~is_text][:, :1], arrays[f"{size}/norm1_gate"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(gate[:, is_text][:, :1], arrays[f"{size}/norm1_text_gate"], rtol=0, atol=2e-5)
+    assert_near(out[:, ~is_text], arrays[f"{size}/norm1_hidden"], STRICT)
+    assert_near(out[:, is_text], arrays[f"{size}/norm1_text"], STRICT)
+    assert_near(gate[:, ~is_text][:, :1], arrays[f"{size}/norm1_gate"], STRICT)
+    assert_near(gate[:, is_text][:, :1], arrays[f"{size}/norm1_text_gate"], STRICT)
 
 
-@pytest.mark.parametrize("size", ["unit", "tiny"])
-def test_layer_norms(golden, block, size):
-    arrays, (_, params, all_params) = golden("submodules").arrays, block
+@pytest.mark.parametrize("size", SIZES)
+def test_layer_norms(golden, params, size):
+    case = golden("submodules")
+    arrays, attention = case.arrays, layer_of(params["blocks"], 0)["attention"]
     qk = arrays[f"{size}/qk_in"]
     for name, recorded in (("norm_query", "norm_q"), ("norm_key", "norm_k")):
-        ours = layers.LayerNorm(layers.QK_EPS).apply({"params": params["attention"][name]}, qk)
-        np.testing.assert_allclose(ours, arrays[f"{size}/{recorded}"], rtol=0, atol=2e-5)
+        ours = layers.LayerNorm(layers.QK_EPS).apply({"params": attention[name]}, qk)
+        assert_near(ours, arrays[f"{size}/{recorded}"], STRICT, name)
     x = arrays[f"{size}/norm1_in_hidden"]
-    final = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": all_params["norm_final"]}, x)
-    np.testing.assert_allclose(final, arrays[f"{size}/norm_final"], rtol=0, atol=2e-5)
-    modulation = all_params["modulation_out"]
-    shift, scale = jnp.split(jax.nn.silu(arrays["temb"]) @ modulation["kernel"] + modulation["bias"], 2, axis=-1)
-    normed = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": all_params["norm_out"]}, x)
-    out = layers.modulate(normed, shift[:, None], scale[:, None])
-    np.testing.assert_allclose(out, arrays[f"{size}/norm_out"], rtol=0, atol=2e-5)
+    final = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": params["norm_final"]}, x)
+    assert_near(final, arrays[f"{size}/norm_final"], STRICT)
+    assert_near(modulated_norm_out(params, x, arrays["temb"]), arrays[f"{size}/norm_out"], STRICT)
+    if size == "tiny":  # the case that sees eps
+        for name, own, given in (
+            ("norm_final", layers.BLOCK_EPS, x),
+            ("norm_q", layers.QK_EPS, qk),
+        ):
+            weights = params[name] if name in params else attention["norm_query"]
+            other = layers.LayerNorm(10 * own).apply({"params": weights}, given)
+            assert np.abs(other - arrays[f"{size}/{name}"]).max() > 0.1
 
 
-def test_feed_forward(golden, block):
-    arrays, (arch, params, _) = golden("submodules").arrays, block
-    out = layers.FeedForward(arch).apply({"params": params["feed_forward"]}, arrays["gelu_in"])
-    np.testing.assert_allclose(out, arrays["ff_out"], rtol=0, atol=2e-5)
+def test_feed_forward(golden, params):
+    arrays, stack = golden("submodules").arrays, model_arch().backbone
+    own = layer_of(params["blocks"], 0)["feed_forward"]
+    out, seen = layers.FeedForward(stack).apply(
+        {"params": own}, arrays["gelu_in"], capture_intermediates=True, mutable=["intermediates"]
+    )
+    assert_near(out, arrays["ff_out"], STRICT)
+    up = seen["intermediates"]["up"]["__call__"][0]
+    assert_near(jax.nn.gelu(up, approximate=True), arrays["gelu_out"], STRICT)
 
 
-def test_time_embedding(golden, block):
-    arrays, (arch, _, all_params) = golden("submodules").arrays, block
+def test_time_embedding(golden, params):
+    arrays, stack = golden("submodules").arrays, model_arch().backbone
     timestep = jnp.asarray(arrays["t"], jnp.int32)
     # Frequencies differ in the last bit between libraries, and t multiplies that by up to 999.
-    np.testing.assert_allclose(
-        layers.timestep_embedding(timestep, arch.width), arrays["time_proj"], rtol=0, atol=1e-4
-    )
-    out = layers.TimeEmbedding(arch).apply({"params": all_params["time_embed"]}, timestep)
-    np.testing.assert_allclose(out, arrays["time_emb"], rtol=0, atol=TOLERANCE)
+    assert_near(layers.timestep_embedding(timestep, stack.width), arrays["time_proj"], 1e-4)
+    out = layers.TimeEmbedding(stack).apply({"params": params["time_embed"]}, timestep)
+    assert_near(out, arrays["time_emb"], TOLERANCE)
+    assert_near(two_linears(params["time_embed"], arrays["time_proj"]), arrays["time_emb"], STRICT)
+
+
+def test_eps_as_recorded(golden):
+    eps = golden("submodules").info["eps"]
+    assert {eps[name] for name in ("block_norms", "norm_final", "norm_out")} == {layers.BLOCK_EPS}
+    assert eps["qk_norm"] == layers.QK_EPS

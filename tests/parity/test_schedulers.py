@@ -1,87 +1,86 @@
 """Noise schedule and solvers against the reference, with its recorded noise draws replayed."""
 
-import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gencompositor_jax import diffusion, sampler
-from gencompositor_jax.arch import DiffusionArch
-from tests.parity.conftest import FOLDER
+from tests.parity.released import assert_near, diffusion_arch
+from tests.parity.replay import advance_once, draws_that_count
+from tests.recordings import explain
 
 pytestmark = pytest.mark.parity
-INFO = json.loads((FOLDER / "schedulers.json").read_text())
 TOLERANCE = 2e-6
-
-
-def arch_of(config, **changes):
-    return DiffusionArch(
-        train_steps=config["num_train_timesteps"],
-        beta_start=config["beta_start"],
-        beta_end=config["beta_end"],
-        **{"snr_shift": config["snr_shift_scale"], "zero_terminal_snr": config["rescale_betas_zero_snr"], **changes},
-    )
+TRAJECTORIES = explain("schedulers")["trajectories"]
 
 
 def test_schedule(golden):
     case = golden("schedulers")
     arrays, config = case.arrays, case.info["config"]
-    for name, changes in (
-        ("alphas_cumprod", {}),
-        ("alphas_cumprod_without_zero_snr", {"zero_terminal_snr": False}),
-        ("alphas_cumprod_snr_shift_3", {"snr_shift": 3.0}),
-    ):
-        ours = diffusion.alpha_bars(arch_of(config, **changes))
-        np.testing.assert_allclose(ours, arrays[name], rtol=1e-6, atol=1e-12, err_msg=name)
-    assert ours[-1] == 0.0
+    tables = {name: recorded for name, recorded in arrays.items() if name.startswith("alphas_cumprod")}
+    assert len(tables) > 2
+    for name, recorded in tables.items():
+        shift = re.fullmatch(r"alphas_cumprod_snr_shift_([\d.]+)", name)
+        changes = {"snr_shift": float(shift[1])} if shift else {}
+        if name.endswith("_without_zero_snr"):
+            changes = {"zero_terminal_snr": False}
+        ours = diffusion.alpha_bars(diffusion_arch(config, **changes))
+        np.testing.assert_allclose(ours, recorded, rtol=1e-6, atol=1e-12, err_msg=name)
+        assert (ours[-1] == 0.0) == (recorded[-1] == 0.0)
+        if name.endswith("_without_zero_snr") and config["snr_shift_scale"] == 1:
+            np.testing.assert_allclose(1 - ours[1:] / ours[:-1], arrays["betas"][1:], rtol=1e-9)
 
 
 def test_timesteps(golden):
-    arrays = golden("schedulers").arrays
-    recorded = {int(name.split("_")[1]): value for name, value in arrays.items() if name.startswith("timesteps_")}
-    assert recorded
-    for steps, value in recorded.items():
-        np.testing.assert_array_equal(sampler.timesteps(steps), value)
+    case = golden("schedulers")
+    names = [name for name in case.arrays if re.fullmatch(r"timesteps_\d+", name)]
+    assert names
+    for name in names:
+        ours = sampler.timesteps(int(name.split("_")[1]), case.info["config"]["num_train_timesteps"])
+        np.testing.assert_array_equal(ours, case.arrays[name])
 
 
 def test_noise_and_velocity(golden):
     case = golden("schedulers")
-    table = diffusion.alpha_bars(arch_of(case.info["config"]))
+    table = diffusion.alpha_bars(diffusion_arch(case.info["config"]))
     x0, eps = case.arrays["x_init"], case.arrays["add_noise/noise"]
-    for name in case.arrays:
+    names = [name for name in case.arrays if re.fullmatch(r"(add_noise|velocity)/t\d+", name)]
+    assert names
+    for name in names:
         kind, _, timestep = name.rpartition("/t")
-        if kind not in ("add_noise", "velocity"):
-            continue
         at = diffusion.signal_at(table, jnp.array([int(timestep)]))
-        ours = diffusion.add_noise(x0, eps, at) if kind == "add_noise" else diffusion.target("velocity", x0, eps, at)
-        np.testing.assert_allclose(ours, case.arrays[name], rtol=0, atol=TOLERANCE, err_msg=name)
+        ours = (
+            diffusion.add_noise(x0, eps, at)
+            if kind == "add_noise"
+            else diffusion.target("velocity", x0, eps, at)
+        )
+        assert_near(ours, case.arrays[name], TOLERANCE, name)
 
 
-@pytest.mark.parametrize("name", INFO["trajectories"])
+@pytest.mark.parametrize("name", TRAJECTORIES)
 def test_every_step_of_a_trajectory(golden, name):
     case = golden("schedulers")
-    arrays, info = case.arrays, case.info["trajectories"][name]
-    recorded = arrays[f"{name}/latents"]
-    draws = replayed(arrays.get(f"{name}/noise_draws"), info["noise_draws_per_step"], recorded[0].shape)
-    steps = sampler.plan(arch_of(case.info["config"]), info["steps"], name.split("_")[0])
-    np.testing.assert_array_equal(steps.timestep, info["timesteps"])
-
-    def fake_model(x, timestep):
-        return 0.3 * x + 0.1 * jnp.sin(timestep.astype(jnp.float32)).reshape(-1, *[1] * (x.ndim - 1))
-
+    arrays, info, config = case.arrays, TRAJECTORIES[name], case.info["config"]
+    arch, solver = diffusion_arch(config), name.split("_")[0]
+    recorded, outputs = arrays[f"{name}/latents"], arrays[f"{name}/model_output"]
+    plan = sampler.plan(arch, info["steps"], solver)
+    np.testing.assert_array_equal(plan.timestep, info["timesteps"])
+    previous = plan.timestep - arch.train_steps // info["steps"]
+    np.testing.assert_array_equal(np.maximum(previous, -1), info["prev_timestep_used"])
+    draws, consumed = draws_that_count(arrays.get(f"{name}/noise_draws"), plan, arch, recorded.shape[1:])
+    if solver == "dpm":
+        assert consumed == info["noise_draws_per_step"]
     state = sampler.begin(jnp.asarray(recorded[0]))
     for i, after in enumerate(recorded[1:]):
-        part = sampler.Steps(*(column[i : i + 1] for column in steps))
-        state = sampler.advance(fake_model, state, jnp.array(i), part, lambda index: draws[index])
-        scale = max(1.0, np.abs(after).max())
-        np.testing.assert_allclose(state.x, after, rtol=0, atol=TOLERANCE * scale, err_msg=f"step {i}")
-    assert sampler.leaves_noise(info["steps"]) == (not info["final_equals_last_x0"])
-
-
-def replayed(draws, per_step, shape):
-    """The draw that counts in each step: the reference's solver draws twice on middle steps and drops the first."""
-    if draws is None:
-        return jnp.zeros((len(per_step), *shape))
-    last = np.cumsum(per_step) - 1
-    return jnp.asarray(draws[last])
+        state = advance_once(state, plan, i, outputs[i], draws[i])
+        assert_near(state.x0_old, arrays[f"{name}/pred_original"][i], TOLERANCE, f"x0 of step {i}")
+        assert_near(state.x, after, TOLERANCE, f"step {i}")
+    # The network they were recorded with, so that a step's error reaches the next ones.
+    np.testing.assert_allclose(
+        outputs,
+        0.3 * recorded[:-1] + 0.1 * np.sin(info["timesteps"]).reshape(-1, 1, 1, 1, 1, 1),
+        atol=TOLERANCE,
+    )
+    assert sampler.leaves_noise(info["steps"], arch.train_steps) == (not info["final_equals_last_x0"])

@@ -12,40 +12,25 @@ import pytest
 
 from gencompositor_jax import vae, vae_layers, vae_tiling
 from gencompositor_jax.arch import VAEArch
-from gencompositor_jax.conversion.network_names import to_variables
-from gencompositor_jax.conversion.vae_names import vae_rules
 from gencompositor_jax.errors import InputError
+from tests.parity.released import vae_arch, vae_params
+from tests.recordings import explain
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4  # of whole passes; single layers are compared with STRICT
 STRICT = 1e-5
 
 
-def arch_of(config: dict[str, Any]) -> VAEArch:
-    return VAEArch(
-        block_widths=tuple(config["block_out_channels"]),
-        layers_per_block=config["layers_per_block"],
-        latent_channels=config["latent_channels"],
-        norm_groups=config["norm_num_groups"],
-        norm_eps=config["norm_eps"],
-        time_factor=config["temporal_compression_ratio"],
-        scaling_factor=config["scaling_factor"],
-    )
-
-
 def tiled_arch(info: dict[str, Any]) -> VAEArch:
     tiling = info["tiling"]
-    return dataclasses.replace(
-        arch_of(info["config"]),
-        tile=(tiling["tile_sample_min_height"], tiling["tile_sample_min_width"]),
-        tile_overlap=(tiling["tile_overlap_factor_height"], tiling["tile_overlap_factor_width"]),
-    )
+    tile = tiling["tile_sample_min_height"], tiling["tile_sample_min_width"]
+    overlap = tiling["tile_overlap_factor_height"], tiling["tile_overlap_factor_width"]
+    return dataclasses.replace(vae_arch(info["config"], tile), tile_overlap=overlap)
 
 
 @pytest.fixture(scope="module")
-def params(golden):
-    weights = golden("weights_vae")
-    return to_variables(vae_rules(arch_of(weights.info["config"])), weights.arrays, layers=0)
+def params():
+    return vae_params(vae_arch(explain("weights_vae")["config"]))
 
 
 def ours(array: np.ndarray) -> jax.Array:
@@ -60,7 +45,7 @@ def assert_close(result: jax.Array, recorded: np.ndarray, tolerance: float) -> N
 
 def test_encode(golden, params):
     case = golden("vae_plain")
-    arch = arch_of(case.info["config"])
+    arch = vae_arch(case.info["config"])
     names = [key.removesuffix("/x") for key in case.arrays if re.fullmatch(r"enc\d+/x", key)]
     assert names
     for name in names:
@@ -76,7 +61,7 @@ def test_decode(golden, params):
     names = [key.removesuffix("/z") for key in case.arrays if re.fullmatch(r"dec\d+/z", key)]
     assert names
     for name in names:
-        video = vae.decode(params, arch_of(case.info["config"]), ours(case.arrays[f"{name}/z"]))
+        video = vae.decode(params, vae_arch(case.info["config"]), ours(case.arrays[f"{name}/z"]))
         assert_close(video, case.arrays[f"{name}/y"], TOLERANCE)
 
 
@@ -96,8 +81,14 @@ def test_tiled_decode(golden, params):
 
 def test_tile_plans_truncate_as_recorded(golden):
     info = golden("vae_tiled").info
-    full = dataclasses.replace(tiled_arch(info), tile=(240, 360))
-    for arch, derived in ((tiled_arch(info), info["derived"]), (full, info["derived_at_full_size_480x720"])):
+    plans = [(tiled_arch(info), info["derived"])]
+    for key, derived in info.items():
+        size = re.fullmatch(r"derived_at_full_size_(\d+)x(\d+)", key)
+        if size:  # a tile is half of it
+            tile = int(size[1]) // 2, int(size[2]) // 2
+            plans.append((dataclasses.replace(tiled_arch(info), tile=tile), derived))
+    assert len(plans) > 1
+    for arch, derived in plans:
         encode, decode = vae_tiling.tile_plans(arch)
 
         def pair(name: str, derived: dict[str, int] = derived) -> tuple[int, int]:
@@ -118,7 +109,7 @@ def test_tile_plans_truncate_as_recorded(golden):
 def test_frame_counts(golden):
     """The recorded table of frame counts, with one case mended: a single latent decodes to a single frame."""
     info = golden("vae_plain").info
-    arch = arch_of(info["config"])
+    arch = vae_arch(info["config"])
     params = jax.eval_shape(functools.partial(vae.init, arch=arch), jax.random.key(0))
     side = arch.space_factor
     for what, result in info["frame_count_behaviour"].items():

@@ -1,0 +1,42 @@
+"""Replaying the reference's solvers step by step with its recorded noise draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax import sampler
+from gencompositor_jax.arch import DiffusionArch
+
+
+def draws_that_count(
+    draws: np.ndarray | None, plan: sampler.Steps, arch: DiffusionArch, shape: tuple[int, ...]
+) -> tuple[np.ndarray, list[int]]:
+    """The draw of each step that its result depends on, and how many each step consumed.
+
+    The reference's DPM solver draws once on the first step and where no previous timestep is left, and twice
+    on every other step; the first of two is for a result that it discards.
+    """
+    count = len(plan.timestep)
+    if draws is None:
+        return np.zeros((count, *shape), np.float32), [0] * count
+    previous = plan.timestep - arch.train_steps // count
+    consumed = [1 if i == 0 or previous[i] < 0 else 2 for i in range(count)]
+    assert sum(consumed) == len(draws)
+    return draws[np.cumsum(consumed) - 1], consumed
+
+
+def advance_once(
+    state: sampler.Progress, plan: sampler.Steps, i: int, prediction: jax.Array, draw: np.ndarray
+) -> sampler.Progress:
+    """Step `i` of a plan with a given prediction and a given noise draw."""
+    rows = sampler.Steps(*(column[i : i + 1].astype(_kind(column)) for column in plan))
+    return _advance(state, jnp.array(i), rows, jnp.asarray(prediction), jnp.asarray(draw))
+
+
+@jax.jit
+def _advance(state, index, rows, prediction, draw):
+    return sampler.advance(lambda x, timestep: prediction, state, index, rows, lambda index: draw)
+
+
+def _kind(column: np.ndarray) -> type:
+    return np.int32 if np.issubdtype(column.dtype, np.integer) else np.float32
