@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 # Lower bounds are tested: `make test-lowest` installs exactly these (constraints-lowest.txt).
 REQUIRES = [
     "absl-py>=2.1",
-    "av>=14.0",
+    "av>=17.0",
     "decord>=0.6.0; (sys_platform == 'linux' and platform_machine == 'x86_64') or sys_platform == 'win32'",
     "flax>=0.12.4",
     "grain>=0.2.16",
@@ -17,7 +17,7 @@ REQUIRES = [
     "jax>=0.10.0",
     "ml-collections>=1.0.0",
     "numpy>=2.1",
-    "opencv-python-headless>=4.12",
+    "opencv-python-headless>=5.0",  # resamples otherwise than 4: procedural clips would differ
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12.0",
     "pillow>=11.0",

@@ -72,6 +72,8 @@ class Compositor:
     """A loaded model and what is done with it."""
 
     def __init__(self, model: Model, source: str = "") -> None:
+        # Once: jit would send NumPy arrays to the device with every call.
+        model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
         self.model = model
         self.source = source
         self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoint.at_size, model))

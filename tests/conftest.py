@@ -11,9 +11,15 @@ os.environ["GENCOMPOSITOR_CACHE"] = (
 
 import pytest
 from absl import flags
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from gencompositor_jax.checkpoint import Model
+
+
+# The same examples every time, however slow the machine: a test that fails, fails for everyone.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -427,6 +427,8 @@ def test_a_checkpoint_of_another_architecture(compose, here, capsys, tmp_path_fa
     for stack in ("backbone", "branch"):
         facts["arch"][stack]["num_heads"] = 2
     (folder / "model.json").write_text(json.dumps(facts))
+    assert "damaged" in refused(compose(checkpoint=str(folder)), capsys, here)
+    (folder / "manifest.json").unlink()  # nothing to compare with but the architecture
     assert "do not fit" in refused(compose(checkpoint=str(folder)), capsys, here)
 
 
