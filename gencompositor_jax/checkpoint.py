@@ -157,8 +157,8 @@ def all_facts(folder: str | Path) -> Facts:
 def stored_arrays(folder: str | Path) -> dict[str, ArrayFacts]:
     """Type and shape of every array of a checkpoint by its path, checked against architecture and manifest.
 
-    Reads no array. Raises InputError with the list of arrays that are missing, unknown, or of another shape or
-    type.
+    Reads no array. Raises InputError with the list of arrays that are missing, unknown, or of another shape
+    or type.
     """
     folder = Path(folder)
     facts, written = all_facts(folder), manifest.read(folder)
@@ -296,7 +296,8 @@ def _restore(folder: Path, verify: bool | None, restore_args: Any, *more: Mappin
     expected = array_shapes(facts.arch, facts.prompts)
     paths, tree = jax.tree_util.tree_flatten_with_path(expected)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    args = tree.unflatten([restore_args(stored[name], *(each[name] for each in more)) for name in names])
+    each_args = [restore_args(stored[name], *(each[name] for each in more)) for name in names]
+    args = jax.tree.unflatten(tree, each_args)
     handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_in_flight(stored))
     try:
         with ocp.Checkpointer(handler) as checkpointer:
@@ -330,7 +331,7 @@ def _check_tree(
     expected: Mapping[str, Any],
     written: Mapping[str, ArrayFacts] | None = None,
 ) -> None:
-    """Raises InputError with all differences between leaves (they have dtype and shape) and what is expected."""
+    """Raises InputError with all differences between leaves (of a dtype and shape) and what is expected."""
     have, want = ({name: tuple(leaf.shape) for name, leaf in leaves.items()} for leaves in (found, expected))
     problems = [f"missing {name} {want[name]}" for name in sorted(want.keys() - have.keys())]
     problems += [f"unknown {name} {have[name]}" for name in sorted(have.keys() - want.keys())]

@@ -83,11 +83,10 @@ def read(folder: Path) -> Manifest | None:
         fields = json.loads(text)
         files = {name: FileFacts(**facts) for name, facts in fields["files"].items()}
         arrays = {name: ArrayFacts(a["dtype"], tuple(a["shape"])) for name, a in fields["arrays"].items()}
-        found = Manifest(files, arrays)
-        sound = text == _text(found)
+        found: Manifest | None = Manifest(files, arrays)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
+        text, found = "", None
+    if found is None or text != _text(found):
         raise InputError(f"{file}: damaged; copy or convert the checkpoint again")
     return found
 

@@ -15,3 +15,15 @@ def bar(total: int) -> Iterator[Callable[[int, int], None]]:
             shown.update(done - shown.n)
 
         yield show
+
+
+@contextmanager
+def gigabytes(what: str) -> Iterator[Callable[[int, int], None]]:
+    """The same in GB; yields what is called with (bytes done, bytes in all)."""
+    with tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=None) as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield show

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch, TransformerArch
+from gencompositor_jax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,12 @@ def branch_rules(arch: ModelArch) -> list[Rule]:
 def to_variables(rules: list[Rule], tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Any]:
     """PyTorch tensors by key -> our nested variables {"params": ..., "buffers": ...}.
 
-    Raises KeyError with the full list of keys that are missing or that no rule names.
+    Raises InputError with the full list of keys that are missing or that no rule names.
     """
     wanted = {rule.key.format(i=i) for rule in rules for i in (range(layers) if rule.stacked else [0])}
     if wanted != set(tensors):
-        raise KeyError(f"missing {sorted(wanted - set(tensors))}, unknown {sorted(set(tensors) - wanted)}")
+        missing, unknown = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted)
+        raise InputError(f"the weights don't fit: missing {missing}, unknown {unknown}")
     variables: dict[str, Any] = {}
     for rule in rules:
         if rule.stacked:

@@ -10,6 +10,7 @@ from gencompositor_jax import vae
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.conversion.network_names import to_variables
 from gencompositor_jax.conversion.vae_names import vae_rules
+from gencompositor_jax.errors import InputError
 
 TINY = VAEArch(block_widths=(4, 8, 8), layers_per_block=1, latent_channels=2, norm_groups=2)
 
@@ -71,5 +72,5 @@ def test_kernel_axes_keep_their_meaning():
 def test_a_missing_and_an_unknown_key_are_both_named():
     state = {key: np.zeros(shape, np.float32) for key, shape in torch_shapes(TINY).items()}
     state["quant_conv.weight"] = state.pop("encoder.conv_in.conv.bias")
-    with pytest.raises(KeyError, match=r"encoder\.conv_in\.conv\.bias.*quant_conv\.weight"):
+    with pytest.raises(InputError, match=r"encoder\.conv_in\.conv\.bias.*quant_conv\.weight"):
         to_variables(vae_rules(TINY), state, layers=0)

@@ -1,0 +1,36 @@
+"""`gencompositor export`: a checkpoint to PyTorch weights."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+
+def register(subcommands: Any) -> None:
+    """The arguments."""
+    parser = subcommands.add_parser(
+        "export", help="write a checkpoint as PyTorch weights (safetensors)", allow_abbrev=False
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a checkpoint")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="gets transformer/, branch/, vae/ and scheduler/, as the release reads them",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Exports."""
+    if args.out.exists() and not args.overwrite:
+        raise InputError(f"{args.out}: exists; pass --overwrite or another folder")
+    from gencompositor_jax.cli.progress import gigabytes
+    from gencompositor_jax.conversion.export import export
+
+    with gigabytes("exporting") as progress:
+        size = export(args.checkpoint, args.out, args.overwrite, progress=progress)
+    print(f"{args.out}: {size / 1e9:.2f} GB written")

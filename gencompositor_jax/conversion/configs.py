@@ -1,0 +1,284 @@
+"""config.json of the PyTorch components <-> the facts of an architecture.
+
+What the release's code can vary but its weights don't say (activation, order of the sinusoid, ...) must
+have the value that our mathematics has; another value is an error that names the file and the field.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from gencompositor_jax.arch import DiffusionArch, Layout, ModelArch, Prediction, TransformerArch, VAEArch
+from gencompositor_jax.errors import InputError
+
+TRANSFORMER_CLASSES = ("CogVideoXTransformer3D3BModel_sep",)
+PLAIN_CLASSES = ("CogVideoXTransformer3DModel",)
+BRANCH_CLASSES = ("CogvideoXBranchModel", "CogVideoXBranchModel")
+VAE_CLASSES = ("AutoencoderKLCogVideoX",)
+PREDICTIONS: dict[str, Prediction] = {"v_prediction": "velocity", "epsilon": "noise", "sample": "x0"}
+
+# Fields that must have these values where they are given.
+_TRANSFORMER_CONSTANTS: dict[str, Any] = {
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "attention_bias": True,
+    "activation_fn": "gelu-approximate",
+    "timestep_activation_fn": "silu",
+    "norm_elementwise_affine": True,
+    "norm_eps": 1e-5,
+    "temporal_interpolation_scale": 1.0,
+    "use_rotary_positional_embeddings": True,
+    "use_learned_positional_embeddings": True,
+    "patch_size_t": None,
+    "patch_bias": True,
+    "ofs_embed_dim": None,
+}
+_VAE_CONSTANTS: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "act_fn": "silu",
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+}
+_SCHEDULER_CONSTANTS: dict[str, Any] = {
+    "beta_schedule": "scaled_linear",
+    "trained_betas": None,
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "trailing",
+}
+_DOWN, _UP = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
+
+
+class Config:
+    """The fields of one file, read with errors that name file and field."""
+
+    def __init__(self, file: Path, fields: dict[str, Any]) -> None:
+        self.file, self.fields = file, fields
+
+    def wrong(self, field: str, remedy: str) -> InputError:
+        """The error about a field."""
+        return InputError(f"{self.file}: {field}={self.fields.get(field)!r}: {remedy}")
+
+    def integer(self, field: str, default: int | None = None, low: int = 1) -> int:
+        """A whole number of at least `low`; missing where there is no default is an error."""
+        value = self.fields.get(field, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise self.wrong(field, f"expected a whole number of at least {low}")
+        return value
+
+    def number(self, field: str, default: float) -> float:
+        """A number."""
+        value = self.fields.get(field, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise self.wrong(field, "expected a number")
+        return float(value)
+
+    def is_class(self, known: tuple[str, ...], remedy: str = "") -> None:
+        """Raises InputError unless `_class_name` is one of these or not given."""
+        name = self.fields.get("_class_name")
+        if name is not None and name not in known:
+            raise self.wrong("_class_name", remedy or f"this is not {known[0]}")
+
+    def constants(self, values: dict[str, Any]) -> None:
+        """Raises InputError where a field is given with another value."""
+        for field, value in values.items():
+            if field in self.fields and self.fields[field] != value:
+                raise self.wrong(field, f"only {value!r} is supported")
+
+
+def transformer_stack(config: Config) -> TransformerArch:
+    """The stack of a transformer or branch."""
+    config.constants(_TRANSFORMER_CONSTANTS)
+    return TransformerArch(
+        num_layers=config.integer("num_layers"),
+        num_heads=config.integer("num_attention_heads"),
+        head_dim=config.integer("attention_head_dim"),
+        time_embed_dim=config.integer("time_embed_dim", 512),
+        text_dim=config.integer("text_embed_dim", 4096),
+        text_tokens=config.integer("max_text_seq_length", 226),
+        patch=config.integer("patch_size", 2),
+    )
+
+
+def vae_arch(config: Config, released_tiles: bool) -> VAEArch:
+    """The VAE; with the release's tiles (half the sample size) or none."""
+    config.is_class(VAE_CLASSES)
+    config.constants(_VAE_CONSTANTS)
+    widths = config.fields.get("block_out_channels")
+    if not isinstance(widths, list) or not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+        raise config.wrong("block_out_channels", "expected a list of widths")
+    for field, kind in (("down_block_types", _DOWN), ("up_block_types", _UP)):
+        if any(block != kind for block in config.fields.get(field, [])):
+            raise config.wrong(field, f"only {kind} is supported")
+    tile = (config.integer("sample_height", 480) // 2, config.integer("sample_width", 720) // 2)
+    return VAEArch(
+        block_widths=tuple(widths),
+        layers_per_block=config.integer("layers_per_block", 3),
+        latent_channels=config.integer("latent_channels", 16),
+        norm_groups=config.integer("norm_num_groups", 32),
+        norm_eps=config.number("norm_eps", 1e-6),
+        time_factor=int(config.number("temporal_compression_ratio", 4)),
+        scaling_factor=config.number("scaling_factor", 0.7),
+        tile=tile if released_tiles else None,
+    )
+
+
+def diffusion_arch(config: Config) -> DiffusionArch:
+    """The noise schedule."""
+    config.constants(_SCHEDULER_CONSTANTS)
+    kind = config.fields.get("prediction_type", "v_prediction")
+    if kind not in PREDICTIONS:
+        raise config.wrong("prediction_type", f"known are {', '.join(PREDICTIONS)}")
+    return DiffusionArch(
+        train_steps=config.integer("num_train_timesteps", 1000),
+        beta_start=config.number("beta_start", 0.00085),
+        beta_end=config.number("beta_end", 0.012),
+        snr_shift=config.number("snr_shift_scale", 1.0),
+        zero_terminal_snr=bool(config.fields.get("rescale_betas_zero_snr", True)),
+        prediction=PREDICTIONS[kind],
+    )
+
+
+def model_arch(
+    transformer: Config,
+    branch: Config,
+    vae: Config,
+    scheduler: Config,
+    branch_heads: bool,
+    released_tiles: bool = True,
+    layout: Layout = "released",
+) -> ModelArch:
+    """The whole architecture. Raises InputError naming the file and the field that does not fit."""
+    transformer.is_class(
+        TRANSFORMER_CLASSES + PLAIN_CLASSES, "this is no transformer of the release (CogVideoX family)"
+    )
+    branch.is_class(BRANCH_CLASSES + PLAIN_CLASSES, "this is no background branch of the release")
+    codec = vae_arch(vae, released_tiles)
+    backbone, side = transformer_stack(transformer), transformer_stack(branch)
+    channels = codec.latent_channels
+    for config in (transformer, branch):
+        if config.integer("in_channels", 2 * channels) != 2 * channels:
+            raise config.wrong("in_channels", f"expected {2 * channels}, twice the VAE's latent channels")
+        if config.integer("out_channels", channels) != channels:
+            raise config.wrong("out_channels", f"expected {channels}, the VAE's latent channels")
+        if config.integer("temporal_compression_ratio", codec.time_factor) != codec.time_factor:
+            raise config.wrong("temporal_compression_ratio", f"the VAE has {codec.time_factor}")
+    if (side.width, side.patch, side.text_dim, side.text_tokens) != (
+        backbone.width,
+        backbone.patch,
+        backbone.text_dim,
+        backbone.text_tokens,
+    ):
+        raise InputError(
+            f"{branch.file}: num_attention_heads, attention_head_dim, patch_size, text_embed_dim or "
+            f"max_text_seq_length differ from those of {transformer.file}"
+        )
+    arch = ModelArch(
+        frames=transformer.integer("sample_frames", 49),
+        height=codec.space_factor * transformer.integer("sample_height", 60),
+        width=codec.space_factor * transformer.integer("sample_width", 90),
+        backbone=backbone,
+        branch=side,
+        branch_heads=branch_heads,
+        codec=codec,
+        diffusion=diffusion_arch(scheduler),
+        layout=layout,
+        position_scale=transformer.number("spatial_interpolation_scale", 1.875),
+    )
+    try:
+        arch.check()
+    except InputError as error:
+        raise InputError(f"{transformer.file}: {error}") from error
+    return arch
+
+
+def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:
+    """The configuration files of an architecture by component, as the release reads them.
+
+    Raises InputError with the list of what the release has no counterpart for.
+    """
+    codec = arch.codec
+    if not isinstance(codec, VAEArch):
+        raise InputError("codec: the release has no patch codec; only models with its VAE can be exported")
+    default = ModelArch()
+    problems = [
+        f"{name}={ours!r} (the release has {theirs!r})"
+        for name, ours, theirs in (
+            ("layout", arch.layout, default.layout),
+            ("base_grid", arch.base_grid, default.base_grid),
+            ("backbone.mlp_ratio", arch.backbone.mlp_ratio, 4),
+            ("branch.mlp_ratio", arch.branch.mlp_ratio, 4),
+            ("codec.frames_per_chunk", codec.frames_per_chunk, 8),
+            ("codec.latents_per_chunk", codec.latents_per_chunk, 2),
+            ("branch_heads", arch.branch_heads, True),
+        )
+        if ours != theirs
+    ]
+    if problems:
+        raise InputError(f"the release can't run this model: {'; '.join(problems)}")
+    tile = codec.tile or (240, 360)
+    kinds = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    return {
+        "transformer": {"_class_name": TRANSFORMER_CLASSES[0], **_stack_fields(arch, arch.backbone)},
+        "branch": {"_class_name": BRANCH_CLASSES[0], **_stack_fields(arch, arch.branch)},
+        "vae": {
+            "_class_name": VAE_CLASSES[0],
+            **{name: value for name, value in _VAE_CONSTANTS.items() if value is not None},
+            "block_out_channels": list(codec.block_widths),
+            "down_block_types": [_DOWN] * len(codec.block_widths),
+            "up_block_types": [_UP] * len(codec.block_widths),
+            "layers_per_block": codec.layers_per_block,
+            "latent_channels": codec.latent_channels,
+            "norm_num_groups": codec.norm_groups,
+            "norm_eps": codec.norm_eps,
+            "temporal_compression_ratio": codec.time_factor,
+            "scaling_factor": codec.scaling_factor,
+            "sample_height": 2 * tile[0],
+            "sample_width": 2 * tile[1],
+        },
+        "scheduler": {
+            "_class_name": "CogVideoXDPMScheduler",
+            **_SCHEDULER_CONSTANTS,
+            "num_train_timesteps": arch.diffusion.train_steps,
+            "beta_start": arch.diffusion.beta_start,
+            "beta_end": arch.diffusion.beta_end,
+            "snr_shift_scale": arch.diffusion.snr_shift,
+            "rescale_betas_zero_snr": arch.diffusion.zero_terminal_snr,
+            "prediction_type": kinds[arch.diffusion.prediction],
+        },
+    }
+
+
+def _stack_fields(arch: ModelArch, stack: TransformerArch) -> dict[str, Any]:
+    left_out = ("patch_size_t", "patch_bias", "ofs_embed_dim")  # newer than the release's classes
+    space = arch.codec.space_factor
+    return {
+        **{name: value for name, value in _TRANSFORMER_CONSTANTS.items() if name not in left_out},
+        "num_layers": stack.num_layers,
+        "num_attention_heads": stack.num_heads,
+        "attention_head_dim": stack.head_dim,
+        "time_embed_dim": stack.time_embed_dim,
+        "text_embed_dim": stack.text_dim,
+        "max_text_seq_length": stack.text_tokens,
+        "patch_size": stack.patch,
+        "in_channels": 2 * arch.codec.latent_channels,
+        "out_channels": arch.codec.latent_channels,
+        "sample_frames": arch.frames,
+        "sample_height": arch.height // space,
+        "sample_width": arch.width // space,
+        "temporal_compression_ratio": arch.codec.time_factor,
+        "spatial_interpolation_scale": arch.position_scale,
+        "dropout": 0.0,
+    }
+
+
+def without_tiles(arch: ModelArch) -> ModelArch:
+    """The same architecture with the VAE run on whole frames."""
+    if not isinstance(arch.codec, VAEArch):
+        return arch
+    return dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=None))

@@ -1,0 +1,159 @@
+"""Reading and writing safetensors files tensor by tensor, bfloat16 included, without torch.
+
+A file is an 8-byte little-endian length, a JSON header {name: {dtype, shape, data_offsets}} of that
+length, and the tensors' bytes, back to back. A file is read once from front to end, so that it can be
+hashed on the way.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gencompositor_jax.errors import InputError
+
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
+
+Hear = Callable[[memoryview], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file, not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    start: int = 0  # its bytes in the file
+    end: int = 0
+
+
+class SafetensorsFile:
+    """A safetensors file whose header has been read and checked against the file's size."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError for a file that is truncated, damaged, or holds numbers of an unknown type."""
+        self.path = path
+        try:
+            self.size = path.stat().st_size
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                if self.size < 8 or not 2 <= length <= min(MAX_HEADER, self.size - 8):
+                    raise InputError(f"{path}: not a safetensors file, or truncated: download it again")
+                self._head = 8 + length
+                header = json.loads(file.read(length))
+            self.metadata: dict[str, str] = header.pop("__metadata__", {})
+            self.tensors = {name: self._tensor(name, fields) for name, fields in header.items()}
+        except OSError as error:
+            raise InputError(f"{path}: can't be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: the header is damaged ({error}): download it again") from error
+        self._check_offsets()
+
+    def _tensor(self, name: str, fields: Mapping[str, Any]) -> Tensor:
+        dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+        if dtype not in DTYPES:
+            raise InputError(f"{self.path}: {name} is of type {dtype}; known are {', '.join(DTYPES)}")
+        start, end = (self._head + int(offset) for offset in offsets)
+        return Tensor(tuple(int(n) for n in shape), DTYPES[dtype], start, end)
+
+    def _check_offsets(self) -> None:
+        at = self._head
+        for name, tensor in self._in_order():
+            if tensor.start != at or tensor.end - at != math.prod(tensor.shape) * tensor.dtype.itemsize:
+                raise InputError(f"{self.path}: the header is damaged at {name}: download it again")
+            at = tensor.end
+        if at != self.size:
+            raise InputError(
+                f"{self.path}: truncated or damaged: {self.size} bytes instead of {at}; download it again"
+            )
+
+    def _in_order(self) -> list[tuple[str, Tensor]]:
+        return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
+
+    def stream(self, hear: Hear) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors in the file's order; `hear` gets all bytes of the file on the way."""
+        with self.path.open("rb", buffering=0) as file:
+            hear(_read(file, self._head).data)
+            for name, tensor in self._in_order():
+                data = _read(file, tensor.end - tensor.start)
+                hear(data.data)
+                yield name, data.view(tensor.dtype).reshape(tensor.shape)
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """One tensor, or some of its rows."""
+        tensor = self.tensors[name]
+        shape, start = tensor.shape, tensor.start
+        row = math.prod(shape[1:]) * tensor.dtype.itemsize
+        if rows is not None:
+            first, last, _ = rows.indices(shape[0])
+            start, shape = start + first * row, (last - first, *shape[1:])
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return _read(file, math.prod(shape) * tensor.dtype.itemsize).view(tensor.dtype).reshape(shape)
+
+
+def _read(file: object, count: int) -> np.ndarray:
+    """The next `count` bytes of an unbuffered file as uint8."""
+    data = np.empty(count, np.uint8)
+    view, done = data.data, 0
+    while done < count:
+        got = file.readinto(view[done : done + 2**24])  # type: ignore[attr-defined]
+        if not got:
+            raise InputError(f"{getattr(file, 'name', 'file')}: ended while it was read")
+        done += got
+    return data
+
+
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    arrays: Iterable[np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+    wrote: Callable[[int], None] | None = None,
+) -> None:
+    """Writes a file: `tensors` says what comes (only shape and dtype count), `arrays` has it in that order.
+
+    wrote: hears the size of each array. The file has its name only once it is complete.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata or {"format": "pt"})}
+    at = 0
+    for name, tensor in tensors.items():
+        end = at + math.prod(tensor.shape) * tensor.dtype.itemsize
+        dtype = NAMES[tensor.dtype]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb", buffering=0) as file:
+        _write_all(file, len(text).to_bytes(8, "little") + text)
+        for (name, tensor), array in zip(tensors.items(), arrays, strict=True):
+            if array.shape != tensor.shape or array.dtype != tensor.dtype:
+                raise AssertionError(f"{name}: {array.dtype} {array.shape} instead of what was announced")
+            data = np.ascontiguousarray(array)
+            _write_all(file, data.reshape(-1).view(np.uint8).data)
+            if wrote is not None:
+                wrote(data.nbytes)
+    os.replace(part, path)
+
+
+def _write_all(file: object, data: bytes | memoryview) -> None:
+    """Writes all of it; an unbuffered file may take less at a time."""
+    view = memoryview(data)
+    while len(view):
+        view = view[file.write(view) :]  # type: ignore[attr-defined]
