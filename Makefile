@@ -10,11 +10,12 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install demo test test-lowest check format lint types clean
+.PHONY: help install parity demo test test-lowest check format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
 	@echo "make test          run the tests"
+	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make test-lowest   the same with the oldest versions that setup.py allows"
 	@echo "make check         formatting, lint, types and tests"
 	@echo "make format        rewrite the files in the project's format"
@@ -28,6 +29,11 @@ $(STAMP): setup.py $(CONSTRAINTS)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
 	@touch $@
+
+# The PyTorch implementations for tests/parity/live, which are skipped where these can't be installed.
+parity: $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[parity]' || \
+		echo "PyTorch, diffusers and transformers can't be installed here: tests/parity/live will be skipped" >&2
 
 demo: $(STAMP)
 	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite

@@ -34,6 +34,13 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.14",
     ],
+    # tests/parity/live: the PyTorch implementations, side by side with ours. A CPU build of torch will do.
+    "parity": [
+        "diffusers>=0.42.1",
+        "sentencepiece>=0.2.3",
+        "torch>=2.13.0",
+        "transformers>=5.23.0",
+    ],
     "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
     "cuda12": ["jax[cuda12]"],  # older drivers
     "tpu": ["jax[tpu]"],
