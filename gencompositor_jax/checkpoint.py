@@ -10,6 +10,7 @@ written with, and nothing else. Checkpoints without a manifest load, too, unveri
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ from gencompositor_jax.manifest import ArrayFacts
 
 FORMAT = 1
 IN_FLIGHT_GB = 1  # what Orbax may hold besides the arrays it has restored
+SMALL = 2**20  # numbers: an array with fewer is not worth cutting for a mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +63,11 @@ def array_shapes(arch: ModelArch, prompts: Iterable[str] = ()) -> dict[str, Any]
 
     prompts: names of stored prompts, if any.
     """
-    key = jax.random.key(0)
-    shapes = dict(jax.eval_shape(Denoiser(arch).init, key))
-    shapes["codec"] = jax.eval_shape(lambda k: codec.init_codec(k, arch.codec), key)
-    shapes["null_text"] = jax.ShapeDtypeStruct(
-        (arch.backbone.text_tokens, arch.backbone.text_dim), jnp.float32
-    )
+    stack = arch.backbone
+    text = jax.ShapeDtypeStruct((stack.text_tokens, stack.text_dim), jnp.float32)
+    shapes = {**_weight_shapes(arch), "null_text": text}
+    if stored := dict.fromkeys(prompts, text):
+        shapes["prompts"] = stored
     return shapes
 
 
@@ -237,7 +238,7 @@ def cut_axis(name: str, shape: tuple[int, ...], parts: int) -> int | None:
     None for arrays that are small or can't be cut: each device then has its own copy.
     """
     axes = [i for i in range(int(is_stacked(name)), len(shape)) if shape[i] % parts == 0]
-    if not axes or np.prod(shape) < 2**20:
+    if not axes or np.prod(shape) < SMALL:
         return None
     return max(axes, key=lambda i: (shape[i], i))
 
@@ -267,6 +268,14 @@ def at_size(
         table = jnp.concatenate([jnp.asarray(text), jnp.asarray(fresh, text.dtype)])
         arrays[name] = {**model.arrays[name], "buffers": {"patch_embed": {"positions": table}}}
     return dataclasses.replace(model, arch=arch, arrays=arrays)
+
+
+@functools.lru_cache(maxsize=8)
+def _weight_shapes(arch: ModelArch) -> dict[str, Any]:
+    """Networks and codec; tracing them takes a second, and several steps of loading ask for it."""
+    key = jax.random.key(0)
+    shapes = dict(jax.eval_shape(Denoiser(arch).init, key))
+    return {**shapes, "codec": jax.eval_shape(lambda k: codec.init_codec(k, arch.codec), key)}
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

@@ -1,0 +1,392 @@
+"""Released folders -> a checkpoint: complete, exact, or refused with everything that is wrong with them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from benchmarks.convert import tensor_hashes, torch_tensors
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import checkpoint
+from gencompositor_jax.cli import main
+from gencompositor_jax.conversion import plan
+from gencompositor_jax.errors import InputError
+from tests.conversion.conftest import command, edit_json, read_tensors, write_tensors
+
+BRANCH = "branch/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+INDEX = "transformer/diffusion_pytorch_model.safetensors.index.json"
+
+
+def nothing_left(tmp_path: Path) -> bool:
+    return not any(path.name.startswith("out") for path in tmp_path.iterdir())
+
+
+def test_released_names_and_counts():
+    """At full size: 1027, 71 and 436 tensors, and the published numbers of parameters."""
+    found = torch_tensors(arch_lib.released())
+    assert {name: len(tensors) for name, tensors in found.items()} == {
+        "transformer": 1027,
+        "branch": 71,
+        "vae": 436,
+    }
+    counts = {
+        name: sum(int(np.prod(s)) for key, s in tensors.items() if "pos_embedding" not in key)
+        for name, tensors in found.items()
+    }
+    assert counts == {"transformer": 5_570_679_360, "branch": 301_568_576, "vae": 215_583_907}
+
+
+def test_converted_is_read_by_load_and_by_plain_orbax(released_once, converted_once, small_arch):
+    facts = checkpoint.all_facts(converted_once)
+    assert facts.arch == small_arch
+    model = checkpoint.load(converted_once, dtype=None)
+    found = checkpoint.named_leaves(model.arrays)
+    with ocp.PyTreeCheckpointer() as plain:
+        restored = checkpoint.named_leaves(plain.restore(converted_once / "arrays"))
+    assert restored.keys() == found.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(np.asarray(restored[name]).view(np.uint8), array.view(np.uint8))
+    weights = {
+        component: {
+            name: array
+            for file in sorted((released_once / component).glob("*.safetensors"))
+            for name, array in read_tensors(file).items()
+        }
+        for component in ("transformer", "branch", "vae")
+    }
+    for component, wanted in plan.released_plan(small_arch).items():
+        for name, places in wanted.items():
+            for leaf, layer, change in places:
+                ours = found[leaf] if layer is None else found[leaf][layer]
+                assert ours.dtype == ml_dtypes.bfloat16
+                np.testing.assert_array_equal(ours, change(weights[component][name]), err_msg=name)
+    np.testing.assert_array_equal(found["null_text"], np.load(released_once / "null.npy"))
+    assert set(facts.provenance["sources"]["branch"]) == {Path(BRANCH).name}
+
+
+def test_round_trip_gives_identical_tensors_and_configs(released_once, converted_once, tmp_path):
+    command(["export", str(converted_once), "--out", str(tmp_path / "back")])
+    hashes = tensor_hashes(released_once)
+    assert tensor_hashes(tmp_path / "back") == hashes
+    assert len(hashes) > 300
+    for config in released_once.glob("*/*config.json"):
+        back = tmp_path / "back" / config.relative_to(released_once)
+        assert json.loads(back.read_text()) == json.loads(config.read_text())
+
+
+def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released_once, tmp_path):
+    checkpoint.save(tmp_path / "saved", checkpoint.load(converted_once, dtype=None))
+    command(["export", str(tmp_path / "saved"), "--out", str(tmp_path / "back")])
+    assert tensor_hashes(tmp_path / "back") == tensor_hashes(released_once)
+
+
+def test_shares_on_eight_devices(released_once, tmp_path, monkeypatch):
+    """Each device's part of an array is one file, and restores to the same numbers. Run in a process of its
+    own, because the number of devices is fixed when JAX starts.
+    """
+    script = """
+import sys, jax, numpy as np
+from gencompositor_jax import checkpoint
+checkpoint.SMALL = 64
+folder = sys.argv[1]
+mesh = jax.make_mesh((8,), ("shares",))
+shardings = checkpoint.spread(checkpoint.read_facts(folder)[0], mesh)
+model = checkpoint.load_sharded(folder, shardings)
+whole = checkpoint.named_leaves(checkpoint.load(folder, dtype=None).arrays)
+cut = 0
+for name, array in checkpoint.named_leaves(model.arrays).items():
+    np.testing.assert_array_equal(np.asarray(array), whole[name])
+    shards = array.addressable_shards
+    cut += len({str(s.index) for s in shards}) == 8 and sum(s.data.nbytes for s in shards) == array.nbytes
+print(cut)
+"""
+    out = tmp_path / "out"
+    monkeypatch.setattr(checkpoint, "SMALL", 64)
+    null = ["--null-text", str(released_once / "null.npy")]
+    command(["convert", str(released_once), *null, "--shard", "8", "--out", str(out)])
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(out)], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 90
+    files = list((out / "arrays" / "backbone.params.blocks.feed_forward.up.kernel").glob("[0-9]*"))
+    assert len(files) == 8 * 4  # shares times layers
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_dtype(convert, dtype):
+    stored = checkpoint.stored_arrays(convert("--dtype", dtype))
+    assert {facts.dtype for name, facts in stored.items() if name != "null_text"} == {dtype}
+
+
+def test_single_files_in_other_places(released_once, tmp_path):
+    """A component may be a lone file with its config.json beside it."""
+    parts = [f"--{name}={released_once / name}" for name in ("transformer", "branch", "scheduler")]
+    null = f"--null-text={released_once / 'null.npy'}"
+    command(["convert", *parts, f"--vae={released_once / VAE}", null, "--out", str(tmp_path / "out")])
+    assert checkpoint.stored_arrays(tmp_path / "out")
+
+
+def test_tiles_are_a_choice(convert):
+    assert checkpoint.all_facts(convert("--tiles", "none")).arch.codec.tile is None
+
+
+def test_everything_that_does_not_fit_is_in_one_error(release, convert, tmp_path):
+    tensors = read_tensors(release / BRANCH)
+    tensors["branch_blocks.7.weight"] = tensors.pop("branch_blocks.0.weight")
+    tensors["patch_embed.proj.bias"] = tensors["patch_embed.proj.bias"][:-1]
+    write_tensors(release / BRANCH, tensors)
+    vae = read_tensors(release / VAE)
+    del vae["encoder.norm_out.weight"]
+    write_tensors(release / VAE, vae)
+    with pytest.raises(InputError) as error:
+        convert()
+    for part in (
+        "4 differences",
+        "branch_blocks.7.weight has no place",
+        "branch_blocks.0.weight is missing",
+        "patch_embed.proj.bias [31] doesn't fit branch/params/patch_embed/video/bias [32]",
+        "encoder.norm_out.weight is missing",
+    ):
+        assert part in str(error.value)
+    assert nothing_left(tmp_path)
+
+
+def test_known_unused_tensors_are_named_and_left_out(release, convert, capsys):
+    vae = read_tensors(release / VAE)
+    vae["quant_conv.weight"] = np.zeros((3, 3), np.float32)
+    write_tensors(release / VAE, vae)
+    convert()
+    assert "vae: known to be unused: quant_conv.weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_all_tensors_with_nan_are_named(release, convert, tmp_path, bad):
+    names = {BRANCH: "proj_out.bias", VAE: "decoder.conv_in.conv.weight"}
+    for file, name in names.items():
+        tensors = read_tensors(release / file)
+        tensors[name] = tensors[name].copy()
+        tensors[name].reshape(-1)[1] = bad
+        write_tensors(release / file, tensors)
+    with pytest.raises(InputError, match="in 2 tensors") as error:
+        convert()
+    assert all(name in str(error.value) for name in names.values())
+    assert nothing_left(tmp_path)
+
+
+def test_truncated_shard(release, convert, tmp_path):
+    shard = sorted((release / "transformer").glob("*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match=f"{shard.name}: truncated"):
+        convert()
+    shard.write_bytes(b"")
+    with pytest.raises(InputError, match=f"{shard.name}: not a safetensors file, or truncated"):
+        convert()
+    shard.unlink()
+    with pytest.raises(InputError, match=f"{shard.name} missing"):
+        convert()
+    assert nothing_left(tmp_path)
+
+
+def test_index_and_files_disagree(release, convert):
+    index = json.loads((release / INDEX).read_text())
+    name, shard = next(iter(index["weight_map"].items()))
+    del index["weight_map"][name]
+    (release / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=f"{name} of {shard} is not in the index"):
+        convert()
+    index["weight_map"][name] = sorted(index["weight_map"].values())[-1]
+    (release / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=f"{name} is not in"):
+        convert()
+    (release / INDEX).unlink()
+    with pytest.raises(InputError, match="several files .* no index"):
+        convert()
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("transformer/config.json", "_class_name", "FluxTransformer2DModel"),
+        ("transformer/config.json", "_class_name", "CogVideoXTransformer3DModel"),
+        ("transformer/config.json", "num_layers", None),
+        ("transformer/config.json", "flip_sin_to_cos", False),
+        ("transformer/config.json", "in_channels", 4),
+        ("transformer/config.json", "attention_head_dim", 8),
+        ("branch/config.json", "num_attention_heads", 3),
+        ("vae/config.json", "block_out_channels", []),
+        ("vae/config.json", "use_quant_conv", True),
+        ("vae/config.json", "norm_eps", "small"),
+        ("scheduler/scheduler_config.json", "prediction_type", "flow"),
+        ("scheduler/scheduler_config.json", "timestep_spacing", "leading"),
+    ],
+)
+def test_wrong_architecture_names_file_and_field(release, convert, tmp_path, file, field, value):
+    edit_json(release / file, **{field: value})
+    if value == "CogVideoXTransformer3DModel":
+        tensors = {
+            n: a for f in release.glob("transformer/*.safetensors") for n, a in read_tensors(f).items()
+        }
+        for shard in release.glob("transformer/*.safetensors*"):
+            shard.unlink()
+        tensors = {name: array for name, array in tensors.items() if "fg_proj" not in name}
+        write_tensors(release / "transformer" / "model.safetensors", tensors)
+    with pytest.raises(InputError) as error:
+        convert()
+    assert str(release / file) in str(error.value)
+    assert field.removeprefix("attention_") in str(error.value)
+    assert nothing_left(tmp_path)
+
+
+def test_layers_of_the_config_and_of_the_files_differ(release, convert):
+    edit_json(release / "transformer/config.json", num_layers=3)
+    with pytest.raises(InputError, match=r"transformer_blocks\.3\.\S+ has no place"):
+        convert()
+
+
+def test_missing_component(release, tmp_path, capsys):
+    assert main(["convert", str(release / "vae"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(
+        "gencompositor: no transformer folder was found; pass --transformer"
+    )
+
+
+@pytest.mark.parametrize("array", [np.zeros((6, 23), np.float32), np.full((6, 24), np.nan, np.float32)])
+def test_bad_null_text(release, convert, tmp_path, array):
+    np.save(release / "null.npy", array)
+    with pytest.raises(InputError, match="null_text"):
+        convert()
+    assert nothing_left(tmp_path)
+
+
+def test_null_text_is_no_pickle(release, convert):
+    np.save(release / "null.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(InputError, match="not readable"):
+        convert()
+
+
+def test_output_that_exists_is_kept(convert, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(InputError, match="--overwrite"):
+        convert()
+    assert (tmp_path / "out" / "mine").exists()
+    convert("--overwrite")
+    assert not (tmp_path / "out" / "mine").exists()
+
+
+def test_no_room_on_the_disk(convert, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**6})())
+    with pytest.raises(InputError, match=r"the disk has 0\.0 GB free"):
+        convert()
+    assert nothing_left(tmp_path)
+
+
+def test_disk_that_fills_up(convert, tmp_path, monkeypatch):
+    """The disk says so only while it is written."""
+    from gencompositor_jax.conversion.arrays import ArrayFolder
+
+    written = ArrayFolder._write
+
+    def full(self, name, part):
+        if len(self.hashes) > 50:
+            raise OSError(28, "No space left on device")
+        written(self, name, part)
+
+    monkeypatch.setattr(ArrayFolder, "_write", full)
+    with pytest.raises(InputError, match="can't be written.*No space left on device"):
+        convert()
+    assert nothing_left(tmp_path)
+
+
+def test_read_only_output(release, tmp_path):
+    """A folder that can't be made, whoever runs the test."""
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    with pytest.raises(InputError, match=r"file/out: can't be written"):
+        command(["convert", str(release), "--null-text", str(release / "null.npy"), "--out", str(out)])
+
+
+@pytest.mark.multiprocess
+def test_killed_half_way_leaves_nothing_that_looks_complete(release, convert, tmp_path):
+    """Killed when the first arrays are there; the next conversion starts clean."""
+    out = tmp_path / "out"
+    slow = (
+        "import time; from gencompositor_jax.conversion.arrays import ArrayFolder as A; w = A._write\n"
+        "A._write = lambda *a: (w(*a), time.sleep(0.02))\n"
+        "import sys; from gencompositor_jax.cli import main; main(sys.argv[1:])"
+    )
+    argv = ["convert", str(release), "--null-text", str(release / "null.npy"), "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-c", slow, *argv])
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("out.part/arrays/*/0*"))) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    with pytest.raises(InputError, match="not a checkpoint"):
+        checkpoint.load(tmp_path / "out.part")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        command(["inspect", str(tmp_path / "out.part")])
+    command(["inspect", str(convert()), "--verify"])
+    assert not (tmp_path / "out.part").exists()
+
+
+class Canary:
+    """Would leave a file behind if it was unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return (Path.touch, (self.file,))
+
+
+def test_pickle_files_are_refused_and_their_code_never_runs(release, convert, tmp_path):
+    import pickle
+
+    torch = pytest.importorskip("torch", reason="reading .bin files needs torch")
+    canary = tmp_path / "canary"
+    vae = read_tensors(release / VAE)
+    (release / VAE).unlink()
+    state = {name: torch.tensor(a.view(np.int16)).view(torch.bfloat16) for name, a in vae.items()}
+    torch.save({**state, "x": Canary(canary)}, release / "vae" / "model.bin")
+    with pytest.raises(InputError, match=r"model\.bin: a pickle file can run any code.*--allow-pickle"):
+        convert()
+    with pytest.raises(InputError, match="torch refuses"):
+        convert("--allow-pickle")
+    (release / "vae" / "model.bin").write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(InputError, match="torch refuses"):
+        convert("--allow-pickle")
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(Canary(canary)))
+    assert canary.exists(), "the canary would not have sung"
+    torch.save(state, release / "vae" / "model.bin")
+    model = checkpoint.load(convert("--allow-pickle"), dtype=None)
+    assert model.arrays["codec"]["decoder"]["conv_in"]["bias"].dtype == ml_dtypes.bfloat16
+    ours = np.asarray(model.arrays["codec"]["decoder"]["conv_in"]["bias"])
+    np.testing.assert_array_equal(ours, vae["decoder.conv_in.conv.bias"])
+
+
+def test_safetensors_written_by_others(release, convert):
+    """The files that the safetensors package writes, and it reads ours."""
+    numpy = pytest.importorskip("safetensors.numpy", reason="compares with the safetensors package")
+    tensors = {name: a.astype(np.float32) for name, a in read_tensors(release / BRANCH).items()}
+    numpy.save_file(tensors, release / BRANCH)
+    for name, array in read_tensors(release / BRANCH).items():
+        np.testing.assert_array_equal(array, tensors[name])
+    write_tensors(release / BRANCH, tensors)
+    theirs = numpy.load_file(release / BRANCH)
+    assert theirs.keys() == tensors.keys()
+    assert all(np.array_equal(theirs[name], tensors[name]) for name in theirs)
