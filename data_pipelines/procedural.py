@@ -121,8 +121,11 @@ def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int 
 
     The window moves in whole pixels, as `controls.window` does for real backgrounds.
     """
-    room = height // 2, width // 2
-    clip = make_clip(seed, frames, height + room[0], width + room[1], size=2 / 3, reach=1 / 3)
+    room = height // 32 * 16, width // 32 * 16
+    whole = height + room[0], width + room[1]
+    size = min(height / whole[0], width / whole[1])  # so that the element has its usual extent in the window
+    reach = min(room[0] / whole[0], room[1] / whole[1])  # so that the window never meets the scene's edge
+    clip = make_clip(seed, frames, *whole, size=size, reach=reach)
     origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, room[::-1]).astype(int)
     window = [(slice(y, y + height), slice(x, x + width)) for x, y in origins]
     middle = (slice(room[0] // 2, room[0] // 2 + height), slice(room[1] // 2, room[1] // 2 + width))

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gencompositor_jax.cli import compose, demo, evaluate, preview, remove
+from gencompositor_jax.cli import compose, convert, demo, evaluate, export, inspect, preview, remove, train
 from gencompositor_jax.errors import InputError
 
-COMMANDS = (compose, preview, remove, demo, evaluate)
+COMMANDS = (compose, preview, remove, demo, train, evaluate, convert, export, inspect)
+OVERRIDE = "--config."
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,10 +32,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line. `--config.KEY=VALUE` goes to `overrides` of the commands that take a config.
+
+    Raises InputError for anything that is no command line of ours.
+    """
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    takes_config = hasattr(args, "overrides")
+    unknown = [a for a in rest if not (takes_config and a.startswith(OVERRIDE))]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if takes_config:
+        args.overrides = [a.removeprefix(OVERRIDE) for a in rest]
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Returns 0, 2 for input that can't be used (said in one line on stderr), or 130."""
     try:
-        args = build_parser().parse_args(argv)
+        args = parse(argv)
         args.run(args)
     except InputError as error:
         print(f"gencompositor: {error}", file=sys.stderr)

@@ -21,7 +21,10 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     get_config = runpy.run_path(file).get("get_config")
     if get_config is None:
         raise InputError(f"--config {file}: has no get_config(arg)")
-    config = get_config(arg)
+    try:
+        config = get_config(arg)
+    except ValueError as error:
+        raise InputError(f"--config {spec}: {error}") from error
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

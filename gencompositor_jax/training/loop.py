@@ -121,7 +121,7 @@ def make_step(
         # The average starts short, so that early steps are forgotten: decay min(ema, (1 + n) / (10 + n)).
         decay = jnp.minimum(config.optimizer.ema, (1 + state.step) / (10 + state.step))
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-        metrics = {"loss": value, **metrics, "gradient_norm": optax.global_norm(gradients)}
+        metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradients)}
         return TrainState(params, ema, moments, state.step + 1), metrics
 
     return jax.jit(step, donate_argnums=0)

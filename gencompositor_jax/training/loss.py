@@ -24,7 +24,8 @@ def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) ->
     end is drawn.
     """
     u = jax.random.uniform(key, (count,), minval=1e-6, maxval=1.0)
-    return jnp.floor(train_steps * (1.0 - u**bias)).astype(jnp.int32)
+    drawn = jnp.floor(train_steps * (1.0 - u**bias)).astype(jnp.int32)
+    return jnp.minimum(drawn, train_steps - 1)  # 1 - u^bias may round to 1
 
 
 def loss(

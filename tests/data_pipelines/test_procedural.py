@@ -6,7 +6,14 @@ import pytest
 
 from data_pipelines.backgrounds import make_background
 from data_pipelines.lighting import cast_shadow
-from data_pipelines.procedural import HELD_OUT_SEED, TRAINING_SEEDS, ProceduralClip, draw_motion, make_clip
+from data_pipelines.procedural import (
+    HELD_OUT_SEED,
+    TRAINING_SEEDS,
+    ProceduralClip,
+    draw_motion,
+    make_clip,
+    make_followed_clip,
+)
 from data_pipelines.sprites import FAMILIES, make_sprite
 from data_pipelines.textures import LUMINANCE, natural_noise
 from gencompositor_jax.controls.element import Element
@@ -198,3 +205,19 @@ def _extent(foreground: np.ndarray) -> tuple[int, int]:
     seen = (foreground.min(-1) < 250).any(0)
     rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
     return int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 48), (96, 160)])
+def test_a_followed_element_stays_in_the_middle(size: tuple[int, int]) -> None:
+    height, width = size
+    moves = 0.0
+    for seed in range(6):
+        clip = make_followed_clip(seed, 5, height, width)
+        middle = (np.array([width, height]) - 1) / 2
+        assert np.abs(clip.xy - middle).max() <= 0.51  # the window moves in whole pixels
+        whole = make_clip(seed, 5, height, width)
+        assert clip.target.shape == clip.foreground.shape == whole.target.shape
+        away = (clip.alpha == 0) & (clip.shadow == 0)
+        np.testing.assert_array_equal(clip.target[away], clip.background[away])
+        moves += float(np.abs(np.diff(clip.background.astype(float), axis=0)).mean())
+    assert moves > 1.0  # the scene passes behind it

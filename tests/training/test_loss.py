@@ -1,0 +1,102 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import codec, diffusion, masks
+from gencompositor_jax.training import loss as loss_lib
+
+ARCH = dataclasses.replace(arch_lib.tiny(), frames=5, height=32, width=48)
+FROZEN = {"codec": {}, "null_text": jnp.zeros((1, 16))}
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    frames = {
+        name: rng.integers(0, 256, (3, 5, 32, 48, 3), dtype=np.uint8)
+        for name in ("target", "masked_background", "foreground")
+    }
+    mask = np.zeros((3, 5, 32, 48), bool)
+    mask[:, :, 8:16, 16:24] = True
+    return {**frames, "mask": mask}
+
+
+def loss_of(predict, batch, arch=ARCH, **options):
+    """The loss of a network that answers `predict(noisy, timestep, given)`."""
+
+    def call(self, variables, noisy, timestep, given, text):
+        return predict(noisy, timestep, given)
+
+    network = type("Fake", (), {"arch": arch, "__call__": call})()
+    options = {"mask_weight": 5.0, "timestep_bias": 1.0, "weight_cap": float("inf"), **options}
+    return loss_lib.loss(None, FROZEN, network, batch, jax.random.key(0), **options)
+
+
+def encoded(batch, name):
+    return codec.encode({}, ARCH.codec, loss_lib.to_unit(jnp.asarray(batch[name])))
+
+
+def test_the_right_answer_costs_nothing(batch):
+    x0 = encoded(batch, "target")
+    value, metrics = loss_of(lambda noisy, t, given: x0, batch)
+    assert float(value) == pytest.approx(0, abs=1e-9)
+    assert set(metrics) == {"loss/frame", "loss/mask"}
+
+
+def test_velocity_and_x0_prediction_agree(batch):
+    """The same mistake costs the same, whatever the network predicts (equation 5)."""
+    table = diffusion.alpha_bars(ARCH.diffusion)
+    x0 = encoded(batch, "target")
+
+    def velocity(noisy, timestep, given):
+        at = diffusion.signal_at(table, timestep)
+        return (at.signal * noisy - (x0 + 0.3)) / at.noise
+
+    of_v = dataclasses.replace(ARCH, diffusion=dataclasses.replace(ARCH.diffusion, prediction="velocity"))
+    in_v, _ = loss_of(velocity, batch, of_v)
+    in_x0, _ = loss_of(lambda noisy, t, given: x0 + 0.3, batch)
+    assert float(in_v) == pytest.approx(float(in_x0), rel=1e-3)
+
+
+def test_mistakes_inside_the_mask_cost_more(batch):
+    x0 = encoded(batch, "target")
+    inside = masks.latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)[..., None]
+
+    def cost(where, weight):
+        wrong = x0 + 0.5 * where
+        return float(loss_of(lambda noisy, t, given: wrong, batch, mask_weight=weight, weight_cap=1.0)[0])
+
+    share = float(inside.mean())
+    assert cost(inside, 0.0) == pytest.approx(0.25 * share, rel=1e-4)
+    assert cost(inside, 5.0) == pytest.approx(0.25 * (share + 5.0), rel=1e-4)
+    assert cost(~inside, 5.0) == pytest.approx(cost(~inside, 0.0), rel=1e-6)
+
+
+def test_the_network_sees_what_it_should(batch):
+    def look(noisy, timestep, given):
+        np.testing.assert_allclose(given.background, encoded(batch, "masked_background"), atol=1e-6)
+        np.testing.assert_allclose(given.foreground, encoded(batch, "foreground"), atol=1e-6)
+        assert set(np.unique(given.mask)) == {0.0, 1.0}
+        assert given.mask.shape == (*noisy.shape[:-1], 1)
+        return jnp.zeros_like(noisy)
+
+    loss_of(look, batch)
+
+
+def test_timesteps_cover_the_schedule_and_lean_to_noise():
+    uniform = loss_lib.draw_timesteps(jax.random.key(0), 20_000, 1000, 1.0)
+    biased = loss_lib.draw_timesteps(jax.random.key(0), 20_000, 1000, 3.0)
+    for t in (uniform, biased):
+        assert t.min() >= 0
+        assert t.max() == 999
+    assert float(uniform.mean()) == pytest.approx(499.5, abs=10)
+    assert float(biased.mean()) == pytest.approx(1000 * 3 / 4, abs=10)  # E[1 - u^3]
+
+
+def test_the_cap_bounds_nearly_clean_samples(batch):
+    wrong = lambda noisy, t, given: jnp.zeros_like(noisy)  # noqa: E731
+    assert float(loss_of(wrong, batch, weight_cap=1.0)[0]) < float(loss_of(wrong, batch)[0])
