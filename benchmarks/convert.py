@@ -35,11 +35,11 @@ DEVICES = 8
 IMPORTS = "import jax, gencompositor_jax.conversion.convert; jax.devices()"
 RESTORE = """
 import sys, jax
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoint, restore
 folder = sys.argv[1]
 mesh = jax.make_mesh((jax.device_count(),), ("shares",))
-shardings = checkpoint.spread(checkpoint.read_facts(folder)[0], mesh)
-model = checkpoint.load_sharded(folder, shardings)
+shardings = restore.spread(checkpoint.read_facts(folder)[0], mesh)
+model = restore.load_sharded(folder, shardings)
 leaves = jax.tree.leaves(model.arrays)
 print(sum(s.data.nbytes for x in leaves for s in x.addressable_shards if s.device == jax.devices()[0]))
 print(sum(x.nbytes for x in leaves))

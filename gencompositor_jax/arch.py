@@ -13,6 +13,7 @@ from gencompositor_jax.errors import InputError
 Layout = Literal["released", "height", "width", "time", "shared"]
 LatentMaskRule = Literal["released", "union"]
 Prediction = Literal["velocity", "noise", "x0"]
+Tiles = Literal["released", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +200,20 @@ def _patch_model(codec: PatchCodecArch, base_grid: tuple[int, int]) -> ModelArch
         latent_mask="union",
         inflation=Inflation(opening=0, min_area=0.0, kernel=7, sigma=2.0, tau=0.1),
     )
+
+
+def with_tiles(arch: ModelArch, tiles: Tiles | None) -> ModelArch:
+    """The architecture with the VAE in the release's tiles (half the height and width), or on whole frames.
+
+    None changes nothing. Tiles change the result, because group norm sees one tile. Raises InputError for a
+    codec that has none.
+    """
+    if tiles is None:
+        return arch
+    if not isinstance(arch.codec, VAEArch):
+        raise InputError(f"tiles={tiles}: the {arch.codec.kind} codec of this checkpoint has no tiles")
+    tile = (arch.height // 2, arch.width // 2) if tiles == "released" else None
+    return dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=tile))
 
 
 def to_json(arch: ModelArch) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.manifest import ArrayFacts
 
 FORMAT = 1
-IN_FLIGHT_GB = 1  # what Orbax may hold besides the arrays it has restored
 SMALL = 2**20  # numbers: an array with fewer is not worth cutting for a mesh
 
 
@@ -181,50 +180,41 @@ def load(folder: str | Path, dtype: Any = jnp.float32, verify: bool | None = Non
 
     verify: compare the files with their manifest; None does what costs little: all of a small checkpoint, the
     small files and all sizes of a large one. Raises InputError with the list of what is missing or does not
-    fit.
+    fit. See `restore.load_sharded` for a mesh.
     """
+    folder = Path(folder)
+    facts, stored = checked(folder, verify)
+    expected = array_shapes(facts.arch, facts.prompts)
 
-    def restore_args(leaf: ArrayFacts) -> ocp.RestoreArgs:
-        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=_target(leaf, dtype))
+    def restore_args(path: Any, _: Any) -> ocp.RestoreArgs:
+        leaf = stored[jax.tree_util.keystr(path, simple=True, separator="/")]
+        target = dtype if dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype
+        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=jnp.dtype(target))
 
-    return _restore(Path(folder), verify, restore_args)
+    wanted = ocp.args.PyTreeRestore(
+        item=expected, restore_args=jax.tree_util.tree_map_with_path(restore_args, expected)
+    )
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            arrays = checkpointer.restore((folder / "arrays").resolve(), wanted)
+    except Exception as error:  # Orbax has no error of its own for a damaged folder
+        raise InputError(
+            f"{folder}/arrays: can't be read ({error}); see `gencompositor inspect --verify`"
+        ) from error
+    prompts = arrays.pop("prompts", {})
+    return Model(facts.arch, arrays, facts.provenance, prompts)
 
 
-def load_sharded(
-    folder: str | Path,
-    shardings: Mapping[str, jax.sharding.Sharding],
-    dtype: Any = None,
-    verify: bool | None = None,
-) -> Model:
-    """Reads a model onto devices, each process only the shares of its own devices.
-
-    shardings: by the arrays' paths; `spread` makes one for a mesh. Other arguments as in `load`.
+def checked(folder: Path, verify: bool | None = None) -> tuple[Facts, dict[str, ArrayFacts]]:
+    """What is known of a checkpoint before its arrays are read; raises all errors of `load` but a
+    failing disk.
     """
-    shapes = named_leaves(array_shapes(*_arch_and_prompts(folder)))
-
-    def restore_args(leaf: ArrayFacts, sharding: jax.sharding.Sharding) -> ocp.ArrayRestoreArgs:
-        return ocp.ArrayRestoreArgs(
-            restore_type=jax.Array, dtype=_target(leaf, dtype), sharding=sharding, global_shape=leaf.shape
-        )
-
-    missing = sorted(shapes.keys() - shardings.keys())
-    if missing:
-        raise InputError(f"shardings: missing {', '.join(missing)}")
-    return _restore(Path(folder), verify, restore_args, shardings)
-
-
-def spread(
-    arch: ModelArch, mesh: jax.sharding.Mesh, prompts: Iterable[str] = ()
-) -> dict[str, jax.sharding.Sharding]:
-    """A sharding for every array by its path: cut over the whole mesh along `cut_axis`, or replicated."""
-
-    def sharding(name: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:
-        axis = cut_axis(name, shape, mesh.size)
-        cut = () if axis is None else (None,) * axis + (mesh.axis_names,)
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*cut))
-
-    leaves = named_leaves(array_shapes(arch, prompts))
-    return {name: sharding(name, tuple(leaf.shape)) for name, leaf in leaves.items()}
+    facts, written = all_facts(folder), manifest.read(folder)
+    if verify and written is None:
+        raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
+    if written is not None and verify is not False:
+        manifest.verify(folder, written) if verify else manifest.verify_cheaply(folder, written)
+    return facts, stored_arrays(folder)
 
 
 def is_stacked(name: str) -> bool:
@@ -278,6 +268,16 @@ def _weight_shapes(arch: ModelArch) -> dict[str, Any]:
     return {**shapes, "codec": jax.eval_shape(lambda k: codec.init_codec(k, arch.codec), key)}
 
 
+def check_prompt(name: str | None, stored: Iterable[str]) -> None:
+    """Raises InputError unless a prompt of that name is stored; None is the empty prompt."""
+    known = sorted(stored)
+    if name is not None and name not in known:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise InputError(
+            f"prompt {name!r}: not stored in the checkpoint ({has}); convert it with --prompt {name}=..."
+        )
+
+
 def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of a nested dict by their paths, a/b/c."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -288,46 +288,6 @@ def facts_of(tree: Any) -> dict[str, ArrayFacts]:
     """Type and shape of every leaf by its path."""
     leaves = named_leaves(tree)
     return {name: ArrayFacts(jnp.dtype(leaf.dtype).name, tuple(leaf.shape)) for name, leaf in leaves.items()}
-
-
-def _arch_and_prompts(folder: str | Path) -> tuple[ModelArch, Iterable[str]]:
-    facts = all_facts(folder)
-    return facts.arch, facts.prompts
-
-
-def _restore(folder: Path, verify: bool | None, restore_args: Any, *more: Mapping[str, Any]) -> Model:
-    facts, written = all_facts(folder), manifest.read(folder)
-    if verify and written is None:
-        raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
-    if written is not None and verify is not False:
-        manifest.verify(folder, written) if verify else manifest.verify_cheaply(folder, written)
-    stored = stored_arrays(folder)
-    expected = array_shapes(facts.arch, facts.prompts)
-    paths, tree = jax.tree_util.tree_flatten_with_path(expected)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    each_args = [restore_args(stored[name], *(each[name] for each in more)) for name in names]
-    args = jax.tree.unflatten(tree, each_args)
-    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=_in_flight(stored))
-    try:
-        with ocp.Checkpointer(handler) as checkpointer:
-            wanted = ocp.args.PyTreeRestore(item=expected, restore_args=args)
-            arrays = checkpointer.restore((folder / "arrays").resolve(), wanted)
-    except Exception as error:  # Orbax has no error of its own for a damaged folder
-        raise InputError(
-            f"{folder}/arrays: can't be read ({error}); see `gencompositor inspect --verify`"
-        ) from error
-    prompts = arrays.pop("prompts", {})
-    return Model(facts.arch, arrays, facts.provenance, prompts)
-
-
-def _in_flight(stored: Mapping[str, ArrayFacts]) -> int:
-    """What Orbax may read at a time, in GB: it refuses an array that alone is larger."""
-    largest = max(4 * int(np.prod(facts.shape)) for facts in stored.values())
-    return max(IN_FLIGHT_GB, -(-largest // 10**9) + 1)
-
-
-def _target(leaf: ArrayFacts, dtype: Any) -> Any:
-    return jnp.dtype(leaf.dtype if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating) else dtype)
 
 
 def _is_float(x: Any) -> bool:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax import checkpoint, codec, masks, sampler
-from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.arch import ModelArch, Tiles, with_tiles
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
@@ -51,6 +51,8 @@ class Sampling(TypedDict, total=False):
     solver: Solver
     paste_back: bool  # put the result back into the background at its own size
     feather: float  # of the paste-back, in model pixels
+    prompt: str | None  # name of a prompt that the checkpoint stores; None is the empty one
+    guidance: float  # how far beyond the empty prompt's answer a prompt leads; 1 is the prompt alone
     progress: Progress | None  # called while sampling
 
 
@@ -73,23 +75,30 @@ class Compositor:
 
     def __init__(self, model: Model, source: str = "") -> None:
         # Once: jit would send NumPy arrays to the device with every call.
-        model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
+        model = dataclasses.replace(
+            model, arrays=jax.device_put(model.arrays), prompts=jax.device_put(model.prompts)
+        )
         self.model = model
         self.source = source
         self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoint.at_size, model))
 
     @classmethod
-    def load(cls, folder: PathLike | None = None, dtype: Any = None) -> "Compositor":
+    def load(
+        cls, folder: PathLike | None = None, dtype: Any = None, tiles: Tiles | None = None
+    ) -> "Compositor":
         """Loads a checkpoint's folder, the embedded model where None.
 
-        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. Raises InputError for
-        anything that is no checkpoint.
+        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. tiles: run the VAE in
+        the release's tiles or on whole frames; None is as the checkpoint says. Raises InputError for anything
+        that is no checkpoint.
         """
         keep_compiled_programs()
         if dtype is None:
             dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
         path = checkpoint.packaged() if folder is None else Path(folder)
-        return cls(checkpoint.load(path, dtype), "embedded" if folder is None else os.fspath(folder))
+        model = checkpoint.load(path, dtype)
+        model = dataclasses.replace(model, arch=with_tiles(model.arch, tiles))
+        return cls(model, "embedded" if folder is None else os.fspath(folder))
 
     @property
     def arch(self) -> ModelArch:
@@ -194,6 +203,8 @@ class Compositor:
         solver: Solver = "dpm",
         paste_back: bool = True,
         feather: float = 2.0,
+        prompt: str | None = None,
+        guidance: float = 6.0,
         progress: Progress | None = None,
     ) -> Composite:
         """Generates what stands on a stage: one sampling pass per layer, each over the result so far.
@@ -201,7 +212,8 @@ class Compositor:
         The same stage, settings and seed give the same frames. See `Sampling` for the arguments. Without
         paste-back the stage must have been set with the framing "whole".
         """
-        check_sampling(steps, seed, solver, paste_back, feather)
+        check_sampling(steps, seed, solver, paste_back, feather, prompt, guidance)
+        checkpoint.check_prompt(prompt, self.model.prompts)
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         clock, total = Clock(), steps * len(stage.shots)
@@ -213,7 +225,8 @@ class Compositor:
                 conditions = staging.conditions(stage, shot, seen)
                 inside = conditions.mask[..., 0] > 0
             key = jax.random.fold_in(jax.random.key(seed), i)
-            raw = generate(model, conditions, key, plan, _later(progress, i * steps, total), clock)
+            report = _later(progress, i * steps, total)
+            raw = generate(model, conditions, key, plan, report, clock, prompt, guidance)
             with clock("paste back"):
                 if paste_back:
                     current, inside = staging.put_in(shot, current, raw, inside, feather)
@@ -242,6 +255,8 @@ class Compositor:
                 "solver": solver,
                 "paste_back": paste_back,
                 "feather": feather,
+                "prompt": prompt,
+                "guidance": guidance if prompt is not None else None,
             },
             seconds=clock.seconds,
         )
@@ -255,12 +270,20 @@ def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
         solver=scene.solver,
         paste_back=scene.paste_back,
         feather=scene.feather,
+        prompt=scene.prompt,
+        guidance=scene.guidance,
         progress=progress,
     )
 
 
 def check_sampling(
-    steps: int = 20, seed: int = 42, solver: str = "dpm", paste_back: bool = True, feather: float = 2.0
+    steps: int = 20,
+    seed: int = 42,
+    solver: str = "dpm",
+    paste_back: bool = True,
+    feather: float = 2.0,
+    prompt: str | None = None,
+    guidance: float = 6.0,
 ) -> None:
     """Raises InputError where a setting of `render` is out of its range, before anything is generated."""
     fields.integer(steps, "steps", 1, 1000)
@@ -268,6 +291,9 @@ def check_sampling(
     fields.choice(solver, "solver", get_args(Solver))
     fields.flag(paste_back, "paste_back")
     fields.number(feather, "feather", low=0.0, high=1000.0)
+    if prompt is not None:
+        fields.text(prompt, "prompt")
+    fields.number(guidance, "guidance", low=0.0, high=100.0)
 
 
 class Clock:
@@ -293,13 +319,20 @@ def generate(
     plan: sampler.Steps,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    prompt: str | None = None,
+    guidance: float = 6.0,
 ) -> np.ndarray:
     """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
 
-    `plan` comes from `sampler.plan`. The same key gives the same frames.
+    `plan` comes from `sampler.plan`. The same key gives the same frames. prompt: one of the model's; the
+    empty one needs no guidance, whatever its scale, and half of the work.
     """
     clock = clock or Clock()
     arch, arrays = model.arch, model.arrays
+    text = arrays["null_text"] if prompt is None else model.prompts[prompt]
+    guided = None
+    if prompt is not None and guidance != 1:
+        guided = arrays["null_text"], jnp.float32(guidance)
     for_start, for_steps, for_codec = jax.random.split(key, 3)
     with clock("encode"):
         given = _encode(arrays["codec"], conditions, for_codec, arch=arch)
@@ -311,7 +344,7 @@ def generate(
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
         for first in range(0, count, length):
             part = sampler.Steps(*(column[first : first + length] for column in columns))
-            state = _advance(arrays, given, state, first, part, for_steps, arch=arch)
+            state = _advance(arrays, text, guided, given, state, first, part, for_steps, arch=arch)
             jax.block_until_ready(state)
             if progress is not None:
                 progress(first + length, count)
@@ -341,6 +374,8 @@ def _encode(params: Any, conditions: Conditions, key: jax.Array, *, arch: ModelA
 @functools.partial(jax.jit, static_argnames="arch")
 def _advance(
     arrays: Any,
+    text: jax.Array,
+    guided: tuple[jax.Array, jax.Array] | None,
     given: LatentConditions,
     state: sampler.Progress,
     first: jax.Array,
@@ -349,13 +384,18 @@ def _advance(
     *,
     arch: ModelArch,
 ) -> sampler.Progress:
-    """Some steps of the solver, from index `first` on."""
-    text = arrays["null_text"]
+    """Some steps of the solver, from index `first` on; `guided` is the empty prompt and the scale, if any."""
     denoiser = Denoiser(arch, text.dtype)
     networks = {name: arrays[name] for name in ("backbone", "branch")}
 
-    def predict(latents: jax.Array, timestep: jax.Array) -> jax.Array:
+    def under(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
+        many = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(latents), *x.shape[1:])), given)
+        return denoiser(networks, latents, timestep, many, text)
+
+    def alone(latents: jax.Array, timestep: jax.Array) -> jax.Array:
         return denoiser(networks, latents, timestep, given, text[None])
+
+    predict = alone if guided is None else sampler.guided(under, guided[0], text, guided[1])
 
     def noise(index: jax.Array) -> jax.Array:
         return sampler.step_noise(key, index, state.x.shape)

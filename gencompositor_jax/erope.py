@@ -123,15 +123,16 @@ def added_positions(indices: np.ndarray, width: int, scale: float) -> np.ndarray
 
     def encode(positions: np.ndarray, size: int) -> np.ndarray:
         omega = 10000.0 ** (-np.arange(size // 2) / (size / 2))
-        theta = positions[:, None] * omega
-        return np.concatenate([np.sin(theta), np.cos(theta)], axis=-1)
+        different, which = np.unique(positions, return_inverse=True)  # few: the full table is large
+        theta = different[:, None] * omega
+        return np.concatenate([np.sin(theta), np.cos(theta)], axis=-1).astype(np.float32)[which]
 
     parts = [
         encode(frame, width - spatial),
         encode(column / scale, spatial // 2),
         encode(row / scale, spatial // 2),
     ]
-    return np.concatenate(parts, axis=-1).astype(np.float32)
+    return np.concatenate(parts, axis=-1)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:

@@ -151,7 +151,7 @@ def guided(
     predict: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
     null: jax.Array,
     prompt: jax.Array,
-    scale: float,
+    scale: float | jax.Array,
 ) -> Predict:
     """Classifier-free guidance in one batched call: null + scale (prompt - null).
 

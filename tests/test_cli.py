@@ -93,7 +93,7 @@ def compose(media: Path, small_checkpoint: str, here: Path) -> Arguments:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever loads a model here has checked too late."""
-    monkeypatch.setattr(compose_command, "load", lambda folder: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(compose_command, "load", lambda *_: pytest.fail("the model was loaded"))
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str], here: Path) -> str:
@@ -204,14 +204,14 @@ def test_interrupted_leaves_nothing(compose, here, monkeypatch, capsys):
         def render(self, *args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose_command, "load", lambda folder: Slow())
+    monkeypatch.setattr(compose_command, "load", lambda *_: Slow())
     assert main(compose()) == 130
     assert list(here.iterdir()) == []
     assert "interrupted" in capsys.readouterr().err
 
 
 def test_allowed_but_surprising_is_said(compose, here, capsys, monkeypatch, no_model):
-    def stop(folder: str) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compose_command, "load", stop)

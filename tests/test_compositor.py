@@ -110,7 +110,7 @@ def test_layers_go_on_top_of_each_other(compositor, monkeypatch):
     seen = []
     colours = iter([(255, 0, 0), (0, 0, 255)])
 
-    def paint(model, conditions, key, plan, progress, clock):
+    def paint(model, conditions, key, plan, progress, clock, *_):
         seen.append(conditions)
         return np.broadcast_to(np.array(next(colours), np.uint8), (5, 32, 48, 3))
 
@@ -197,3 +197,40 @@ def test_compiled_programs_are_kept_where_the_environment_says(monkeypatch, tmp_
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     module.keep_compiled_programs()
     assert updates == {}
+
+
+@pytest.fixture
+def with_prompts(small_model):
+    """The small model with a prompt of its own, and with one that says nothing."""
+    null = np.asarray(small_model.arrays["null_text"])
+    rng = np.random.default_rng(1)
+    sea = rng.standard_normal(null.shape).astype(null.dtype)
+    arrays = jax.tree.map(lambda x: 6 * x, small_model.arrays)  # such small weights hardly listen to the text
+    return Compositor(
+        dataclasses.replace(small_model, arrays=arrays, prompts={"sea": sea, "nothing": 6 * null})
+    )
+
+
+def test_a_prompt_leads_and_the_empty_one_costs_nothing(with_prompts, monkeypatch):
+    def raw(**how):
+        return with_prompts.compose(scenery(), disc(), TRAJECTORY, steps=2, **how).raw.astype(int)
+
+    alone, sea = raw(), raw(prompt="sea", guidance=100.0)
+    assert np.abs(alone - sea).max() > 2
+    # A prompt equal to the empty one gives guidance nothing to go by, whatever its scale.
+    np.testing.assert_allclose(raw(prompt="nothing", guidance=3.0), alone, atol=1)
+    # Scale 1 is the prompt alone, scale 0 the empty prompt alone.
+    np.testing.assert_allclose(raw(prompt="sea", guidance=0.0), alone, atol=1)
+    assert np.abs(raw(prompt="sea", guidance=1.0) - sea).max() > 2
+    monkeypatch.setattr("gencompositor_jax.sampler.guided", lambda *_: pytest.fail("computed twice"))
+    np.testing.assert_array_equal(raw(guidance=9.0), alone)
+    raw(prompt="sea", guidance=1.0)
+
+
+def test_unknown_prompts_are_named(with_prompts):
+    with pytest.raises(
+        InputError, match=r"prompt 'sky': not stored in the checkpoint \(it has nothing, sea\)"
+    ):
+        with_prompts.compose(scenery(), disc(), TRAJECTORY, prompt="sky")
+    with pytest.raises(InputError, match="guidance"):
+        with_prompts.compose(scenery(), disc(), TRAJECTORY, prompt="sea", guidance=float("nan"))

@@ -18,7 +18,7 @@ FLOORS: dict[str, float] = {
     **dict.fromkeys(("errors", "arch", "erope", "diffusion", "masks", "attention"), 0),
     "layers": 1,
     **dict.fromkeys(("dit", "branch", "vae", "vae_layers", "vae_tiling", "codec"), 2),
-    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "sharding"), 3),
+    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "sharding"), 3),
     "controls": 4,
     "data_pipelines": 4.3,  # beside the package: knows floor 0 and the controls, and no network
     "training": 4.6,

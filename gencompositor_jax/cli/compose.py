@@ -10,7 +10,7 @@ from gencompositor_jax.cli import options
 from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
 
 if TYPE_CHECKING:
-    from gencompositor_jax.arch import ModelArch
+    from gencompositor_jax.arch import ModelArch, Tiles
     from gencompositor_jax.compositor import Composite, Compositor
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
@@ -38,7 +38,7 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     from gencompositor_jax.controls import stage as staging
 
     began = time.perf_counter()
-    arch = checkpoint_arch(scene.checkpoint)
+    arch = checkpoint_arch(scene.checkpoint, scene.prompt, scene.tiles)
     stage = staging.set_stage(scene, arch)
     read = time.perf_counter() - began
     for text in warnings(scene, arch, stage):
@@ -48,7 +48,7 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     from gencompositor_jax.compositor import scene_sampling
 
     began = time.perf_counter()
-    compositor = load(scene.checkpoint)
+    compositor = load(scene.checkpoint, scene.tiles)
     loaded = time.perf_counter() - began
     with bar(scene.steps * len(stage.shots)) as progress:
         composite = compositor.render(stage, **scene_sampling(scene, progress))
@@ -100,18 +100,26 @@ def ways(stage: "Stage") -> np.ndarray | None:
     return np.stack(found) if found else None
 
 
-def checkpoint_arch(folder: str | None) -> "ModelArch":
-    """The architecture of a checkpoint, of the embedded one where None; reads no weights."""
+def checkpoint_arch(
+    folder: str | None, prompt: str | None = None, tiles: "Tiles | None" = None
+) -> "ModelArch":
+    """The architecture of a checkpoint, of the embedded one where None; reads no weights.
+
+    Raises InputError where the checkpoint lacks the prompt or has no tiles.
+    """
     from gencompositor_jax import checkpoint
+    from gencompositor_jax.arch import with_tiles
 
-    return checkpoint.read_facts(checkpoint.packaged() if folder is None else folder)[0]
+    facts = checkpoint.all_facts(checkpoint.packaged() if folder is None else folder)
+    checkpoint.check_prompt(prompt, facts.prompts)
+    return with_tiles(facts.arch, tiles)
 
 
-def load(folder: str | None) -> "Compositor":
+def load(folder: str | None, tiles: "Tiles | None" = None) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
-    return Compositor.load(folder)
+    return Compositor.load(folder, tiles=tiles)
 
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 _LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
 _CLIP = ("fps", "start", "end", "frames")
-_SAMPLING = ("seed", "steps", "solver", "feather")
-_MODEL = ("checkpoint", "framing")
+_SAMPLING = ("seed", "steps", "solver", "feather", "prompt", "guidance")
+_MODEL = ("checkpoint", "framing", "tiles")
 
 
 def add_scene(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +94,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="what the model is shown: the whole background, a window that follows the element, or (auto, "
         "default) such a window where the element would be too small in the whole",
     )
+    model.add_argument(
+        "--tiles",
+        choices=("released", "none"),
+        help="run the VAE in the release's tiles or on whole frames (default: as the checkpoint says)",
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +107,16 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--steps", type=int, metavar="N", help="denoising steps (default 20)")
     sampling.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default 42)")
     sampling.add_argument("--solver", choices=("dpm", "ddim"), help="default dpm")
+    sampling.add_argument(
+        "--prompt", metavar="NAME", help="a prompt stored in the checkpoint (default: the empty one)"
+    )
+    sampling.add_argument(
+        "--guidance",
+        type=float,
+        metavar="SCALE",
+        help="how far a prompt leads, 1 is the prompt alone (default 6, twice the work; no effect without "
+        "--prompt)",
+    )
     sampling.add_argument(
         "--no-paste-back", action="store_true", help="write the model's own frames, at its own size"
     )

@@ -25,7 +25,10 @@ out; these are the defaults, and `null` stands for "not set"):
       "solver": "dpm",
       "framing": "auto",
       "paste_back": true,
-      "feather": 2
+      "feather": 2,
+      "prompt": null,
+      "guidance": 6,
+      "tiles": null
     }
 
 Layers are drawn in their order, the last one on top. A trajectory is written as trajectory.py says. Relative
@@ -39,6 +42,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, get_args
 
+from gencompositor_jax.arch import Tiles
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element import Extend
 from gencompositor_jax.controls.keying import parse_key
@@ -84,6 +88,9 @@ class Scene:
     framing: Framing = "auto"  # what the model is shown; without paste-back always the whole background
     paste_back: bool = True
     feather: float = 2.0  # model pixels
+    prompt: str | None = None  # name of a prompt that the checkpoint stores; None: the empty one
+    guidance: float = 6.0  # how far the prompt leads; without one it has no effect
+    tiles: Tiles | None = None  # of the VAE; None: as the checkpoint says
 
 
 def read_scene(path: str | os.PathLike[str]) -> Scene:
@@ -255,4 +262,7 @@ _SCENE: dict[str, Reader] = {
     "framing": _choice(Framing),
     "paste_back": fields.flag,
     "feather": _number(low=0, high=1000),
+    "prompt": _optional(fields.text),
+    "guidance": _number(low=0, high=100),
+    "tiles": _optional(_choice(Tiles)),
 }

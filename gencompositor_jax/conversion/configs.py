@@ -4,7 +4,6 @@ What the release's code can vary but its weights don't say (activation, order of
 have the value that our mathematics has; another value is an error that names the file and the field.
 """
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -275,10 +274,3 @@ def _stack_fields(arch: ModelArch, stack: TransformerArch) -> dict[str, Any]:
         "spatial_interpolation_scale": arch.position_scale,
         "dropout": 0.0,
     }
-
-
-def without_tiles(arch: ModelArch) -> ModelArch:
-    """The same architecture with the VAE run on whole frames."""
-    if not isinstance(arch.codec, VAEArch):
-        return arch
-    return dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=None))

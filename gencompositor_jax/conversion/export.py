@@ -13,7 +13,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import tensorstore
 
 from gencompositor_jax import checkpoint, manifest
 from gencompositor_jax.conversion import plan, safetensors_io
@@ -23,6 +22,7 @@ from gencompositor_jax.conversion.network_names import Rule
 from gencompositor_jax.conversion.safetensors_io import Tensor
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.manifest import ArrayFacts
+from gencompositor_jax.restore import open_array
 
 SHARD_BYTES = 5 * 10**9
 Progress = Callable[[int, int], None]  # (bytes written, bytes in all)
@@ -131,13 +131,3 @@ def _arrays(folder: Path, wanted: list[tuple[Rule, str, int | None, Tensor]]) ->
             opened[name] = open_array(folder, name)
         array = opened[name] if layer is None else opened[name][layer]
         yield rule.to_torch(array.read().result())
-
-
-def open_array(folder: Path, name: str) -> Any:
-    """An array of a checkpoint as a TensorStore, whose parts can be read one by one."""
-    flat = name.replace("/", ".")
-    if (folder / flat / ".zarray").is_file():
-        kvstore: dict[str, Any] = {"driver": "file", "path": f"{(folder / flat).resolve()}/"}
-    else:
-        kvstore = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/", "path": f"{flat}/"}
-    return tensorstore.open({"driver": "zarr", "kvstore": kvstore}, read=True, open=True).result()

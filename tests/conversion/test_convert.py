@@ -95,12 +95,12 @@ def test_shares_on_eight_devices(released_once, tmp_path, monkeypatch):
     """
     script = """
 import sys, jax, numpy as np
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoint, restore
 checkpoint.SMALL = 64
 folder = sys.argv[1]
 mesh = jax.make_mesh((8,), ("shares",))
-shardings = checkpoint.spread(checkpoint.read_facts(folder)[0], mesh)
-model = checkpoint.load_sharded(folder, shardings)
+shardings = restore.spread(checkpoint.read_facts(folder)[0], mesh)
+model = restore.load_sharded(folder, shardings)
 whole = checkpoint.named_leaves(checkpoint.load(folder, dtype=None).arrays)
 cut = 0
 for name, array in checkpoint.named_leaves(model.arrays).items():
