@@ -126,12 +126,12 @@ def write_shards(
         (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def measure(command: list[str], env: dict[str, str] | None = None) -> dict[str, Any]:
+def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None = None) -> dict[str, Any]:
     """Runs a command in a process of its own: seconds, peak memory in bytes, and what it printed."""
     began, peak = time.perf_counter(), 0
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | (env or {}),
         stdout=subprocess.PIPE,
         text=True,
@@ -182,13 +182,15 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="an empty or new folder for the files")
     parser.add_argument("--size", choices=("full", "small"), default="full")
+    parser.add_argument("--keep", action="store_true", help="leave the files there")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "convert.json")
     args = parser.parse_args()
     args.work.mkdir(parents=True)
     try:
         results = benchmark(args.work, args.size)
     finally:
-        shutil.rmtree(args.work)
+        if not args.keep:
+            shutil.rmtree(args.work)
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
@@ -201,6 +203,7 @@ def benchmark(work: Path, size: str) -> dict[str, Any]:
         if size == "full"
         else small_release()
     )
+    work = work.absolute()
     release, checkpoint, exported = work / "release", work / "checkpoint", work / "exported"
     write_release(release, arch, shard_bytes=5 * 10**9 if size == "full" else 10**5)
     files = sorted(release.glob("*/*.safetensors"))
@@ -210,6 +213,9 @@ def benchmark(work: Path, size: str) -> dict[str, Any]:
     python = sys.executable
     cold = drop_caches()
     cat = measure(["sh", "-c", 'cat "$@" > /dev/null', "cat", *map(str, files)])
+    drop_caches()
+    copied = measure(["sh", "-c", 'cat "$@" > copy', "cat", *(str(file.absolute()) for file in files)], work)
+    (work / "copy").unlink()
     interpreter = measure([python, "-c", IMPORTS])
     drop_caches()
     cli = [python, "-m", "gencompositor_jax"]
@@ -217,21 +223,24 @@ def benchmark(work: Path, size: str) -> dict[str, Any]:
     shards = ["--shard", str(DEVICES)]
     converted = measure([*cli, "convert", str(release), *null, *shards, "--out", str(checkpoint)])
     results: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_after_converting": round(os.getloadavg()[0], 1),
         "source_bytes": total,
         "files": len(files),
         "read_from_disk": cold,
         "interpreter_peak_bytes": interpreter["peak_bytes"],
         "cat": _speed(cat, total),
+        "cat_to_a_file": _speed(copied, total),
         "convert": _speed(converted, total)
         | {"above_interpreter_bytes": converted["peak_bytes"] - interpreter["peak_bytes"]},
     }
+    results["convert"]["times_cat_to_a_file"] = round(converted["seconds"] / max(copied["seconds"], 0.1), 1)
     results["convert"]["times_cat"] = round(converted["seconds"] / max(cat["seconds"], 0.1), 1)
     verified = measure([*cli, "inspect", str(checkpoint), "--verify"])
     results["verify"] = _speed(verified, total)
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
     drop_caches()
-    restored = measure([python, "-c", RESTORE, str(checkpoint)], flags)
+    restored = measure([python, "-c", RESTORE, str(checkpoint)], env=flags)
     share, all_of_it = map(int, restored["printed"].split())
     shapes = plan.leaf_shapes(arch).items()
     block = sum(
