@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 # Lower bounds are tested: `make test-lowest` installs exactly these (constraints-lowest.txt).
 REQUIRES = [
     "absl-py>=2.1",
-    "av>=17.0",
+    "av>=17.0,<19",
     "decord>=0.6.0; (sys_platform == 'linux' and platform_machine == 'x86_64') or sys_platform == 'win32'",
     "flax>=0.12.4",
     "grain>=0.2.16",
