@@ -29,10 +29,15 @@ def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps
     """
     b, t, h, w, c = x.shape
     grouped = x.astype(jnp.float32).reshape(b, t, h, w, groups, c // groups)
-    axes = (1, 2, 3, 5)
-    centred = grouped - jnp.mean(grouped, axes, keepdims=True)
+
+    def mean(values: jax.Array) -> jax.Array:
+        # Rows first: a CPU adds one by one, and a flat picture's millions in one sum leave few digits.
+        rows = jnp.mean(values, (3, 5), keepdims=True)
+        return jnp.mean(rows, (1, 2), keepdims=True)
+
+    centred = grouped - mean(grouped)
     # Two passes: E[x²] - E[x]² would lose everything where the variance is of the size of eps.
-    normed = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + eps)
+    normed = centred * lax.rsqrt(mean(jnp.square(centred)) + eps)
     return normed.reshape(x.shape) * scale.astype(jnp.float32) + bias.astype(jnp.float32)
 
 

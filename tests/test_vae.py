@@ -191,3 +191,16 @@ def test_tiles_are_used_only_where_a_frame_is_larger():
     assert not vae_tiling.needs_tiles(encode, 240, 360)
     assert vae_tiling.needs_tiles(encode, 248, 360)
     assert vae_tiling.needs_tiles(decode, 30, 46)
+
+
+def test_norm_of_a_nearly_flat_clip_is_that_of_float64():
+    """A white background with a small element: one running float32 sum would swallow what little varies."""
+    rng = np.random.default_rng(0)
+    x = np.full((1, 9, 64, 96, 8), 0.7, np.float32) + 0.01 * rng.standard_normal(8).astype(np.float32)
+    x[:, :, 20:40, 30:60] += 0.05 * rng.standard_normal((1, 9, 20, 30, 8)).astype(np.float32)
+    scale, bias = np.ones(8, np.float32), np.zeros(8, np.float32)
+    ours = jax.jit(vae_layers.group_norm, static_argnums=(3, 4))(x, scale, bias, 4, 1e-6)
+    groups = x.astype(np.float64).reshape(*x.shape[:-1], 4, 2)
+    mean, variance = (f(groups, axis=(1, 2, 3, 5), keepdims=True) for f in (np.mean, np.var))
+    exact = ((groups - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
+    np.testing.assert_allclose(ours, exact, rtol=0, atol=5e-4)
