@@ -82,7 +82,8 @@ def finish(
         ("result", composite.frames),
     ]
     shot = stage.shots[-1]
-    if composite.frames is not composite.raw and shot.window.size != composite.frames.shape[1:3]:
+    share = np.prod(shot.window.size) / np.prod(composite.frames.shape[1:3])
+    if composite.frames is not composite.raw and share < 0.5:
         rows.append(("closer", cut(composite.frames, shot.window)))
     facts = {
         "command": command,
