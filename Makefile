@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity demo test test-lowest check format lint types clean
+.PHONY: help install parity demo pictures test test-lowest check format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
@@ -18,6 +18,7 @@ help:
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make test-lowest   the same with the oldest versions that setup.py allows"
 	@echo "make check         formatting, lint, types and tests"
+	@echo "make pictures      make the pictures and the table in the documents anew"
 	@echo "make format        rewrite the files in the project's format"
 	@echo "make clean         remove the virtual environment, caches and the demo"
 
@@ -37,6 +38,14 @@ parity: $(STAMP)
 
 demo: $(STAMP)
 	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite
+
+# After the embedded model has changed: the pictures and the table of the documents.
+pictures: $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check matplotlib
+	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite
+	cp demo/composite.png docs/demo.png
+	$(PY) docs/draw_architecture.py
+	$(PY) benchmarks/heldout.py
 
 test: $(STAMP)
 	$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
