@@ -79,14 +79,16 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     if folder.exists() and not overwrite:
         raise InputError(f"{folder}: exists; pass --overwrite or another folder")
-    part = folder.with_name(folder.name + ".part")
+    part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
         if folder.exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
         part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{folder}: can't be written ({error.strerror or error})") from error
     finally:

@@ -2,12 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gencompositor_jax.errors import InputError
-
-if TYPE_CHECKING:
-    from gencompositor_jax.conversion.convert import Text
 
 COMPONENTS = ("transformer", "branch", "vae", "scheduler", "text_encoder", "tokenizer")
 
@@ -91,45 +88,28 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything, then converts."""
     from gencompositor_jax.conversion import text as text_lib
-    from gencompositor_jax.conversion.sources import find, open_source
+    from gencompositor_jax.conversion.convert import check_output
 
     prompts = text_lib.parse_prompts(args.prompt)
     if args.shard < 1:
         raise InputError(f"--shard {args.shard}: pass 1 or more")
-    if args.out.exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists; pass --overwrite or another folder")
-    for folder in (*args.folders, *([args.init_from] if args.init_from else [])):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder")
+    check_output(args.out, args.overwrite)
     null = None if args.null_text is None else text_lib.read_null_text(args.null_text)
-    folders = [*args.folders, *([args.init_from] if args.init_from else [])]
-    if args.init_from:
-        folders = [args.init_from, *args.folders]
-    where = {name: find(name, folders, getattr(args, name)) for name in COMPONENTS}
-    needed = ["transformer", "vae", "scheduler"] + (["branch"] if args.init_from is None else [])
-    needed += ["text_encoder"] if null is None or prompts else []
-    for name in needed:
-        if where[name] is None:
-            instead = " (or --null-text FILE.npy)" if name == "text_encoder" and not prompts else ""
-            raise InputError(f"no {name} folder was found; pass --{name.replace('_', '-')}{instead}")
+    found = _found(args, text_needed=null is None or bool(prompts))
 
     from gencompositor_jax.conversion import convert, init_from
     from gencompositor_jax.conversion.configs import Config
-    from gencompositor_jax.conversion.sources import read_config
+    from gencompositor_jax.conversion.sources import open_source, read_config
 
-    def opened(name: str) -> Any:
-        path = where[name]
-        assert path is not None, name
-        return open_source(name, path, args.allow_pickle)
-
-    scheduler = where["scheduler"]
-    assert scheduler is not None
+    scheduler = found["scheduler"]
     scheduler = scheduler / "scheduler_config.json" if scheduler.is_dir() else scheduler
+    opened = {
+        name: open_source(name, path, args.allow_pickle)
+        for name, path in found.items()
+        if name not in ("scheduler", "tokenizer")
+    }
     parts = convert.Components(
-        opened("transformer"),
-        opened("branch") if args.init_from is None else None,
-        opened("vae"),
-        Config(scheduler, read_config(scheduler)),
+        opened["transformer"], opened.get("branch"), opened["vae"], Config(scheduler, read_config(scheduler))
     )
     provenance: dict[str, Any] = {}
     if args.init_from is None:
@@ -137,15 +117,13 @@ def run(args: argparse.Namespace) -> None:
     else:
         work, notes = init_from.check(parts, args.layout, args.dtype, args.tiles == "released")
         provenance["init_from"] = notes
-        for line in notes:
-            print(line)
-    stack = work.arch.backbone
-    text: Text
-    if null is not None and not prompts:
-        text = null
-    else:
+        print("\n".join(notes))
+    if null is None or prompts:
         print("computing text embeddings")
-        text = text_lib.embed(opened("text_encoder"), where["tokenizer"], prompts, stack.text_tokens, null)
+        tokens = work.arch.backbone.text_tokens
+        text = text_lib.embed(opened["text_encoder"], found.get("tokenizer"), prompts, tokens, null)
+    else:
+        text = null
 
     from gencompositor_jax.cli.progress import gigabytes
 
@@ -155,6 +133,27 @@ def run(args: argparse.Namespace) -> None:
         if names:
             print(f"{component}: known to be unused: {', '.join(names)}")
     read, written = report.bytes_read / 1e9, report.bytes_written / 1e9
-    print(
-        f"{report.folder}: {written:.2f} GB written from {read:.2f} GB; the files are listed in manifest.json"
-    )
+    print(f"{report.folder}: {written:.2f} GB written from {read:.2f} GB; manifest.json lists the files")
+
+
+def _found(args: argparse.Namespace, text_needed: bool) -> dict[str, Path]:
+    """Where each component that is needed is; the tokenizer if it is somewhere."""
+    from gencompositor_jax.conversion.sources import find
+
+    folders = [*([args.init_from] if args.init_from else []), *args.folders]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
+    needed = ["transformer", "vae", "scheduler"]
+    needed += ["branch"] if args.init_from is None else []
+    needed += ["text_encoder"] if text_needed else []
+    found: dict[str, Path] = {}
+    for name in (*needed, "tokenizer"):
+        path = find(name, folders, getattr(args, name))
+        if path is not None:
+            found[name] = path
+        elif name in needed:
+            option = f"--{name.replace('_', '-')}"
+            instead = " (or --null-text FILE.npy)" if name == "text_encoder" and not args.prompt else ""
+            raise InputError(f"no {name} folder was found; pass {option}{instead}")
+    return found

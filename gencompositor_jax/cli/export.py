@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gencompositor_jax.errors import InputError
-
 
 def register(subcommands: Any) -> None:
     """The arguments."""
@@ -26,8 +24,6 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Exports."""
-    if args.out.exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists; pass --overwrite or another folder")
     from gencompositor_jax.cli.progress import gigabytes
     from gencompositor_jax.conversion.export import export
 

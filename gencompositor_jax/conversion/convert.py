@@ -8,6 +8,7 @@ written; the checkpoint appears under its name only when it is complete.
 
 import dataclasses
 import math
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +161,7 @@ def run(
     """
     leaves = _leaves(work, text)
     needed = sum(math.prod(facts.shape) * jnp.dtype(facts.dtype).itemsize for facts in leaves.values())
-    check_space(out, needed)
+    check_output(out, overwrite, needed)
     total = sum(source.bytes for source in work.sources.values())
     hashes: dict[str, dict[str, str]] = {}
     with checkpoint.new_folder(out, overwrite) as folder:
@@ -196,13 +197,17 @@ def run(
     return Report(out, work.arch, total, needed, work.unused)
 
 
-def check_space(out: Path, needed: int) -> None:
-    """Raises InputError where `out` can't be written or its disk has less than `needed` bytes."""
+def check_output(out: Path, overwrite: bool, needed: int = 0) -> None:
+    """Raises InputError where `out` exists, can't be written, or its disk has less than `needed` bytes."""
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists; pass --overwrite or another folder")
     parent = out.absolute().parent
     while not parent.exists():
         parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{out}: can't be written ({parent} is read-only or no folder)")
     free = shutil.disk_usage(parent).free
-    if free < needed + HEADROOM:
+    if needed and free < needed + HEADROOM:
         raise InputError(f"{out}: the disk has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed")
 
 

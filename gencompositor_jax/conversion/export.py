@@ -17,7 +17,7 @@ import numpy as np
 from gencompositor_jax import checkpoint, manifest
 from gencompositor_jax.conversion import plan, safetensors_io
 from gencompositor_jax.conversion.configs import to_configs
-from gencompositor_jax.conversion.convert import check_space
+from gencompositor_jax.conversion.convert import check_output
 from gencompositor_jax.conversion.network_names import Rule
 from gencompositor_jax.conversion.safetensors_io import Tensor
 from gencompositor_jax.errors import InputError
@@ -58,7 +58,7 @@ def export(
             for i in (range(layers) if rule.stacked else [None])
         }
     total = sum(_bytes(tensor) for each in announced.values() for *_, tensor in each.values())
-    check_space(out, total)
+    check_output(out, overwrite, total)
     done = 0
 
     def wrote(count: int) -> None:

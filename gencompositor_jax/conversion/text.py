@@ -6,7 +6,7 @@ transformers (an optional dependency: the extra `convert`).
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def embed(
     return Text(first, dict(zip(prompts, encoded, strict=True)), {**provenance, "prompts": dict(prompts)})
 
 
-def load_tokenizer(folder: Path | None):  # type: ignore[no-untyped-def]
+def load_tokenizer(folder: Path | None) -> Callable[[str], list[int]]:
     """A function text -> token ids without the end mark. Raises InputError where it can't be had."""
     if folder is None:
         raise InputError("--prompt: no tokenizer folder was found; pass --tokenizer")

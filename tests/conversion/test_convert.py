@@ -8,14 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.convert import tensor_hashes, torch_tensors
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoint, restore
 from gencompositor_jax.cli import main
 from gencompositor_jax.conversion import plan
 from gencompositor_jax.errors import InputError
@@ -121,6 +123,32 @@ print(cut)
     assert int(done.stdout) > 90
     files = list((out / "arrays" / "backbone.params.blocks.feed_forward.up.kernel").glob("[0-9]*"))
     assert len(files) == 8 * 4  # shares times layers
+
+
+def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatch):
+    """Stacked arrays pass through the host one layer at a time, also when a mesh cuts the layers' axis."""
+    put, seen = restore._put, []
+
+    def watched(share, piece, start):
+        seen.append(piece.shape[0])
+        return put(share, piece, start)
+
+    monkeypatch.setattr(restore, "_put", watched)
+    mesh = jax.make_mesh((1,), ("shares",))
+    layers = NamedSharding(mesh, PartitionSpec("shares"))
+    shardings = {
+        name: layers if checkpoint.is_stacked(name) else sharding
+        for name, sharding in restore.spread(small_arch, mesh).items()
+    }
+    model = restore.load_sharded(converted_once, shardings, dtype=np.float32)
+    stacked = [name for name in shardings if checkpoint.is_stacked(name)]
+    assert set(seen) == {1} and len(seen) > 2 * len(stacked)
+    whole = checkpoint.named_leaves(checkpoint.load(converted_once).arrays)
+    for name, array in checkpoint.named_leaves(model.arrays).items():
+        np.testing.assert_array_equal(np.asarray(array), whole[name])
+    del shardings["null_text"]
+    with pytest.raises(InputError, match="shardings: missing null_text"):
+        restore.load_sharded(converted_once, shardings)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
