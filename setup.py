@@ -34,6 +34,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.14",
     ],
+    "convert": ["sentencepiece>=0.2.3", "transformers>=5.23.0"],  # only for `convert --prompt`
     # tests/parity/live: the PyTorch implementations, side by side with ours. A CPU build of torch will do.
     "parity": [
         "diffusers>=0.42.1",
