@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(argv)
         args.run(args)
     except InputError as error:
-        print(f"gencompositor: {error}", file=sys.stderr)
+        line = " ".join(str(error).split())  # libraries' messages, quoted in ours, may have several
+        print(f"gencompositor: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ngencompositor: interrupted, nothing half-written is left", file=sys.stderr)
