@@ -26,7 +26,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Makes the inputs and runs `compose` on them, as the user would."""
-    folder = Path(args.out_dir)
+    arch, folder = compose_command.checkpoint_arch(None), Path(args.out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> None:
     from data_pipelines.demo import write_inputs
     from gencompositor_jax.cli import build_parser
 
-    arch = compose_command.checkpoint_arch(None)
     made = write_inputs(folder, arch.frames, args.overwrite)
     words = ["compose", "--background", made.background, "--foreground", made.foreground]
     words += ["--trajectory", made.trajectory, "--scale", made.scale, "--out", outputs.video]
