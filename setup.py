@@ -1,4 +1,4 @@
-"""The package `gencompositor-jax`; tools are configured in pyproject.toml, known-good versions in constraints.txt."""
+"""The package `gencompositor-jax`; tools are set up in pyproject.toml, known-good versions in constraints.txt."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ EXTRAS = {
 setup(
     name="gencompositor-jax",
     version="0.1.0",
-    description="Generative video compositing in JAX: put a moving element into a video, where the trajectory says",
+    description="Generative video compositing in JAX: a moving element goes where your trajectory says",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
