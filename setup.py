@@ -1,4 +1,4 @@
-"""The package `gencompositor-jax`; tools are set up in pyproject.toml, known-good versions in constraints.txt."""
+"""The package `gencompositor-jax`; tools are set up in pyproject.toml, versions pinned in constraints.txt."""
 
 from pathlib import Path
 
