@@ -68,7 +68,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             "step": int(state.step),
         }
         model = state_lib.as_model(state, frozen, arch, provenance)
-        checkpoint.save(workdir / "model", model, dtype=np.float16, overwrite=True)
+        checkpoint.save(workdir / "model", model, dtype=jnp.bfloat16, overwrite=True)
 
     waiting: list[tuple[int, dict[str, jax.Array]]] = []  # metrics are read once the device has moved on
     last_save = last_log = time.monotonic()
