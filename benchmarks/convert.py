@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def write_shards(
 
 def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None = None) -> dict[str, Any]:
     """Runs a command in a process of its own: seconds, peak memory in bytes, and what it printed."""
-    began, peak = time.perf_counter(), 0
+    began, peak, cpu = time.perf_counter(), 0, _cpu_of_children()
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -148,9 +149,15 @@ def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None 
     assert process.stdout is not None
     return {
         "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(_cpu_of_children() - cpu, 1),
         "peak_bytes": peak,
         "printed": process.stdout.read(),
     }
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def drop_caches() -> bool:
@@ -266,6 +273,7 @@ def _speed(measured: dict[str, Any], total: int) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "gb_per_second": round(total / 1e9 / max(seconds, 1e-3), 3),
+        "cpu_seconds": measured["cpu_seconds"],
         "peak_bytes": measured["peak_bytes"],
     }
 

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import logging
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gencompositor_jax import checkpoint
+from gencompositor_jax.conversion.layout import contiguous
 from gencompositor_jax.manifest import ArrayFacts, FileFacts
 
 
@@ -76,19 +76,15 @@ class ArrayFolder:
     def put(self, name: str, layer: int | None, array: np.ndarray) -> None:
         """Writes a whole array, or one layer of a stacked one, converted to the array's type."""
         facts, chunk = self.leaves[name], self._chunks[name]
-        first = 0 if layer is None else layer
+        shape, above = facts.shape, tuple[int, ...]()
         if layer is not None:
-            array = array[None]
-        if array.shape[1:] != facts.shape[1:]:
-            raise AssertionError(f"{name}: {array.shape} is no part of {facts.shape}")
-        data = contiguous(array).astype(jnp.dtype(facts.dtype), copy=False)
-        counts = [-(-n // c) for n, c in zip(data.shape, chunk, strict=True)]
-        for index in itertools.product(*map(range, counts)):
-            part = data[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))]
-            where = (index[0] + first, *index[1:]) if index else ()
-            self._write(
-                f"{_folder_name(name)}/{'.'.join(map(str, where)) or '0'}", np.ascontiguousarray(part)
-            )
+            shape, chunk, above = shape[1:], chunk[1:], (layer,)
+        if array.shape != shape:
+            raise AssertionError(f"{name}: {array.shape} is not {shape}")
+        for index in itertools.product(*(range(-(-n // c)) for n, c in zip(shape, chunk, strict=True))):
+            cut = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))
+            part = contiguous(array[cut]).astype(jnp.dtype(facts.dtype), copy=False)
+            self._write(f"{_folder_name(name)}/{'.'.join(map(str, (*above, *index))) or '0'}", part)
 
     def missing(self) -> list[str]:
         """Chunk files that were not written."""
@@ -120,49 +116,6 @@ def _only_errors(logger: logging.Logger) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def contiguous(array: np.ndarray) -> np.ndarray:
-    """The array in C order.
-
-    NumPy transposes one element at a time, jumping through memory; block by block is four times as fast.
-    """
-    if array.flags.c_contiguous:
-        return array
-    fast = min(range(array.ndim), key=lambda i: abs(array.strides[i]) if array.shape[i] > 1 else math.inf)
-    if fast == 0 and array.ndim > 2:
-        try:  # a plain transpose whose columns were split into several axes
-            flat = array.reshape(len(array), -1, copy=False)
-        except ValueError:
-            pass
-        else:
-            return contiguous(flat).reshape(array.shape)
-    out = np.empty(array.shape, array.dtype)
-    for i in range(0, array.shape[fast], 64):
-        rows = (*(slice(None),) * fast, slice(i, i + 64))
-        for j in range(0, array.shape[-1], 64):
-            columns = slice(j, j + 64) if fast != array.ndim - 1 else slice(None)
-            out[rows][..., columns] = array[rows][..., columns]
-            if columns == slice(None):
-                break
-    return out
-
-
-def has_only_numbers(array: np.ndarray) -> bool:
-    """False where a floating-point array holds NaN or infinity; needs no memory of the array's size."""
-    if array.dtype.itemsize > 4:
-        return bool(np.isfinite(array).all())
-    kind: Any = {2: np.uint16, 4: np.uint32}[array.dtype.itemsize]
-    bits = np.ascontiguousarray(array).reshape(-1).view(kind)
-    # Exponent all ones: infinity or NaN. The sign bit is taken away first.
-    sign = kind(np.iinfo(kind).max >> 1)
-    limit = int(np.array(np.inf, array.dtype).view(kind))
-    scratch = np.empty(min(bits.size, 2**18), kind)
-    for start in range(0, bits.size, scratch.size or 1):
-        some = bits[start : start + scratch.size]
-        if np.bitwise_and(some, sign, out=scratch[: some.size]).max() >= limit:
-            return False
-    return True
 
 
 def _folder_name(name: str) -> str:

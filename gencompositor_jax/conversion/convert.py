@@ -22,8 +22,9 @@ import numpy as np
 from gencompositor_jax import checkpoint, manifest
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.conversion import configs, plan, sources
-from gencompositor_jax.conversion.arrays import ArrayFolder, has_only_numbers
+from gencompositor_jax.conversion.arrays import ArrayFolder
 from gencompositor_jax.conversion.configs import Config
+from gencompositor_jax.conversion.layout import has_only_numbers
 from gencompositor_jax.conversion.plan import Piece, Plan
 from gencompositor_jax.conversion.sources import Source
 from gencompositor_jax.errors import InputError

@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from gencompositor_jax.conversion.layout import contiguous
 from gencompositor_jax.errors import InputError
 
 DTYPES = {
@@ -145,7 +146,7 @@ def write(
         for (name, tensor), array in zip(tensors.items(), arrays, strict=True):
             if array.shape != tensor.shape or array.dtype != tensor.dtype:
                 raise AssertionError(f"{name}: {array.dtype} {array.shape} instead of what was announced")
-            data = np.ascontiguousarray(array)
+            data = contiguous(array)
             _write_all(file, data.reshape(-1).view(np.uint8).data)
             if wrote is not None:
                 wrote(data.nbytes)
