@@ -48,7 +48,7 @@ class BackgroundBranch(nn.Module):
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
         x = embed(text, jnp.concatenate([noisy, background, mask], axis=-1), None, positions)
-        time = TimeEmbedding(arch, self.dtype, name="time_embed")(timestep)
+        time = TimeEmbedding(arch, name="time_embed")(timestep)
         tables = joint_tables(erope.plain_tables(grid, self.arch.base_grid, arch.head_dim), text_tokens)
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:

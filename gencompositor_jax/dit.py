@@ -61,7 +61,7 @@ class FusionDiT(nn.Module):
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
         x = embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions)
-        time = TimeEmbedding(arch, self.dtype, name="time_embed")(timestep)
+        time = TimeEmbedding(arch, name="time_embed")(timestep)
         tables = joint_tables(
             erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim), text_tokens
         )
