@@ -109,6 +109,8 @@ def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = 
     with new_folder(folder, overwrite) as part:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save((part / "arrays").resolve(), arrays)
+        # A note for object stores, where folders can't be renamed; it names a folder that is gone by then.
+        (part / "arrays" / "commit_success.txt").unlink(missing_ok=True)
         write_facts(part, Facts(model.arch, model.provenance, tuple(model.prompts)))
         manifest.write(part, facts_of(arrays))
 
