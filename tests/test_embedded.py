@@ -12,8 +12,6 @@ from gencompositor_jax.controls.video import read_video
 
 MEGABYTE = 2**20
 
-pytestmark = pytest.mark.skipif(not checkpoint.packaged().exists(), reason="no model is embedded yet")
-
 
 def test_it_is_small_whole_and_has_a_past():
     folder = checkpoint.packaged()
