@@ -5,8 +5,9 @@ Configs choose a preset and may replace fields; no other file holds a default fo
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from gencompositor_jax.errors import InputError
 
@@ -214,6 +215,30 @@ def with_tiles(arch: ModelArch, tiles: Tiles | None) -> ModelArch:
         raise InputError(f"tiles={tiles}: the {arch.codec.kind} codec of this checkpoint has no tiles")
     tile = (arch.height // 2, arch.width // 2) if tiles == "released" else None
     return dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=tile))
+
+
+class Changes(TypedDict, total=False):
+    """What may differ from how a checkpoint was trained; None or absent is as the checkpoint says."""
+
+    tiles: Tiles | None  # of the VAE
+    sigma: float | None  # of the mask's inflation, in model pixels
+    tau: float | None  # response from which the inflated mask is set, above 0, at most 1
+    latent_mask: LatentMaskRule | None
+
+
+def changed(arch: ModelArch, changes: Changes) -> ModelArch:
+    """The architecture with a user's changes; see `with_tiles` and `Inflation`.
+
+    A new sigma brings the window that the released preset has beside its own: 2.5 sigma to each side.
+    """
+    arch = with_tiles(arch, changes.get("tiles"))
+    inflation = arch.inflation
+    sigma, tau, rule = changes.get("sigma"), changes.get("tau"), changes.get("latent_mask")
+    if sigma is not None:
+        inflation = dataclasses.replace(inflation, sigma=sigma, kernel=2 * math.ceil(2.5 * sigma) + 1)
+    if tau is not None:
+        inflation = dataclasses.replace(inflation, tau=tau)
+    return dataclasses.replace(arch, inflation=inflation, latent_mask=rule or arch.latent_mask)
 
 
 def to_json(arch: ModelArch) -> dict[str, Any]:

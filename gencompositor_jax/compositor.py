@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax import checkpoint, codec, masks, sampler
-from gencompositor_jax.arch import ModelArch, Tiles, with_tiles
+from gencompositor_jax.arch import Changes, ModelArch, changed
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
@@ -84,20 +84,19 @@ class Compositor:
 
     @classmethod
     def load(
-        cls, folder: PathLike | None = None, dtype: Any = None, tiles: Tiles | None = None
+        cls, folder: PathLike | None = None, dtype: Any = None, **changes: Unpack[Changes]
     ) -> "Compositor":
         """Loads a checkpoint's folder, the embedded model where None.
 
-        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. tiles: run the VAE in
-        the release's tiles or on whole frames; None is as the checkpoint says. Raises InputError for anything
-        that is no checkpoint.
+        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. changes: what is to
+        differ from how the checkpoint was trained. Raises InputError for anything that is no checkpoint.
         """
         keep_compiled_programs()
         if dtype is None:
             dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
         path = checkpoint.packaged() if folder is None else Path(folder)
         model = checkpoint.load(path, dtype)
-        model = dataclasses.replace(model, arch=with_tiles(model.arch, tiles))
+        model = dataclasses.replace(model, arch=changed(model.arch, changes))
         return cls(model, "embedded" if folder is None else os.fspath(folder))
 
     @property

@@ -83,3 +83,20 @@ def test_shapes_take_no_memory():
     leaves = jax.tree.leaves(array_shapes(arch_lib.released()))
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+
+
+def test_a_user_may_change_how_masks_are_made():
+    tiny = arch_lib.tiny()
+    assert arch_lib.changed(tiny, {}) == tiny
+    assert arch_lib.changed(tiny, {"sigma": None, "tau": None, "latent_mask": None, "tiles": None}) == tiny
+    other = arch_lib.changed(tiny, {"sigma": 10.0, "tau": 1 / 255, "latent_mask": "released"})
+    released = arch_lib.Inflation()
+    assert (other.inflation.sigma, other.inflation.kernel, other.inflation.tau) == (
+        released.sigma,
+        released.kernel,
+        released.tau,
+    )
+    assert other.latent_mask == "released"
+    assert other.backbone == tiny.backbone
+    with pytest.raises(InputError, match="no tiles"):
+        arch_lib.changed(tiny, {"tiles": "released"})

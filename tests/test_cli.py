@@ -93,7 +93,7 @@ def compose(media: Path, small_checkpoint: str, here: Path) -> Arguments:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever loads a model here has checked too late."""
-    monkeypatch.setattr(compose_command, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(compose_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str], here: Path) -> str:
@@ -173,6 +173,19 @@ def test_preview_loads_no_model_and_draws_the_mask(compose, here, media, no_mode
     ]
 
 
+def test_the_mask_grows_as_told(compose, here, no_model):
+    def masked(out: str, **settings: str) -> float:
+        assert main(compose("preview", out=out, **settings)) == 0
+        with_mask = read_video(here / out).frames.astype(int)
+        return float((with_mask != read_video(here / "plain").frames).any(axis=-1).mean())
+
+    assert main(compose("preview", out="plain", sigma="0.3", tau="1")) == 0
+    small, large = masked("small", sigma="1", tau="0.5"), masked("large", sigma="5", tau="0.01")
+    assert 0 < small < large
+    scene = json.loads((here / "large.scene.json").read_text())
+    assert (scene["sigma"], scene["tau"], scene["latent_mask"]) == (5.0, 0.01, None)
+
+
 def test_remove_changes_only_what_the_mask_covers(media, here, small_checkpoint):
     words = ["remove", "--background", str(media / "background.mp4"), "--mask", str(media / "mask.png")]
     assert main([*words, "--checkpoint", small_checkpoint, "--steps=4", "--out=images"]) == 0
@@ -204,14 +217,14 @@ def test_interrupted_leaves_nothing(compose, here, monkeypatch, capsys):
         def render(self, *args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose_command, "load", lambda *_: Slow())
+    monkeypatch.setattr(compose_command, "load", lambda *_, **__: Slow())
     assert main(compose()) == 130
     assert list(here.iterdir()) == []
     assert "interrupted" in capsys.readouterr().err
 
 
 def test_allowed_but_surprising_is_said(compose, here, capsys, monkeypatch, no_model):
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(compose_command, "load", stop)
@@ -392,6 +405,11 @@ def test_elements_that_cannot_be_found(
         ({"feather": "-1"}, "feather"),
         ({"feather": "nan"}, "feather"),
         ({"solver": "euler"}, "--solver"),
+        ({"sigma": "0"}, "--sigma"),
+        ({"sigma": "nan"}, "--sigma"),
+        ({"tau": "1.5"}, "--tau"),
+        ({"latent_mask": "all"}, "--latent-mask"),
+        ({"tiles": "released"}, "no tiles"),
         ({"anchor": "left"}, "--anchor"),
         ({"checkpoint": "nowhere"}, "nowhere"),
         ({"foreground": None}, "--foreground"),

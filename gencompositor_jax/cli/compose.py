@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from gencompositor_jax.cli import options
 from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
 
 if TYPE_CHECKING:
-    from gencompositor_jax.arch import ModelArch, Tiles
+    from gencompositor_jax.arch import Changes, ModelArch
     from gencompositor_jax.compositor import Composite, Compositor
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
@@ -36,9 +36,11 @@ def run(args: argparse.Namespace) -> None:
 def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     """Composites a scene whose outputs were checked."""
     from gencompositor_jax.controls import stage as staging
+    from gencompositor_jax.controls.scene import scene_changes
 
     began = time.perf_counter()
-    arch = checkpoint_arch(scene.checkpoint, scene.prompt, scene.tiles)
+    changes = scene_changes(scene)
+    arch = checkpoint_arch(scene.checkpoint, scene.prompt, **changes)
     stage = staging.set_stage(scene, arch)
     read = time.perf_counter() - began
     for text in warnings(scene, arch, stage):
@@ -48,7 +50,7 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     from gencompositor_jax.compositor import scene_sampling
 
     began = time.perf_counter()
-    compositor = load(scene.checkpoint, scene.tiles)
+    compositor = load(scene.checkpoint, **changes)
     loaded = time.perf_counter() - began
     with bar(scene.steps * len(stage.shots)) as progress:
         composite = compositor.render(stage, **scene_sampling(scene, progress))
@@ -102,25 +104,25 @@ def ways(stage: "Stage") -> np.ndarray | None:
 
 
 def checkpoint_arch(
-    folder: str | None, prompt: str | None = None, tiles: "Tiles | None" = None
+    folder: str | None, prompt: str | None = None, **changes: Unpack["Changes"]
 ) -> "ModelArch":
-    """The architecture of a checkpoint, of the embedded one where None; reads no weights.
+    """The architecture of a checkpoint, of the embedded one where None, with changes; reads no weights.
 
     Raises InputError where the checkpoint lacks the prompt or has no tiles.
     """
     from gencompositor_jax import checkpoint
-    from gencompositor_jax.arch import with_tiles
+    from gencompositor_jax.arch import changed
 
     facts = checkpoint.all_facts(checkpoint.packaged() if folder is None else folder)
     checkpoint.check_prompt(prompt, facts.prompts)
-    return with_tiles(facts.arch, tiles)
+    return changed(facts.arch, changes)
 
 
-def load(folder: str | None, tiles: "Tiles | None" = None) -> "Compositor":
+def load(folder: str | None, **changes: Unpack["Changes"]) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
-    return Compositor.load(folder, tiles=tiles)
+    return Compositor.load(folder, **changes)
 
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:

@@ -1,17 +1,19 @@
 """Arguments that subcommands share, and the scene they amount to."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from gencompositor_jax.arch import Changes
     from gencompositor_jax.controls.scene import Scene
 
 _LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
 _CLIP = ("fps", "start", "end", "frames")
 _SAMPLING = ("seed", "steps", "solver", "feather", "prompt", "guidance")
-_MODEL = ("checkpoint", "framing", "tiles")
+_CHANGES = ("tiles", "sigma", "tau", "latent_mask")
+_MODEL = ("checkpoint", "framing", *_CHANGES)
 
 
 def add_scene(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +101,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         choices=("released", "none"),
         help="run the VAE in the release's tiles or on whole frames (default: as the checkpoint says)",
     )
+    mask = parser.add_argument_group("the mask (default: as the checkpoint was trained)")
+    mask.add_argument(
+        "--sigma", type=float, metavar="PIXELS", help="of the Gaussian that inflates it, in model pixels"
+    )
+    mask.add_argument(
+        "--tau", type=float, metavar="T", help="its response from which a pixel is inside, above 0, at most 1"
+    )
+    mask.add_argument(
+        "--latent-mask",
+        choices=("released", "union"),
+        help="how latents see it: one frame each, or all that moves between",
+    )
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +169,7 @@ def scene_of(args: argparse.Namespace) -> "Scene":
     from gencompositor_jax.controls.trajectory import parse_numbers, parse_trajectory
     from gencompositor_jax.controls.video import probe
 
+    changes_of(args)
     for path in (args.background, args.foreground, args.mask):
         if path is not None:
             probe(path)
@@ -172,6 +187,16 @@ def scene_of(args: argparse.Namespace) -> "Scene":
         trajectory = dataclasses.replace(trajectory, timing=args.timing)
     layers = (Layer(foreground=args.foreground, trajectory=trajectory, **layer),)
     return Scene(args.background, layers, **_given(args, _CLIP + _MODEL), **sampling_of(args))
+
+
+def changes_of(args: argparse.Namespace) -> "Changes":
+    """What was said to differ from how the checkpoint was trained. Raises InputError naming the option."""
+    from gencompositor_jax.controls import fields
+
+    for name, high in (("sigma", 200.0), ("tau", 1.0)):
+        if getattr(args, name) is not None:
+            fields.number(getattr(args, name), f"--{name}", above=0, high=high)
+    return cast("Changes", _given(args, _CHANGES))
 
 
 def sampling_of(args: argparse.Namespace) -> dict[str, Any]:

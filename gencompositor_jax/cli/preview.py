@@ -30,10 +30,12 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.cli.compose import checkpoint_arch, ways
     from gencompositor_jax.controls import stage as staging
     from gencompositor_jax.controls.placement import paste_over
+    from gencompositor_jax.controls.scene import scene_changes
     from gencompositor_jax.controls.sheet import overlay
 
     began = time.perf_counter()
-    stage = staging.set_stage(scene, checkpoint_arch(scene.checkpoint))
+    arch = checkpoint_arch(scene.checkpoint, **scene_changes(scene))
+    stage = staging.set_stage(scene, arch)
     read = time.perf_counter() - began
     background = stage.background.frames
     size = background.shape[1:3]

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
     began = time.perf_counter()
     start = args.start if args.start is not None else 0.0
-    arch = staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, args.tiles), args.frames)
+    changes = options.changes_of(args)
+    arch = staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, **changes), args.frames)
     background = read_video(args.background, fps=args.fps, start=start, end=args.end, frames=arch.frames)
     mask = staging.read_mask(args.mask, background, start, args.end)
     framing: Framing = "whole" if args.no_paste_back else args.framing or "auto"
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     read = time.perf_counter() - began
 
     began = time.perf_counter()
-    compositor = load(args.checkpoint, args.tiles)
+    compositor = load(args.checkpoint, **changes)
     loaded = time.perf_counter() - began
     with bar(sampling["steps"]) as progress:
         composite = compositor.render(stage, **sampling, progress=progress)

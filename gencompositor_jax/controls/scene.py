@@ -28,7 +28,10 @@ out; these are the defaults, and `null` stands for "not set"):
       "feather": 2,
       "prompt": null,
       "guidance": 6,
-      "tiles": null
+      "tiles": null,
+      "sigma": null,
+      "tau": null,
+      "latent_mask": null
     }
 
 Layers are drawn in their order, the last one on top. A trajectory is written as trajectory.py says. Relative
@@ -42,7 +45,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, get_args
 
-from gencompositor_jax.arch import Tiles
+from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element import Extend
 from gencompositor_jax.controls.keying import parse_key
@@ -90,7 +93,15 @@ class Scene:
     feather: float = 2.0  # model pixels
     prompt: str | None = None  # name of a prompt that the checkpoint stores; None: the empty one
     guidance: float = 6.0  # how far the prompt leads; without one it has no effect
-    tiles: Tiles | None = None  # of the VAE; None: as the checkpoint says
+    tiles: Tiles | None = None  # of the VAE; None, as for the next three: as the checkpoint says
+    sigma: float | None = None  # of the mask's inflation, model pixels
+    tau: float | None = None  # response from which the inflated mask is set
+    latent_mask: LatentMaskRule | None = None
+
+
+def scene_changes(scene: Scene) -> Changes:
+    """What a scene changes of its checkpoint's architecture; see `arch.changed`."""
+    return Changes(tiles=scene.tiles, sigma=scene.sigma, tau=scene.tau, latent_mask=scene.latent_mask)
 
 
 def read_scene(path: str | os.PathLike[str]) -> Scene:
@@ -265,4 +276,7 @@ _SCENE: dict[str, Reader] = {
     "prompt": _optional(fields.text),
     "guidance": _number(low=0, high=100),
     "tiles": _optional(_choice(Tiles)),
+    "sigma": _optional(_number(above=0, high=200)),
+    "tau": _optional(_number(above=0, high=1)),
+    "latent_mask": _optional(_choice(LatentMaskRule)),
 }
