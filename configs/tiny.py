@@ -23,9 +23,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data.cache = "data/procedural"
     config.data.clips = 6_000
     config.data.followed_clips = 3_000
-    config.data.followed = (
-        0.5  # share of clips seen through a window that follows the element, as compose does
-    )
+    # Share of clips seen through a window that follows the element, as compose sees small elements: there the
+    # foreground lies where the element does, which is learnt first.
+    config.data.followed = 0.9
     config.data.gamma = (0.4, 1.9)
     config.data.colour_cast = 0.1  # spread of an extra gamma per colour channel
     config.data.removal = 0.1
@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.loss.weight_cap = 3.0
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 1.5e-3
     config.optimizer.warmup = 200
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.98
@@ -55,7 +55,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         case "gpu":
             config.arch = "small"
             config.steps, config.batch_size = 30_000, 64
-            config.data.clips, config.data.followed_clips = 20_000, 10_000
+            config.data.clips, config.data.followed_clips, config.data.followed = 20_000, 10_000, 0.5
+            config.optimizer.learning_rate = 1e-3
             config.compute_dtype = "bfloat16"
         case "runlocal":
             config.steps, config.batch_size = 20, 2
