@@ -24,6 +24,8 @@ from gencompositor_jax import checkpoint
 from gencompositor_jax.conversion.layout import contiguous
 from gencompositor_jax.manifest import ArrayFacts, FileFacts
 
+STRIP = 4 * 2**20  # bytes written at a time
+
 
 class _Leaf:
     """A leaf that Orbax writes into the tree's metadata and nowhere else."""
@@ -81,10 +83,11 @@ class ArrayFolder:
             shape, chunk, above = shape[1:], chunk[1:], (layer,)
         if array.shape != shape:
             raise AssertionError(f"{name}: {array.shape} is not {shape}")
+        array = array.astype(jnp.dtype(facts.dtype), copy=False)
         for index in itertools.product(*(range(-(-n // c)) for n, c in zip(shape, chunk, strict=True))):
             cut = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))
-            part = contiguous(array[cut]).astype(jnp.dtype(facts.dtype), copy=False)
-            self._write(f"{_folder_name(name)}/{'.'.join(map(str, (*above, *index))) or '0'}", part)
+            file = f"{_folder_name(name)}/{'.'.join(map(str, (*above, *index))) or '0'}"
+            self._write(file, array[cut])
 
     def missing(self) -> list[str]:
         """Chunk files that were not written."""
@@ -98,11 +101,19 @@ class ArrayFolder:
         return sorted(wanted - self.hashes.keys())
 
     def _write(self, name: str, part: np.ndarray) -> None:
-        data = part.reshape(-1).view(np.uint8).data
-        facts = FileFacts(len(data), hashlib.sha256(data).hexdigest())
+        """Writes a chunk file. A few rows at a time are brought into order, hashed and written, so that they
+        stay in the cache.
+        """
+        digest, rows = hashlib.sha256(), np.atleast_1d(part)
+        step = max(1, STRIP * len(rows) // max(1, rows.nbytes))
         with (self.folder / name).open("wb", buffering=0) as file:
-            while len(data):
-                data = data[file.write(data) :]
+            for start in range(0, len(rows), step):
+                some = contiguous(rows[start : start + step])
+                data = some.reshape(-1).view(np.uint8).data
+                digest.update(data)
+                while len(data):
+                    data = data[file.write(data) :]
+            facts = FileFacts(file.tell(), digest.hexdigest())
         with self._lock:
             self.hashes[name] = facts
 

@@ -4,13 +4,15 @@ Each file is read once from front to end, hashed on the way; every tensor is che
 into our layout and written at once as its piece of an array, while the next one is read. So memory holds
 a few tensors, whatever the size. All that can be known from headers is checked before anything is
 written; the checkpoint appears under its name only when it is complete.
+
+The memory for the tensors is used again and again: fresh memory would cost more than reading into it.
 """
 
 import dataclasses
 import math
 import os
+import queue
 import shutil
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +34,7 @@ from gencompositor_jax.manifest import ArrayFacts
 
 DTYPES = ("keep", "bfloat16", "float16", "float32")
 WRITERS = 2
-IN_FLIGHT = 512 * 2**20  # bytes of tensors that wait to be written
+IN_FLIGHT = 6  # tensors in memory; every second one is a bias and tiny
 HEADROOM = 64 * 2**20  # bytes of disk for all that is not an array
 
 Progress = Callable[[int, int], None]  # (bytes read, bytes in all)
@@ -181,7 +183,7 @@ def run(
         with _Writers(arrays) as writers:
             for component, source in work.sources.items():
                 hashes[component] = {}
-                for name, tensor in sources.hashing(source, hashes[component], read):
+                for name, tensor in sources.hashing(source, hashes[component], read, writers.room):
                     writers.put(f"{source.folder}: {name}", tensor, work.plan[component].get(name, []))
         if missing := arrays.missing():
             raise AssertionError(f"not written: {missing}")
@@ -218,20 +220,26 @@ class _Writers:
     def __init__(self, arrays: ArrayFolder) -> None:
         self._arrays = arrays
         self._pool = ThreadPoolExecutor(WRITERS)
-        self._room = threading.Condition()
-        self._waiting = 0
+        self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+        for _ in range(IN_FLIGHT):
+            self._free.put(np.empty(0, np.uint8))
         self._not_finite: list[str] = []
         self._error: BaseException | None = None
 
+    def room(self, count: int) -> np.ndarray:
+        """Memory for the tensor that is put next, once a writer is done with an earlier one."""
+        self._memory = self._free.get()
+        if self._error is not None:
+            raise self._error
+        if self._memory.size < count:
+            self._memory = np.empty(count, np.uint8)
+        return self._memory[:count]
+
     def put(self, where: str, tensor: np.ndarray, places: Sequence[Piece]) -> None:
-        """Has a tensor written to its places, once there is room."""
-        with self._room:
-            self._room.wait_for(lambda: self._waiting == 0 or self._waiting + tensor.nbytes <= IN_FLIGHT)
-            if self._error is not None:
-                raise self._error
-            self._waiting += tensor.nbytes
+        """Has a tensor, which lies in what `room` returned last, written to its places."""
+        memory = self._memory
         self._pool.submit(self._write, where, tensor, places).add_done_callback(
-            lambda future: self._done(future, tensor.nbytes)
+            lambda future: self._done(future, memory)
         )
 
     def _write(self, where: str, tensor: np.ndarray, places: Sequence[Piece]) -> None:
@@ -241,11 +249,10 @@ class _Writers:
             for piece in places:
                 self._arrays.put(piece.leaf, piece.layer, piece.change(tensor))
 
-    def _done(self, future: "Future[None]", size: int) -> None:
-        with self._room:
-            self._waiting -= size
+    def _done(self, future: "Future[None]", memory: np.ndarray) -> None:
+        if not future.cancelled():
             self._error = self._error or future.exception()
-            self._room.notify_all()
+        self._free.put(memory)
 
     def __enter__(self) -> "_Writers":
         return self

@@ -15,8 +15,8 @@ def contiguous(array: np.ndarray) -> np.ndarray:
     """The array in C order.
 
     NumPy transposes one element at a time, jumping through memory. Plain transposes, also those whose rows or
-    columns were split into several axes afterwards, go through OpenCV tile by tile, others block by block: ten
-    and five times as fast.
+    columns were split into several axes afterwards, go through OpenCV tile by tile, others block by block:
+    ten and five times as fast.
     """
     if array.flags.c_contiguous:
         return array

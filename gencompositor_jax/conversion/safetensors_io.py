@@ -27,8 +27,10 @@ DTYPES = {
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
+BLOCK = 2**20  # bytes read at a time: still in a core's cache when they are hashed
 
 Hear = Callable[[memoryview], None]
+Room = Callable[[int], np.ndarray]  # number of bytes -> uint8 array of that size for them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Tensor:
     dtype: np.dtype
     start: int = 0  # its bytes in the file
     end: int = 0
+
+
+def fresh(count: int) -> np.ndarray:
+    """New memory, the usual `Room`."""
+    return np.empty(count, np.uint8)
 
 
 class SafetensorsFile:
@@ -86,13 +93,15 @@ class SafetensorsFile:
     def _in_order(self) -> list[tuple[str, Tensor]]:
         return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
 
-    def stream(self, hear: Hear) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors in the file's order; `hear` gets all bytes of the file on the way."""
+    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors in the file's order; `hear` gets all bytes of the file on the way.
+
+        room: called once for each tensor; where it is put.
+        """
         with self.path.open("rb", buffering=0) as file:
-            hear(_read(file, self._head).data)
+            _read(file, fresh(self._head), hear)
             for name, tensor in self._in_order():
-                data = _read(file, tensor.end - tensor.start)
-                hear(data.data)
+                data = _read(file, room(tensor.end - tensor.start), hear)
                 yield name, data.view(tensor.dtype).reshape(tensor.shape)
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
@@ -105,17 +114,19 @@ class SafetensorsFile:
             start, shape = start + first * row, (last - first, *shape[1:])
         with self.path.open("rb", buffering=0) as file:
             file.seek(start)
-            return _read(file, math.prod(shape) * tensor.dtype.itemsize).view(tensor.dtype).reshape(shape)
+            data = _read(file, fresh(math.prod(shape) * tensor.dtype.itemsize))
+            return data.view(tensor.dtype).reshape(shape)
 
 
-def _read(file: object, count: int) -> np.ndarray:
-    """The next `count` bytes of an unbuffered file as uint8."""
-    data = np.empty(count, np.uint8)
+def _read(file: object, data: np.ndarray, hear: Hear | None = None) -> np.ndarray:
+    """Fills uint8 `data` with the next bytes of an unbuffered file and returns it."""
     view, done = data.data, 0
-    while done < count:
-        got = file.readinto(view[done : done + 2**24])  # type: ignore[attr-defined]
+    while done < len(view):
+        got = file.readinto(view[done : done + BLOCK])  # type: ignore[attr-defined]
         if not got:
             raise InputError(f"{getattr(file, 'name', 'file')}: ended while it was read")
+        if hear is not None:
+            hear(view[done : done + got])
         done += got
     return data
 

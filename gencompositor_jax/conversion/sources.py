@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
-from gencompositor_jax.conversion.safetensors_io import Hear, SafetensorsFile, Tensor
+from gencompositor_jax.conversion.safetensors_io import Hear, Room, SafetensorsFile, Tensor, fresh
 from gencompositor_jax.errors import InputError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -32,8 +32,8 @@ class WeightFile(Protocol):
     size: int
     tensors: dict[str, Tensor]
 
-    def stream(self, hear: Hear) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors; `hear` gets all bytes of the file."""
+    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors; `hear` gets all bytes of the file. room: called for each; where it is put."""
         ...
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
@@ -118,9 +118,12 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def hashing(
-    source: Source, hashes: dict[str, str], read: Callable[[int], None]
+    source: Source, hashes: dict[str, str], read: Callable[[int], None], room: Room = fresh
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors of a source; on the way `hashes` gets the SHA-256 of every file by its name."""
+    """The tensors of a source; on the way `hashes` gets the SHA-256 of every file by its name.
+
+    read: hears how many bytes were read. room: called for each tensor; where it is put.
+    """
     for file in source.files:
         digest = hashlib.sha256()
 
@@ -128,7 +131,7 @@ def hashing(
             digest.update(data)
             read(len(data))
 
-        yield from file.stream(hear)
+        yield from file.stream(hear, room)
         hashes[file.path.name] = digest.hexdigest()
 
 
@@ -216,13 +219,16 @@ class PickleFile:
             raise InputError(f"{self.path}: {name} is of type {dtype}, not a floating-point type")
         return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
-    def stream(self, hear: Hear) -> Iterator[tuple[str, np.ndarray]]:
+    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
         """All tensors; `hear` gets all bytes of the file first."""
         with self.path.open("rb") as file:
             while piece := file.read(2**24):
                 hear(memoryview(piece))
         for name in self._state:
-            yield name, self.read(name)
+            tensor = self.read(name)
+            data = room(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape)
+            data[...] = tensor
+            yield name, data
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         """One tensor, or some of its rows."""
