@@ -17,9 +17,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.convert import tensor_hashes, torch_tensors
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, restore
+from gencompositor_jax import checkpoint, manifest, restore
 from gencompositor_jax.cli import main
-from gencompositor_jax.conversion import plan
+from gencompositor_jax.conversion import arrays, plan, safetensors_io
 from gencompositor_jax.errors import InputError
 from tests.conversion.conftest import command, edit_json, read_tensors, write_tensors
 
@@ -83,6 +83,21 @@ def test_round_trip_gives_identical_tensors_and_configs(released_once, converted
     for config in released_once.glob("*/*config.json"):
         back = tmp_path / "back" / config.relative_to(released_once)
         assert json.loads(back.read_text()) == json.loads(config.read_text())
+
+
+def test_blocks_and_strips_do_not_show(released_once, converted_once, convert, monkeypatch):
+    """Reading a few bytes and writing a few rows at a time gives the same files and hashes."""
+    monkeypatch.setattr(safetensors_io, "BLOCK", 1000)
+    monkeypatch.setattr(arrays, "STRIP", 300)
+    again = convert()
+    ours, expected = (dict(manifest.read(folder).files) for folder in (again, converted_once))
+    for files in (ours, expected):
+        del files["arrays/_CHECKPOINT_METADATA"]  # holds the time
+    assert ours == expected
+    manifest.verify(again, manifest.read(again))
+    for component, files in checkpoint.all_facts(again).provenance["sources"].items():
+        for name, sha256 in files.items():
+            assert manifest.hash_file(released_once / component / name).sha256 == sha256
 
 
 def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released_once, tmp_path):
@@ -222,6 +237,19 @@ def test_truncated_shard(release, convert, tmp_path):
         convert()
     shard.unlink()
     with pytest.raises(InputError, match=f"{shard.name} missing"):
+        convert()
+    assert nothing_left(tmp_path)
+
+
+def test_file_that_shrinks_while_it_is_read(release, convert, tmp_path, monkeypatch):
+    """After its header was checked, and while others are written."""
+
+    def shrink(out, overwrite, needed=0):
+        if needed:
+            os.truncate(release / BRANCH, (release / BRANCH).stat().st_size - 10)
+
+    monkeypatch.setattr("gencompositor_jax.conversion.convert.check_output", shrink)
+    with pytest.raises(InputError, match="branch.*ended while it was read"):
         convert()
     assert nothing_left(tmp_path)
 
