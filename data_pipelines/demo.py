@@ -8,7 +8,7 @@ from data_pipelines.procedural import HELD_OUT_SEED, make_clip
 from gencompositor_jax.controls.video_out import write_image_folder, write_video
 
 SEED = HELD_OUT_SEED + 19  # never trained on
-HEIGHT, WIDTH, FPS = 192, 288, 8.0
+HEIGHT, WIDTH, FPS = 384, 576, 8.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,8 @@ class DemoInputs:
 
     background: str  # an .mp4 of WIDTH x HEIGHT pixels
     foreground: str  # a folder of PNG images with alpha
-    trajectory: str = "58,128 138,62 228,118"
-    scale: str = "0.8,0.65"  # it flies away from us
+    trajectory: str = "126,256 276,134 446,236"
+    scale: str = "0.4,0.34"  # it flies away from us
 
 
 def write_inputs(folder: str | os.PathLike[str], frames: int, overwrite: bool = False) -> DemoInputs:

@@ -23,7 +23,7 @@ def test_it_is_small_whole_and_has_a_past():
 
 
 def test_the_demo_puts_the_elements_colour_on_the_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The sky is cyan, the element purple and yellow: where it is, the result has less cyan than before."""
+    """The sky is cyan, the element red in its middle: where it is, the result has less cyan than before."""
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--out-dir", "demo"]) == 0
     scene = json.loads(Path("demo/composite.scene.json").read_text())
