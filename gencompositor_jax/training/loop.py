@@ -31,11 +31,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     --checkpoint). Returns model/.
     """
     began = time.monotonic()
+    arch = state_lib.make_arch(config)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
 
     # Model and state.
-    arch = state_lib.make_arch(config)
     denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype))
     optimizer = state_lib.make_optimizer(config)
     state, frozen = state_lib.init(arch, optimizer, jax.random.key(config.seed))

@@ -15,6 +15,7 @@ from gencompositor_jax import codec
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.errors import InputError
 
 
 class TrainState(NamedTuple):
@@ -106,5 +107,8 @@ def saved(folder: Path) -> bool:
 
 
 def make_arch(config: ml_collections.ConfigDict) -> ModelArch:
-    """The preset that the config names."""
-    return {"tiny": arch_lib.tiny, "small": arch_lib.small, "released": arch_lib.released}[config.arch]()
+    """The preset that the config names. Raises InputError for a name that is none."""
+    presets = {"tiny": arch_lib.tiny, "small": arch_lib.small, "released": arch_lib.released}
+    if config.arch not in presets:
+        raise InputError(f"--config.arch={config.arch}: known are {', '.join(presets)}")
+    return presets[config.arch]()

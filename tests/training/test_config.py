@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from gencompositor_jax.arch import tiny
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.config import load_config
+from gencompositor_jax.training.state import make_arch
 
 TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
 
@@ -44,6 +46,12 @@ def test_files_that_are_no_config(tmp_path, text, message):
         file.write_text(text)
     with pytest.raises(InputError, match=message):
         load_config(str(file))
+
+
+def test_presets_by_name():
+    assert make_arch(load_config(TINY)) == tiny()
+    with pytest.raises(InputError, match="arch=huge: known are tiny"):
+        make_arch(load_config(TINY, ["arch=huge"]))
 
 
 def test_a_config_cannot_grow_keys():
