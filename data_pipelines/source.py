@@ -1,7 +1,7 @@
 """What a source of training clips is: records by index, each read as the arrays of one clip.
 
 Sources know files, `data_pipelines.pipeline` knows epochs and draws. A source is cheap to pickle: worker
-processes get a copy and open their files when they first read.
+processes get a copy and open their files when they first read. Several threads may read from one at once.
 """
 
 from typing import Protocol
