@@ -1,0 +1,107 @@
+"""How much arithmetic the network is, counted from the architecture: what model FLOPs utilisation is
+measured against.
+
+    MFU = flops.train_step(arch, batch) * steps per second / (devices * flops.peak(device kind))
+
+A multiplication and an addition are two FLOPs. Matrix products count, nothing else: norms, softmax, rotations
+and the codec are left out, and so is what is computed again to save memory (the definition of MFU in PaLM,
+arXiv 2204.02311, appendix B).
+"""
+
+import re
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from gencompositor_jax.arch import ModelArch, TransformerArch
+
+# Dense bf16 peak of one device in FLOP/s by a pattern of JAX's `device_kind`; the first that matches counts.
+# NVIDIA: the data sheets of A100 (2021), H100 (2023), H200 (2024), L4 (2023), and the Blackwell architecture
+# brief; where a sheet gives the figure with sparsity, half of it. Google: cloud.google.com/tpu/docs, v4 to v6e.
+PEAKS: tuple[tuple[str, float], ...] = (
+    (r"\bMIG\b", 0.0),  # a part of a GPU: its share of the peak isn't in its name
+    (r"\bA100\b", 312e12),
+    (r"\bH[12]00 NVL\b", 835.5e12),
+    (r"\bH100 PCIe\b", 756e12),
+    (r"\b(H100|H200|GH200)\b", 989.4e12),
+    (r"\bGB200\b", 2500e12),
+    (r"\bB200\b", 2250e12),
+    (r"\bL4\b", 121e12),
+    (r"^TPU v4$", 275e12),
+    (r"^TPU v5( lite|e)$", 197e12),
+    (r"^TPU v5p?$", 459e12),
+    (r"^TPU v6( lite|e)$", 918e12),
+)
+
+
+class Work(NamedTuple):
+    """FLOPs by what they are spent on; in the backward pass the two cost differently."""
+
+    linear: float  # products with parameters
+    attention: float  # products of activations: scores, and the mixing of values
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.linear + self.attention
+
+
+def backbone(arch: ModelArch) -> Work:
+    """One evaluation of the backbone for one clip."""
+    stack, (t, rows, columns) = arch.backbone, arch.token_grid
+    video, channels = t * rows * columns, arch.codec.latent_channels
+    cells = stack.patch**2 * channels
+    embed = video * 3 * cells * stack.width  # noisy with background, and foreground: 2 + 1 streams
+    head = stack.time_embed_dim * 2 * stack.width + video * stack.width * cells
+    return _stack(stack, 2 * video, 2.0 * (embed + head))
+
+
+def branch(arch: ModelArch) -> Work:
+    """One evaluation of the background branch for one clip."""
+    stack, (t, rows, columns) = arch.branch, arch.token_grid
+    video, channels = t * rows * columns, 2 * arch.codec.latent_channels + 1  # noisy, background, mask
+    embed = video * stack.patch**2 * channels * stack.width
+    residuals = stack.num_layers * video * stack.width**2
+    return _stack(stack, video, 2.0 * (embed + residuals))
+
+
+def forward(arch: ModelArch) -> float:
+    """One evaluation of the network (backbone and branch) for one clip."""
+    return backbone(arch).total + branch(arch).total
+
+
+def train_step(arch: ModelArch, batch: int, trained: float = 1.0) -> float:
+    """Forward and backward for a batch of clips.
+
+    The backward pass needs two products for each of the forward pass: one for the gradient of the input, one
+    for that of the weight. trained: share of the parameters that are trained; frozen ones need no gradient of
+    their own. At 1 the step is three times the forward pass.
+    """
+    works = backbone(arch), branch(arch)
+    return batch * sum((2.0 + trained) * work.linear + 3.0 * work.attention for work in works)
+
+
+def peak(device_kind: str, dtype: DTypeLike = jnp.bfloat16) -> float | None:
+    """FLOP/s that a device can do at most in bf16 or float16 products, dense; None where it isn't known.
+
+    device_kind: as JAX names it, `jax.devices()[0].device_kind`. Other types have no figure here, and neither
+    has a CPU.
+    """
+    if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
+        return None
+    for pattern, flops in PEAKS:
+        if re.search(pattern, device_kind):
+            return flops or None
+    return None
+
+
+def _stack(stack: TransformerArch, tokens: int, ends: float) -> Work:
+    """A stack over `tokens` tokens besides its text; `ends` are the FLOPs of its own embedding and head."""
+    joint, width, time = stack.text_tokens + tokens, stack.width, stack.time_embed_dim
+    projections = 4 * width**2 + 2 * stack.mlp_ratio * width**2  # query, key, value, out; up, down
+    modulations = 2 * 6 * time * width  # once per clip, not per token
+    shared = stack.text_tokens * stack.text_dim * width + width * time + time**2
+    linear = stack.num_layers * (joint * projections + modulations) + shared
+    attention = stack.num_layers * 2 * joint**2 * width
+    return Work(2.0 * linear + ends, 2.0 * attention)
