@@ -18,7 +18,7 @@ from gencompositor_jax.arch import ModelArch, TransformerArch
 
 # Dense bf16 peak of one device in FLOP/s by a pattern of JAX's `device_kind`; the first that matches counts.
 # NVIDIA: the data sheets of A100 (2021), H100 (2023), H200 (2024), L4 (2023), and the Blackwell architecture
-# brief; where a sheet gives the figure with sparsity, half of it. Google: cloud.google.com/tpu/docs, v4 to v6e.
+# brief; where a sheet gives it with sparsity, half of it. Google: cloud.google.com/tpu/docs, v4 to v6e.
 PEAKS: tuple[tuple[str, float], ...] = (
     (r"\bMIG\b", 0.0),  # a part of a GPU: its share of the peak isn't in its name
     (r"\bA100\b", 312e12),
