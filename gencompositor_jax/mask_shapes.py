@@ -79,11 +79,9 @@ def apply(mask: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def bounding_box(frame: np.ndarray) -> Box | None:
-    """Box of what is not 0 in [H, W]; None where all is 0."""
-    rows, columns = np.flatnonzero(frame.any(axis=1)), np.flatnonzero(frame.any(axis=0))
-    if not len(rows):
-        return None
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]), int(columns[-1]))
+    """Box of what is not 0 in a bool or uint8 [H, W]; None where all is 0."""
+    left, top, width, height = cv2.boundingRect(frame.view(np.uint8))
+    return Box(top, left, top + height - 1, left + width - 1) if width else None
 
 
 def _rectangle(rng: np.random.Generator) -> Painter:
@@ -113,8 +111,8 @@ def _circle(rng: np.random.Generator) -> Painter:
 def _fill_ellipse(frame: np.ndarray, box: Box, axes: np.ndarray, grow: float) -> None:
     """Fills ((x - cx) / ax)² + ((y - cy) / ay)² <= r², with r `grow` times the least that holds the mask."""
     y, x = np.ogrid[: frame.shape[0], : frame.shape[1]]
-    distance = np.hypot((x - box.centre[0]) / axes[0], (y - box.centre[1]) / axes[1])
-    frame[distance <= grow * distance[frame > 0].max()] = 1
+    squared = ((x - box.centre[0]) / axes[0]) ** 2 + ((y - box.centre[1]) / axes[1]) ** 2
+    frame[squared <= grow**2 * squared[frame > 0].max()] = 1
 
 
 def _brush(rng: np.random.Generator) -> Painter:
