@@ -1,6 +1,6 @@
 """Target masks on their way to the network: inflated in pixels, sampled at the latents, pooled to tokens.
 
-One implementation serves inference and training. Inflation runs on the host (OpenCV); the latent and token
+One implementation serves inference and training. Inflation and blackening run on the host; the latent and token
 masks are plain array operations that accept NumPy and JAX arrays alike, inside `jit` too.
 """
 
@@ -99,6 +99,14 @@ def gaussian_window(inflation: Inflation) -> np.ndarray:
         raise InputError(f"inflation.tau={inflation.tau}: pass a response above 0 and at most 1")
     d = np.arange(inflation.kernel) - inflation.kernel // 2
     return np.exp(-(d**2) / (2 * inflation.sigma**2)).astype(np.float32)
+
+
+def blacken(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The masked background: uint8 [T, H, W, 3] frames, black where the mask, bool [T, H, W], is set.
+
+    Nothing of what stood there reaches the network.
+    """
+    return np.multiply(frames, ~mask[..., None])
 
 
 def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMaskRule = "released") -> Any:

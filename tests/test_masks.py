@@ -90,6 +90,18 @@ def test_inflation_leaves_its_input_alone():
     np.testing.assert_array_equal(mask, before)
 
 
+@given(
+    mask=arrays(bool, (2, 3, 4)),
+    frames=arrays(np.uint8, (2, 3, 4, 3)),
+)
+def test_blackened_frames_are_black_inside_and_untouched_outside(mask, frames):
+    before = frames.copy()
+    out = masks.blacken(frames, mask)
+    assert out.dtype == np.uint8 and not out[mask].any()
+    np.testing.assert_array_equal(out[~mask], before[~mask])
+    np.testing.assert_array_equal(frames, before)
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), t=st.integers(1, 4), factor=st.integers(1, 4), space=st.sampled_from([1, 2, 8]))
 def test_union_contains_released_and_nothing_else_than_set_blocks(data, t, factor, space):

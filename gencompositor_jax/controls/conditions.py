@@ -6,7 +6,7 @@ import numpy as np
 
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.masks import inflate
+from gencompositor_jax.masks import blacken, inflate
 
 
 class Conditions(NamedTuple):
@@ -52,7 +52,7 @@ def make_conditions(
         raise InputError(
             "mask: nothing is left to be generated once specks are dropped; draw the element larger (--scale)"
         )
-    masked = np.where(mask[..., None], np.float32(-1), to_signed(frames))
+    masked = to_signed(blacken(frames, mask))
     return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element))
 
 
