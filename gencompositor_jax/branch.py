@@ -2,14 +2,12 @@
 with the video (paper section 3.1).
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from gencompositor_jax import erope
+from gencompositor_jax import erope, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.dit import video_grid
 from gencompositor_jax.layers import (
@@ -19,7 +17,7 @@ from gencompositor_jax.layers import (
     LayerNorm,
     PatchEmbedding,
     TimeEmbedding,
-    joint_tables,
+    joint_sequence,
     stacked_blocks,
 )
 
@@ -41,19 +39,20 @@ class BackgroundBranch(nn.Module):
         """
         arch, grid = self.arch.branch, video_grid(noisy, self.arch)
         text_tokens = text.shape[1]
-        is_text = jnp.arange(text_tokens + math.prod(grid)) < text_tokens
+        joint = joint_sequence(erope.plain_tables(grid, self.arch.base_grid, arch.head_dim), text_tokens)
+        video = slice(text_tokens, joint.length)
 
         def positions() -> np.ndarray:
             return erope.added_positions(erope.grid_indices(grid), arch.width, self.arch.position_scale)
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
-        x = embed(text, jnp.concatenate([noisy, background, mask], axis=-1), None, positions)
+        x = joint.pad(embed(text, jnp.concatenate([noisy, background, mask], axis=-1), None, positions))
+        x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
-        tables = joint_tables(erope.plain_tables(grid, self.arch.base_grid, arch.head_dim), text_tokens)
 
         def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-            x = block(x, time, is_text, *tables)
-            return x, x[:, text_tokens:]
+            x = block(x, time, joint)
+            return x, x[:, video]
 
         blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
         _, samples = nn.scan(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from gencompositor_jax import erope
+from gencompositor_jax import erope, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.layers import (
     BLOCK_EPS,
@@ -19,7 +19,7 @@ from gencompositor_jax.layers import (
     PatchEmbedding,
     TimeEmbedding,
     from_patches,
-    joint_tables,
+    joint_sequence,
     modulate,
     stacked_blocks,
 )
@@ -53,25 +53,26 @@ class FusionDiT(nn.Module):
         """
         arch, grid = self.arch.backbone, video_grid(noisy, self.arch)
         text_tokens, video_tokens = text.shape[1], math.prod(grid)
-        is_text = jnp.arange(text_tokens + 2 * video_tokens) < text_tokens
+        tables = erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim)
+        joint = joint_sequence(tables, text_tokens)
 
         def positions() -> np.ndarray:
             video, other, _ = erope.stream_indices(self.arch.layout, grid)
             return erope.added_positions(np.concatenate([video, other]), arch.width, self.arch.position_scale)
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
-        x = embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions)
+        x = joint.pad(embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions))
+        x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
-        tables = joint_tables(
-            erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim), text_tokens
-        )
-        residuals = jnp.where(inject[None, :, :, None], residuals, 0).astype(self.dtype)
-        sample_of_layer = jnp.arange(arch.num_layers) // math.ceil(arch.num_layers / len(residuals))
         video = slice(text_tokens, text_tokens + video_tokens)
+        # As long as the joint sequence, so that each device has what it adds to its own tokens.
+        residuals = jnp.where(inject[None, :, :, None], residuals, 0).astype(self.dtype)
+        residuals = joint.pad(jnp.pad(residuals, ((0, 0), (0, 0), (text_tokens, 0), (0, 0))), axis=2)
+        residuals = sharding.constrain(residuals, None, sharding.ROWS, sharding.TOKENS)
+        sample_of_layer = jnp.arange(arch.num_layers) // math.ceil(arch.num_layers / len(residuals))
 
         def step(block: Block, x: jax.Array, sample: jax.Array) -> tuple[jax.Array, None]:
-            x = block(x, time, is_text, *tables)
-            return x.at[:, video].add(residuals[sample]), None
+            return block(x, time, joint) + residuals[sample], None
 
         blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
         x, _ = nn.scan(

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from gencompositor_jax import attention, erope
+from gencompositor_jax import attention, erope, sharding
 from gencompositor_jax.arch import TransformerArch
 
 BLOCK_EPS = 1e-5
@@ -118,15 +119,17 @@ class SelfAttention(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-        """x [B, S, D]; cos, sin [S, head_dim / 2], 1 and 0 for text tokens."""
+    def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array, length: int) -> jax.Array:
+        """x [B, S, D]; cos, sin [S, head_dim / 2], 1 and 0 for text tokens; tokens from `length` on are
+        padding.
+        """
         heads = (self.arch.num_heads, self.arch.head_dim)
         q, k, v = (
             nn.DenseGeneral(heads, dtype=self.dtype, name=name)(x) for name in ("query", "key", "value")
         )
         q = erope.rotate(LayerNorm(QK_EPS, name="norm_query")(q), cos, sin)
         k = erope.rotate(LayerNorm(QK_EPS, name="norm_key")(k), cos, sin)
-        mixed = checkpoint_name(attention.attend(q, k, v), "attention")
+        mixed = checkpoint_name(attention.attend(q, k, v, length), "attention")
         return nn.DenseGeneral(self.arch.width, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)
 
 
@@ -150,14 +153,14 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, time: jax.Array, is_text: jax.Array, cos: jax.Array, sin: jax.Array
-    ) -> jax.Array:
-        """x [B, S, D], time [B, E], is_text bool [S], cos and sin [S, head_dim / 2] -> [B, S, D]."""
-        y, gate = ModulatedNorm(self.dtype, name="norm1")(x, time, is_text)
-        x = x + gate * SelfAttention(self.arch, self.dtype, name="attention")(y, cos, sin)
-        y, gate = ModulatedNorm(self.dtype, name="norm2")(x, time, is_text)
-        return x + gate * FeedForward(self.arch, self.dtype, name="feed_forward")(y)
+    def __call__(self, x: jax.Array, time: jax.Array, joint: "Joint") -> jax.Array:
+        """x [B, S, D], time [B, E] -> [B, S, D]."""
+        y, gate = ModulatedNorm(self.dtype, name="norm1")(x, time, joint.is_text)
+        mixed = SelfAttention(self.arch, self.dtype, name="attention")(y, joint.cos, joint.sin, joint.length)
+        x = x + gate * mixed
+        y, gate = ModulatedNorm(self.dtype, name="norm2")(x, time, joint.is_text)
+        x = x + gate * FeedForward(self.arch, self.dtype, name="feed_forward")(y)
+        return sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
 
 
 class PatchEmbedding(nn.Module):
@@ -198,10 +201,33 @@ class PatchEmbedding(nn.Module):
         return jnp.concatenate(parts, axis=1) + table.astype(self.dtype)
 
 
-def joint_tables(tables: erope.Tables, text_tokens: int) -> tuple[jax.Array, jax.Array]:
-    """cos and sin for the whole joint sequence: text tokens are not rotated."""
-    pad = ((text_tokens, 0), (0, 0))
-    return jnp.pad(tables.cos, pad, constant_values=1.0), jnp.pad(tables.sin, pad)
+@struct.dataclass
+class Joint:
+    """What is known of the joint sequence [text | video | foreground | padding] besides its tokens."""
+
+    is_text: jax.Array  # bool [S]
+    cos: jax.Array  # [S, head_dim / 2], 1 where a token is not rotated
+    sin: jax.Array  # [S, head_dim / 2]
+    length: int = struct.field(pytree_node=False)  # tokens before the padding
+
+    def pad(self, x: jax.Array, axis: int = 1) -> jax.Array:
+        """x with its token axis filled up with zeros to S."""
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (0, len(self.is_text) - x.shape[axis])
+        return jnp.pad(x, widths)
+
+
+def joint_sequence(tables: erope.Tables, text_tokens: int) -> Joint:
+    """The joint sequence of text tokens and of those that `tables` rotate.
+
+    It is padded to what the mesh in force can cut (35,326 tokens to 35,328 on up to 512 parts that are a
+    power of two).
+    """
+    length = text_tokens + len(tables.cos)
+    size = sharding.padded_length(length)
+    pad = ((text_tokens, size - length), (0, 0))
+    cos = jnp.pad(tables.cos, pad, constant_values=1.0)
+    return Joint(is_text=jnp.arange(size) < text_tokens, cos=cos, sin=jnp.pad(tables.sin, pad), length=length)
 
 
 def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: bool) -> Any:

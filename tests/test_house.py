@@ -15,12 +15,15 @@ PACKAGE = "gencompositor_jax"
 
 # Ground floor first. A file imports from floors below its own, and beside it only inside one folder.
 FLOORS: dict[str, float] = {
-    **dict.fromkeys(("errors", "arch", "erope", "diffusion", "masks", "attention"), 0),
+    **dict.fromkeys(
+        ("errors", "arch", "erope", "diffusion", "masks", "mask_shapes", "attention", "sharding"), 0
+    ),
     "layers": 1,
     **dict.fromkeys(("dit", "branch", "vae", "vae_layers", "vae_tiling", "codec"), 2),
-    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "sharding"), 3),
+    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "flops"), 3),
     "controls": 4,
     "data_pipelines": 4.3,  # beside the package: knows floor 0 and the controls, and no network
+    "generation": 4.4,
     "training": 4.6,
     **dict.fromkeys(("compositor", "conversion", "evaluation"), 5),
     **dict.fromkeys(("cli", "app", "__main__"), 6),

@@ -101,7 +101,6 @@ def test_backbone_layer_by_layer(tag):
     grid = (noisy.shape[1], noisy.shape[2] // stack.patch, noisy.shape[3] // stack.patch)
     words, tokens = given.text.shape[1], math.prod(grid)
     video = slice(words, words + tokens)
-    is_text = np.arange(words + 2 * tokens) < words
 
     np.testing.assert_array_equal(~given.inject[..., None], recorded["inter.token_mask"])
     tables = erope.fusion_tables(arch.layout, grid, arch.base_grid, stack.head_dim)
@@ -123,7 +122,7 @@ def test_backbone_layer_by_layer(tag):
     seen = {"inter.patch_embed": x}
     block = jax.jit(
         lambda params, x: layers.Block(stack).apply(
-            {"params": params}, x, time, is_text, *layers.joint_tables(tables, words)
+            {"params": params}, x, time, layers.joint_sequence(tables, words)
         )
     )
     residuals = jnp.where(given.inject[None, :, :, None], given.residuals, 0)

@@ -45,13 +45,11 @@ def test_block(arch: TransformerArch, grid: erope.Grid, seed: int) -> None:
     their_video, their_text = theirs(
         torch.from_numpy(video), torch.from_numpy(text), torch.from_numpy(time), image_rotary_emb=cos_sin
     )
-    is_text = np.arange(words + tokens) < words
     ours = jax.jit(layers.Block(arch).apply)(
         {"params": params},
         jnp.concatenate([text, video], axis=1),
         time,
-        is_text,
-        *layers.joint_tables(tables, words),
+        layers.joint_sequence(tables, words),
     )
     assert_near(ours[:, words:], their_video.numpy(), TOLERANCE)
     assert_near(ours[:, :words], their_text.numpy(), TOLERANCE)

@@ -1,0 +1,135 @@
+"""Rules, rows and meshes on eight virtual devices; the network's answer on a mesh is in tests/training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import PartitionSpec
+
+from gencompositor_jax import arch, attention, checkpoint, sharding
+from gencompositor_jax.errors import InputError
+
+MESHES = [
+    {"data": 8},
+    {"fsdp": 8},
+    {"context": 8},
+    {"tensor": 8},
+    {"data": 2, "fsdp": 2, "context": 2},
+    {"data": 2, "context": 2, "tensor": 2},
+]
+
+
+@pytest.fixture(params=MESHES, ids=str)
+def mesh(request):
+    return sharding.make_mesh(request.param)
+
+
+def test_one_axis_takes_what_is_left():
+    assert sharding.make_mesh({"data": 2, "fsdp": -1}).shape["fsdp"] == 4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"data": 16}, "needs 16 devices, 8 are there"),
+        ({"data": 3, "fsdp": -1}, "does not divide the 8 devices"),
+        ({"data": -1, "fsdp": -1}, "at most once"),
+        ({"data": 0}, "sizes of 1 or more"),
+        ({"rows": 8}, "mesh.rows: unknown axis"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(sizes, says):
+    with pytest.raises(InputError, match=says):
+        sharding.make_mesh(sizes)
+
+
+def test_the_first_rule_that_matches_decides(mesh):
+    rules = [("kernel", (None, "fsdp")), (".*", ())]
+    assert sharding.spec_of("a/kernel", (3, 8), mesh, rules) == PartitionSpec(None, "fsdp")
+    assert sharding.spec_of("a/bias", (8,), mesh, rules) == PartitionSpec()
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ([("kernel", (None, "fsdp"))], "none matches a/bias"),
+        ([(".*", ("fsdp", None))], "names 2 dimensions"),
+        ([(".*", ("rows",))], "'rows' is no axis"),
+        ([(".*", ("fsdp",))], "8 does not divide 12"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused(rules, says):
+    with pytest.raises(InputError, match=says):
+        sharding.spec_of("a/bias", (12,), sharding.make_mesh({"fsdp": 8}), rules)
+
+
+@pytest.mark.parametrize("sizes", [*MESHES, {"fsdp": 4, "tensor": 2}], ids=str)
+def test_the_rules_fit_the_released_architecture_and_cut_its_weight(sizes):
+    mesh = sharding.make_mesh(sizes)
+    shapes = checkpoint.array_shapes(arch.released())
+    params = {name: shapes[name]["params"] for name in ("backbone", "branch")}
+    cuts = sharding.shardings(params, mesh)
+    share = sum(
+        np.prod(c.shard_shape(p.shape)) for p, c in zip(*map(jax.tree.leaves, (params, cuts)), strict=True)
+    )
+    whole = sum(p.size for p in jax.tree.leaves(params))
+    parts = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    assert share / whole < 1.05 / parts
+
+
+@given(st.integers(1, 40), st.sampled_from(MESHES))
+def test_every_row_comes_to_the_devices_that_hold_it(batch, sizes):
+    mesh = sharding.make_mesh(sizes)
+    size = batch * sharding.axis_size(mesh, sharding.ROWS)
+    rows = sharding.rows_here(mesh, size)
+    assert rows == list(range(size))  # one process holds them all
+    x = np.random.default_rng(0).integers(0, 256, (size, 3), np.uint8)
+    there = sharding.to_devices({"x": x}, rows, size, mesh)["x"]
+    np.testing.assert_array_equal(there, x)
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused():
+    mesh = sharding.make_mesh({"data": 4, "context": 2})
+    sharding.check_batch(8, 2, mesh)
+    with pytest.raises(InputError, match="batch_size=12: must be a multiple of 8"):
+        sharding.check_batch(12, 2, mesh)
+
+
+def test_without_a_mesh_nothing_is_constrained_or_padded():
+    x = jnp.ones((3, 5))
+    assert sharding.constrain(x, sharding.ROWS, sharding.TOKENS) is x
+    assert sharding.padded_length(35_326) == 35_326
+
+
+def test_the_released_sequence_is_padded_by_two():
+    for parts in ({"context": 8}, {"context": 2, "tensor": 4}):
+        with jax.set_mesh(sharding.make_mesh(parts)):
+            assert sharding.padded_length(35_326) == 35_328
+
+
+@pytest.mark.parametrize("heads", [8, 6])  # of which 6 can't be dealt to 8 devices
+def test_attention_on_a_mesh_is_attention(mesh, heads):
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((8, 24, heads, 16)), jnp.float32) for _ in range(3))
+    length = 21
+
+    def mixed(attend):
+        def loss(q, k, v):
+            out = attend(q, k, v)[:, :length]
+            return jnp.sum(jnp.sin(out)), out
+
+        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
+
+    def oracle(q, k, v):
+        return attention.naive(q, k[:, :length], v[:, :length])
+
+    def ours(q, k, v):
+        return attention.attend(q, k, v, length)
+
+    expected = mixed(oracle)(q, k, v)
+    with jax.set_mesh(mesh):
+        found = mixed(ours)(q, k, v)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
