@@ -64,7 +64,7 @@ def init(key: jax.Array, params: Any, rank: int, targets: str = TARGETS) -> Any:
     for name, (_, inputs, outputs) in shapes.items():
         full = min(math.prod(inputs), math.prod(outputs))
         if not 1 <= rank <= full:
-            raise InputError(f"config.lora.rank={rank}: pass 1 to {full}, the full rank of {name}")
+            raise InputError(f"lora.rank={rank}: pass 1 to {full}, the full rank of {name}")
     adapters = {}
     for name, (layers, inputs, outputs) in shapes.items():
         own = jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -61,17 +61,17 @@ def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
 def matching(names: Iterable[str], regex: str, field: str) -> set[str]:
     """The names in which a regular expression is found.
 
-    field: of the config, for messages. Raises InputError where it is found in none, with some of them, or
-    isn't a regular expression.
+    field: the key of the config, for messages. Raises InputError where it is found in none, with some of
+    them, or isn't a regular expression.
     """
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        raise InputError(f"config.{field}={regex!r}: not a regular expression ({error})") from error
+        raise InputError(f"{field}={regex!r}: not a regular expression ({error})") from error
     known = list(names)
     found = {name for name in known if pattern.search(name)}
     if not found:
         step = max(1, len(known) // SHOWN)
         some = ", ".join(known[::step][:SHOWN])
-        raise InputError(f"config.{field}={regex!r}: matches none of {len(known)} names, such as {some}")
+        raise InputError(f"{field}={regex!r}: matches none of {len(known)} names, such as {some}")
     return found

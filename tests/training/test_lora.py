@@ -174,9 +174,9 @@ def test_the_merged_model_is_an_ordinary_checkpoint(small_model, tmp_path):
 @pytest.mark.parametrize(
     ("rank", "targets", "message"),
     [
-        (13, lora.TARGETS, "config.lora.rank=13: pass 1 to 12, the full rank of backbone/blocks/attention/"),
-        (0, lora.TARGETS, "config.lora.rank=0: pass 1 to 12"),
-        (4, "attn", "config.lora.targets='attn': matches none of 7 names, such as backbone/blocks/attention"),
+        (13, lora.TARGETS, "lora.rank=13: pass 1 to 12, the full rank of backbone/blocks/attention/"),
+        (0, lora.TARGETS, "lora.rank=0: pass 1 to 12"),
+        (4, "attn", "lora.targets='attn': matches none of 7 names, such as backbone/blocks/attention"),
         (4, "bias", "matches none"),
         (4, "(", "not a regular expression"),
     ],

@@ -61,9 +61,7 @@ def test_a_path_in_both_trees_is_refused(other):
 
 
 def test_what_matches_nothing_is_refused_with_names():
-    with pytest.raises(
-        InputError, match="config.trainable='brnch': matches none of 4 names, .*branch/blocks"
-    ):
+    with pytest.raises(InputError, match="trainable='brnch': matches none of 4 names, .*branch/blocks"):
         partition.split(PARAMS, "brnch")
     with pytest.raises(InputError, match="not a regular expression"):
         partition.split(PARAMS, "(")

@@ -1,0 +1,189 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import checkpoint
+from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.training import start
+
+POSITIONS = "buffers/patch_embed/positions"
+
+
+def run(arch, init, **options):
+    """`start.begin` on one device, its result as {path: array}."""
+    device = SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: device, jax.eval_shape(Denoiser(arch).init, jax.random.key(0)))
+    variables, codec, null_text = start.begin(arch, init, jax.random.key(3), shardings, **options)
+    return checkpoint.named_leaves({**variables, "codec": codec, "null_text": null_text})
+
+
+@pytest.fixture(scope="module")
+def arch(small_model):
+    return small_model.arch
+
+
+@pytest.fixture(scope="module")
+def fresh(arch):
+    return run(arch, "")
+
+
+@pytest.fixture(scope="module")
+def stored(small_model):
+    return checkpoint.named_leaves(small_model.arrays)
+
+
+def test_fresh_weights_are_an_ordinary_model(arch, fresh):
+    shapes = checkpoint.named_leaves(checkpoint.array_shapes(arch))
+    assert {n: (x.shape, x.dtype) for n, x in fresh.items()} == {
+        n: (x.shape, x.dtype) for n, x in shapes.items()
+    }
+    assert np.std(fresh["backbone/params/blocks/attention/query/kernel"]) > 0
+    assert not np.any(fresh["null_text"])
+
+
+def test_a_checkpoint_that_fits_is_taken_whole(arch, small_checkpoint, stored, capsys):
+    got = run(arch, small_checkpoint)
+    assert got.keys() == stored.keys()
+    for name in stored:
+        np.testing.assert_array_equal(got[name], stored[name])
+    assert capsys.readouterr().err == ""
+
+
+def test_types_are_as_asked(arch, small_checkpoint):
+    types = {leaf.dtype for leaf in run(arch, small_checkpoint, dtype=jnp.bfloat16).values()}
+    assert types == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_for_another_clip_size_positions_are_computed(arch, small_model, small_checkpoint, stored, capsys):
+    """Also where the table keeps its shape, as it does for rows and columns exchanged."""
+    turned = dataclasses.replace(arch, height=48, width=32)
+    got = run(turned, small_checkpoint)
+    at_size = checkpoint.named_leaves(checkpoint.at_size(small_model, height=48, width=32).arrays)
+    for name in stored:
+        if name.endswith(POSITIONS):
+            assert got[name].shape == stored[name].shape
+            np.testing.assert_array_equal(got[name][1:], at_size[name][1:])
+            assert not np.any(got[name][0])  # the text's
+        else:
+            np.testing.assert_array_equal(got[name], stored[name])
+    assert "was trained otherwise: height 32, here 48; width 48, here 32" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_is_refused_with_the_list(arch, small_checkpoint, stored):
+    deeper = dataclasses.replace(arch, backbone=dataclasses.replace(arch.backbone, num_layers=3))
+    with pytest.raises(InputError) as error:
+        run(deeper, small_checkpoint)
+    message = str(error.value)
+    assert "backbone/params/blocks/attention/query/kernel is (2, 16, 1, 16), not (3, 16, 1, 16)" in message
+    assert message.count(" is (2, ") == sum(name.startswith("backbone/params/blocks/") for name in stored)
+    assert "init_missing='fresh'" in message
+
+
+def test_what_does_not_fit_starts_afresh_where_that_is_wanted(arch, small_checkpoint, stored, capsys):
+    wider_text = dataclasses.replace(
+        arch,
+        branch_heads=True,
+        backbone=dataclasses.replace(arch.backbone, text_dim=24),
+    )
+    got = run(wider_text, small_checkpoint, missing="fresh")
+    anew = {name for name in got if name not in stored or got[name].shape != stored[name].shape}
+    unused = {name for name in anew if name.startswith("branch/params/unused/")}
+    assert len(unused) > 5
+    assert anew == unused | {"backbone/params/patch_embed/text/kernel", "null_text"}
+    assert np.std(got["backbone/params/patch_embed/text/kernel"]) > 0.1
+    for name in got.keys() - anew:
+        np.testing.assert_array_equal(got[name], stored[name])
+    told = capsys.readouterr().err
+    assert all(name in told for name in anew)
+    assert "backbone/text_dim 16, here 24" in told
+
+
+def test_arrays_without_a_place_are_told(arch, stored, tmp_path):
+    with_heads = dataclasses.replace(arch, branch_heads=True)
+    shapes = checkpoint.array_shapes(with_heads)
+    arrays = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    checkpoint.save(tmp_path / "heads", checkpoint.Model(with_heads, arrays))
+    with pytest.raises(InputError, match=r"branch/params/unused/embed/bias \(16,\) has no place"):
+        run(arch, str(tmp_path / "heads"))
+    fit = start.fitting(arch, tmp_path / "heads")
+    assert set(fit.taken) == set(stored) and fit.fresh == ()
+
+
+def test_a_codec_never_starts_afresh_beside_trained_weights(arch, small_checkpoint):
+    vae = arch_lib.VAEArch(block_widths=(4, 4), layers_per_block=1, norm_groups=2, latent_channels=4)
+    other = dataclasses.replace(arch, codec=vae)
+    with pytest.raises(InputError, match="the codec isn't trained.*missing codec/"):
+        run(other, small_checkpoint, missing="fresh")
+
+
+@pytest.mark.parametrize(
+    ("init", "missing", "message"),
+    [
+        ("nowhere", "error", "nowhere: no such folder"),
+        (str(Path(__file__).parent), "error", "not a checkpoint"),
+        (None, "maybe", "init_missing='maybe': pass 'error' or 'fresh'"),
+    ],
+)
+def test_what_is_no_start_is_refused(arch, small_checkpoint, init, missing, message):
+    with pytest.raises(InputError, match=message):
+        run(arch, init or small_checkpoint, missing=missing)
+
+
+def test_a_damaged_file_is_named(arch, small_model, tmp_path):
+    folder = tmp_path / "damaged"
+    checkpoint.save(folder, small_model)
+    (folder / "manifest.json").unlink()  # it would be noticed before anything is read
+    largest = max((f for f in (folder / "arrays").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(InputError, match="damaged/arrays: .* can't be read"):
+        run(arch, str(folder))
+
+
+MESH = """
+import sys, jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from gencompositor_jax import checkpoint
+from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.training import start
+folder = sys.argv[1]
+arch = checkpoint.read_facts(folder)[0]
+mesh = jax.make_mesh((8,), ("fsdp",))
+shapes = jax.eval_shape(Denoiser(arch).init, jax.random.key(0))
+
+def spread(leaf):
+    axes = [i for i, n in enumerate(leaf.shape) if n % 8 == 0]
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp") if axes else PartitionSpec())
+
+shardings = jax.tree.map(spread, shapes)
+one = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
+cut = 0
+for init in ("", folder):
+    many, _, null_text = start.begin(arch, init, jax.random.key(3), shardings)
+    few, _, _ = start.begin(arch, init, jax.random.key(3), one)
+    for a, b, sharding in zip(*map(jax.tree.leaves, (many, few, shardings)), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+        assert a.sharding == sharding
+        cut += a.addressable_shards[0].data.size * 8 == a.size
+    assert len(null_text.sharding.device_set) == 8 and null_text.is_fully_replicated
+print(cut)
+"""
+
+
+@pytest.mark.multiprocess
+def test_on_a_mesh_each_device_gets_its_share_of_the_same_weights(small_checkpoint):
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", MESH, small_checkpoint], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 80
