@@ -1,29 +1,27 @@
 """From a procedural clip to what training and evaluation read: compact uint8 and bool arrays.
 
-Training sees the foreground cut from the lit target, so without the gamma augmentation a copy would be the
-right answer; the evaluation's foregrounds are the element's own look under another light. A clip's plain
-arrays (`clip_arrays`) can be cached, and `augment` draws what changes from epoch to epoch.
+Training sees the foreground cut from the lit target (`clip_arrays`, which can be cached, and
+`data_pipelines.augmentation`); the evaluation's foregrounds are the element's own look under another light.
 """
 
 import cv2
 import numpy as np
 
+from data_pipelines import augmentation
+from data_pipelines.augmentation import Augmentation, Example
 from data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip, to_uint8, warp
 from gencompositor_jax.arch import Inflation
-from gencompositor_jax.masks import inflate
+from gencompositor_jax.masks import blacken, inflate
 
-GAMMA_RANGE = (0.4, 1.9)  # foreground augmentation, once per clip (paper)
-REMOVAL_SHARE = 0.2  # samples that teach removal: white foreground, empty background as the target
 TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
 RING = 8  # pixels around the target region that are judged as well
 
 
 # Arrays by name. Of one clip [T, H, W, 3] uint8 and [T, H, W] bool; of a batch, with one more axis in front.
 ClipArrays = dict[str, np.ndarray]  # what stays: target, background, foreground, mask, silhouette
-Example = dict[
+TestExample = dict[
     str, np.ndarray
-]  # what one step reads: target, masked_background, foreground, mask, silhouette
-TestExample = dict[str, np.ndarray]  # an Example, and what it is judged by: background, ring, paste
+]  # an example, and what it is judged by: silhouette, background, ring, paste
 
 
 def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
@@ -42,74 +40,24 @@ def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
     )
 
 
-def training_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> Example:
-    """One training example: gamma drawn from GAMMA_RANGE, removal with REMOVAL_SHARE, no flips."""
-    arrays = clip_arrays(clip, inflation)
-    batch = augment({name: value[None] for name, value in arrays.items()}, rng, flip=False)
-    return {name: value[0] for name, value in batch.items()}
-
-
 def augment(
     batch: ClipArrays,
     rng: np.random.Generator,
     *,
-    gamma_range: tuple[float, float] = GAMMA_RANGE,
-    removal: float = REMOVAL_SHARE,
-    flip: bool = True,
-    cast: float = 0.0,
+    gamma_range: tuple[float, float],
+    removal: float,
+    cast: float,
 ) -> Example:
-    """Draws an epoch's variant of each clip of a batch; the arrays given stay as they are.
-
-    A removal sample has the empty background as its target and a white foreground; the mask stays.
-
-    Args:
-        batch: arrays with a leading batch axis.
-        rng: where all draws come from.
-        gamma_range: the foreground's gamma, uniform, one per clip.
-        removal: share of removal samples.
-        flip: also flips left-right and reverses time, each with probability one half.
-        cast: spread of the logarithm of an extra gamma per colour channel; 0 keeps to the paper. Gammas,
-            unlike gains, leave the white around the element alone.
-    """
-    size = len(batch["target"])
-    gammas = rng.uniform(*gamma_range, (size, 1)) * np.exp(cast * rng.standard_normal((size, 3)))
-    tables = gamma_tables(gammas)
-    remove = rng.random(size) < removal
-    mirror, reverse = (rng.random((2, size)) < 0.5) & flip
-
-    target, foreground = np.empty_like(batch["target"]), np.empty_like(batch["foreground"])
-    background, mask, silhouette = (np.empty_like(batch[k]) for k in ("background", "mask", "silhouette"))
-    for i in range(size):
-        one = {name: _turned(values[i], mirror[i], reverse[i]) for name, values in batch.items()}
-        target[i] = one["background"] if remove[i] else one["target"]
-        foreground[i] = 255 if remove[i] else look_up(one["foreground"], tables[i])
-        mask[i], silhouette[i] = one["mask"], one["silhouette"]
-        # Black inside the target region, and the empty scene outside: inference has no shadow to look at.
-        np.multiply(one["background"], ~mask[i][..., None], out=background[i])
-    return {
-        "target": target,
-        "masked_background": background,
-        "foreground": foreground,
-        "mask": mask,
-        "silhouette": silhouette,
-    }
-
-
-def gamma_tables(gammas: np.ndarray) -> np.ndarray:
-    """uint8 [..., 256]: v -> 255 (v / 255)^gamma for gammas [...]."""
-    ramp = np.arange(256) / 255.0
-    return np.round(255.0 * ramp ** np.asarray(gammas)[..., None]).astype(np.uint8)
-
-
-def look_up(frames: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] frames through a table per channel, [3, 256]."""
-    flat = np.ascontiguousarray(frames).reshape(-1, frames.shape[-2], 3)
-    return cv2.LUT(flat, np.ascontiguousarray(tables.T[None])).reshape(frames.shape)
-
-
-def _turned(array: np.ndarray, mirror: bool, reverse: bool) -> np.ndarray:
-    array = array[:, :, ::-1] if mirror else array
-    return array[::-1] if reverse else array
+    """`data_pipelines.augmentation.augment` for a batch of cached clips, removal drawn beforehand."""
+    settings = Augmentation(gamma=gamma_range, mask_shapes=0.0, colour_cast=cast)
+    rows = []
+    for i in range(len(batch["target"])):
+        clip = {name: values[i] for name, values in batch.items()}
+        clip["scene"] = clip["background"]
+        if rng.random() < removal:
+            clip |= {"target": clip["background"], "foreground": np.full_like(clip["foreground"], 255)}
+        rows.append(augmentation.augment(clip, rng, settings))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
@@ -137,7 +85,7 @@ def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Infl
     mask = inflate(jitter(silhouette, rng), inflation)
     return TestExample(
         target=clip.target,
-        masked_background=np.where(mask[..., None], np.uint8(0), clip.background),
+        masked_background=blacken(clip.background, mask),
         foreground=foreground,
         mask=mask,
         silhouette=silhouette,

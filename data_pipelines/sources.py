@@ -1,0 +1,141 @@
+"""The sources of procedural clips, and the door to all sources.
+
+`open_source(config.data, arch)` reads `data.source`:
+
+    procedural    endless, made when read                      data.followed
+    cache         made once, kept in the folder `data.path`    data.clips, data.followed_clips, data.followed
+    videocomp     the released training's folder `data.path`   data.fps, data.start
+    arrayrecord   a folder that `gencompositor data build` made
+    tfds          the same as a TFDS dataset
+
+A share `data.followed` of the procedural clips is seen through a window that follows the element.
+"""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
+from data_pipelines.examples import clip_arrays
+from data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
+from data_pipelines.source import ClipArrays, Source
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.errors import InputError
+
+KINDS = ("procedural", "cache", "videocomp", "arrayrecord", "tfds")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProceduralSource:
+    """A clip for each of TRAINING_SEEDS, made when it is read: no file, and a million clips an epoch."""
+
+    arch: ModelArch
+    followed: float = 0.0  # share of clips seen through a window that follows the element
+
+    def __len__(self) -> int:
+        return len(TRAINING_SEEDS)
+
+    def name(self, index: int) -> str:
+        """The seed."""
+        return f"procedural clip {TRAINING_SEEDS[index]}"
+
+    def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
+        """See `Source.read`."""
+        make = make_followed_clip if rng.random() < self.followed else make_clip
+        clip = make(TRAINING_SEEDS[index], self.arch.frames, self.arch.height, self.arch.width)
+        return _as_sample(clip_arrays(clip, self.arch.inflation), removal)
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedSource:
+    """Clips of two cache folders (`data_pipelines.clip_cache`): whole scenes, and windows that follow.
+
+    Record i is clip i of the one or of the other, as it is drawn; the smaller cache is gone through again.
+    """
+
+    whole: Path
+    following: Path
+    followed: float  # share of clips from `following`
+
+    @functools.cached_property
+    def _caches(self) -> tuple[ClipCache, ClipCache]:
+        return ClipCache(self.whole), ClipCache(self.following)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the open caches, whose maps would be copied whole.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def __len__(self) -> int:
+        return max(map(len, self._caches))
+
+    def name(self, index: int) -> str:
+        """The folder that holds both caches, and the number."""
+        return f"{self.whole.parent}: clip {index}"
+
+    def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
+        """See `Source.read`."""
+        whole, following = self._caches
+        cache = following if rng.random() < self.followed else whole
+        clip = cache[[index % len(cache)]]
+        return _as_sample({name: value[0] for name, value in clip.items()}, removal)
+
+
+def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
+    # The masked background is cut from the empty scene: inference has no shadow to look at.
+    scene = clip["background"]
+    return {
+        "target": scene if removal else clip["target"],
+        "scene": scene,
+        "foreground": np.full_like(scene, 255) if removal else clip["foreground"],
+        "mask": clip["mask"],
+    }
+
+
+def build_caches(
+    folder: str | os.PathLike[str], arch: ModelArch, clips: int, followed_clips: int, followed: float
+) -> CachedSource:
+    """Makes the clips that are not there yet, `whole` and `followed` in a folder, and opens them.
+
+    Raises InputError as `build_cache` does.
+    """
+    whole = CacheSettings(
+        clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
+    )
+    paths = Path(folder) / "whole", Path(folder) / "followed"
+    build_cache(paths[0], whole)
+    build_cache(paths[1], dataclasses.replace(whole, clips=followed_clips, followed=True))
+    return CachedSource(*paths, followed)
+
+
+def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> Source:
+    """The source that a config's `data` names, for a model's frames, size and inflation.
+
+    Readers are imported only when asked for. Raises InputError for an unknown name, a folder without data, or
+    data that don't fit the model.
+    """
+    if data.source in KINDS[1:] and not data.path:
+        raise InputError(f"data.path: name the folder that data.source={data.source!r} is to read")
+    match data.source:
+        case "procedural":
+            return ProceduralSource(arch, data.followed)
+        case "cache":
+            return build_caches(data.path, arch, data.clips, data.followed_clips, data.followed)
+        case "videocomp":
+            from data_pipelines.videocomp import VideoCompSource
+
+            return VideoCompSource(data.path, arch, fps=data.fps, start=data.start)
+        case "arrayrecord":
+            from data_pipelines.records import ArrayRecordSource
+
+            return ArrayRecordSource(data.path, arch)
+        case "tfds":
+            from data_pipelines.tfds_builder import TfdsSource
+
+            return TfdsSource(data.path, arch)
+        case unknown:
+            raise InputError(f"data.source={unknown!r}: known are {', '.join(KINDS)}")
