@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoint, codec, masks, sampler
+from gencompositor_jax import checkpoint, generation, sampler
 from gencompositor_jax.arch import Changes, ModelArch, changed
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls import fields
@@ -33,7 +33,6 @@ from gencompositor_jax.controls.stage import PathLike, Stage
 from gencompositor_jax.controls.trajectory import Trajectory, from_points, parse_trajectory
 from gencompositor_jax.controls.video import Video, read_video
 from gencompositor_jax.controls.window import Framing
-from gencompositor_jax.denoiser import Denoiser, LatentConditions
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.sampler import Solver
 
@@ -332,23 +331,23 @@ def generate(
     guided = None
     if prompt is not None and guidance != 1:
         guided = arrays["null_text"], jnp.float32(guidance)
-    for_start, for_steps, for_codec = jax.random.split(key, 3)
     with clock("encode"):
-        given = _encode(arrays["codec"], conditions, for_codec, arch=arch)
-        start = jax.random.normal(for_start, given.foreground.shape)
+        keys = generation.split(key[None])
+        given = _encode(arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
+        state = sampler.begin(generation.draw(keys.start, arch))
         jax.block_until_ready(given)
     with clock("sample"):
-        state, count = sampler.begin(start), len(plan.timestep)
+        count = len(plan.timestep)
         length = part_length(count)
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
         for first in range(0, count, length):
             part = sampler.Steps(*(column[first : first + length] for column in columns))
-            state = _advance(arrays, text, guided, given, state, first, part, for_steps, arch=arch)
+            state = _advance(arrays, text, guided, given, state, first, part, keys.steps, arch=arch)
             jax.block_until_ready(state)
             if progress is not None:
                 progress(first + length, count)
     with clock("decode"):
-        return np.asarray(_decode(arrays["codec"], state.x, arch=arch))
+        return np.asarray(_decode(arrays["codec"], state.x, arch=arch))[0]
 
 
 def part_length(steps: int) -> int:
@@ -359,54 +358,10 @@ def part_length(steps: int) -> int:
     return max(d for d in range(1, steps + 1) if steps % d == 0 and (d == 1 or steps // d >= 10))
 
 
-@functools.partial(jax.jit, static_argnames="arch")
-def _encode(params: Any, conditions: Conditions, key: jax.Array, *, arch: ModelArch) -> LatentConditions:
-    """Conditions [T, H, W, C] -> latents with a batch axis of 1; one video at a time, to save memory."""
-    videos = jnp.stack([conditions.masked_background, conditions.foreground])[:, None]
-    keys = jax.random.split(key, 2)
-    latents = jax.lax.map(lambda one: codec.encode(params, arch.codec, *one), (videos, keys))
-    factors = arch.codec.time_factor, arch.codec.space_factor
-    mask = masks.latent_mask(conditions.mask[None, ..., 0], *factors, rule=arch.latent_mask)
-    return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
-
-
-@functools.partial(jax.jit, static_argnames="arch")
-def _advance(
-    arrays: Any,
-    text: jax.Array,
-    guided: tuple[jax.Array, jax.Array] | None,
-    given: LatentConditions,
-    state: sampler.Progress,
-    first: jax.Array,
-    part: sampler.Steps,
-    key: jax.Array,
-    *,
-    arch: ModelArch,
-) -> sampler.Progress:
-    """Some steps of the solver, from index `first` on; `guided` is the empty prompt and the scale, if any."""
-    denoiser = Denoiser(arch, text.dtype)
-    networks = {name: arrays[name] for name in ("backbone", "branch")}
-
-    def under(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
-        many = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(latents), *x.shape[1:])), given)
-        return denoiser(networks, latents, timestep, many, text)
-
-    def alone(latents: jax.Array, timestep: jax.Array) -> jax.Array:
-        return denoiser(networks, latents, timestep, given, text[None])
-
-    predict = alone if guided is None else sampler.guided(under, guided[0], text, guided[1])
-
-    def noise(index: jax.Array) -> jax.Array:
-        return sampler.step_noise(key, index, state.x.shape)
-
-    return sampler.advance(predict, state, first, part, noise)
-
-
-@functools.partial(jax.jit, static_argnames="arch")
-def _decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
-    """Latents [1, t, h, w, C] -> uint8 [T, H, W, 3]."""
-    video = codec.decode(params, arch.codec, latents)[0].astype(jnp.float32)
-    return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+# The parts of a pass as programs of their own, for progress in between.
+_encode = jax.jit(generation.encode, static_argnames="arch")
+_advance = jax.jit(generation.advance, static_argnames="arch")
+_decode = jax.jit(generation.decode, static_argnames="arch")
 
 
 def keep_compiled_programs() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.examples import TestExample as Example
 from data_pipelines.examples import held_out_example
-from gencompositor_jax import checkpoint, cli, compositor, sampler
+from gencompositor_jax import checkpoint, cli, compositor, generation, sampler
 from gencompositor_jax.arch import ModelArch, tiny
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls.conditions import Conditions, to_signed
@@ -98,7 +98,7 @@ def test_the_network_reads_foreground_background_and_seed(model: Model, examples
 
 def test_one_program_serves_all_batches_the_short_last_one_too(model: Model, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heldout, "BATCH", 2)
-    compiled: Any = prediction._sample
+    compiled: Any = generation._sample
     compiled.clear_cache()
     heldout.evaluate(model, clips=3, steps=STEPS)
     assert compiled._cache_size() == 1

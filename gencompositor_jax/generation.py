@@ -1,0 +1,142 @@
+"""Sampling passes: conditions at the model's size -> frames, for a batch of clips at once.
+
+A pass is `encode`, `advance` over all steps, `decode`: pure functions, to be called under jit. `sample` is
+the whole pass in one program. The composer runs the parts by themselves, to show progress in between.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax import codec, masks, sampler, sharding
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.denoiser import Denoiser, LatentConditions
+
+Guidance = tuple[jax.Array, jax.Array]  # the empty prompt's embedding [L, D], the scale
+
+
+class Keys(NamedTuple):
+    """Where a batch's noise comes from: a key per clip [B] and purpose.
+
+    A clip's noise depends on its own keys alone, so its answer doesn't depend on the rest of the batch.
+    """
+
+    start: jax.Array
+    steps: jax.Array
+    background: jax.Array  # for the codec's posterior
+    foreground: jax.Array
+
+
+def split(keys: jax.Array) -> Keys:
+    """One key per clip [B] -> one per clip and purpose."""
+    start, steps, for_codec = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+    return Keys(start, steps, *jax.vmap(jax.random.split, out_axes=1)(for_codec))
+
+
+def draw(keys: jax.Array, arch: ModelArch) -> jax.Array:
+    """Standard normal latents [B, t, h, w, C]."""
+    return jax.vmap(lambda key: jax.random.normal(key, arch.latent_shape))(keys)
+
+
+def encode(params: Any, conditions: Conditions, keys: Keys, *, arch: ModelArch) -> LatentConditions:
+    """Conditions [B, T, H, W, C] -> latents; one of the two videos after the other, to save memory."""
+    videos = jnp.stack([conditions.masked_background, conditions.foreground])
+    noises = jnp.stack([draw(keys.background, arch), draw(keys.foreground, arch)])
+    latents = jax.lax.map(lambda one: codec.encode(params, arch.codec, *one), (videos, noises))
+    factors = arch.codec.time_factor, arch.codec.space_factor
+    mask = masks.latent_mask(conditions.mask[..., 0], *factors, rule=arch.latent_mask)
+    return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
+
+
+def advance(
+    arrays: Any,
+    text: jax.Array,
+    guided: Guidance | None,
+    given: LatentConditions,
+    state: sampler.Progress,
+    first: jax.Array,
+    part: sampler.Steps,
+    keys: jax.Array,
+    *,
+    arch: ModelArch,
+) -> sampler.Progress:
+    """Some steps of the solver, from index `first` on.
+
+    text: the prompt's embedding [L, D], the same for all clips; the network runs in its type. guided: None
+    where the prompt is all there is. keys: of the steps' noise [B].
+    """
+    denoiser = Denoiser(arch, text.dtype)
+    networks = {name: arrays[name] for name in ("backbone", "branch")}
+
+    def under(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
+        times = len(latents) // len(given.mask)  # guidance asks for every clip twice
+        many = jax.tree.map(lambda x: jnp.concatenate([x] * times), given)
+        return denoiser(networks, latents, timestep, many, text)
+
+    def alone(latents: jax.Array, timestep: jax.Array) -> jax.Array:
+        return under(latents, timestep, jnp.broadcast_to(text, (len(latents), *text.shape)))
+
+    predict = alone if guided is None else sampler.guided(under, guided[0], text, guided[1])
+
+    def noise(index: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(keys)
+
+    return sampler.advance(predict, state, first, part, noise)
+
+
+def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
+    """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]."""
+    video = codec.decode(params, arch.codec, latents).astype(jnp.float32)
+    return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+
+
+def sample(
+    arrays: Any,
+    conditions: Conditions,
+    numbers: Sequence[int],
+    *,
+    arch: ModelArch,
+    steps: int,
+    seed: int,
+    size: int | None = None,
+) -> np.ndarray:
+    """One sampling pass for a batch of clips: uint8 [B, T, H, W, 3], the same on every process.
+
+    Under `jax.set_mesh` the clips are spread over the mesh's rows; `arrays` may be cut over it in any way.
+
+    Args:
+        arrays: of a checkpoint, `checkpoint.Model.arrays`; the network runs in `null_text`'s type.
+        conditions: [B, T, H, W, C] each, the same on every process.
+        numbers: of the clips, B of them: a clip's noise comes from the seed and its number alone.
+        arch: static, like the steps: another one is another program.
+        steps: of the DPM solver.
+        seed: 0 to 2^32 - 1.
+        size: the batch is filled up to this size (and the surplus thrown away), so that a last, shorter batch
+            needs no other program. It is always filled up to what the mesh's rows divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    rows = 1 if mesh.empty else sharding.axis_size(mesh, sharding.ROWS)
+    full = -(-max(len(numbers), size or 0) // rows) * rows
+    filled = [*range(len(numbers)), *[0] * (full - len(numbers))]
+    batch = jax.tree.map(lambda x: x[filled], (conditions, np.array(numbers)))
+    frames = _sample(arrays, *batch, np.uint32(seed), arch=arch, steps=steps)
+    return np.asarray(frames)[: len(numbers)]
+
+
+@functools.partial(jax.jit, static_argnames=("arch", "steps"))
+def _sample(
+    arrays: Any, conditions: Conditions, numbers: jax.Array, seed: jax.Array, *, arch: ModelArch, steps: int
+) -> jax.Array:
+    keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
+    conditions = jax.tree.map(lambda x: sharding.constrain(x, sharding.ROWS), conditions)
+    given = encode(arrays["codec"], conditions, keys, arch=arch)
+    plan = sampler.plan(arch.diffusion, steps, "dpm")
+    start = sampler.begin(draw(keys.start, arch))
+    text = arrays["null_text"]
+    state = advance(arrays, text, None, given, start, jnp.int32(0), plan, keys.steps, arch=arch)
+    return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))

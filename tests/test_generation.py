@@ -1,0 +1,67 @@
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from gencompositor_jax import generation, sharding
+from gencompositor_jax.controls.conditions import Conditions
+
+STEPS = 2
+
+
+def conditions(clips: int, seed: int = 0) -> Conditions:
+    """Random videos of the small model's size, each with a mask of its own."""
+    rng = np.random.default_rng(seed)
+    videos = rng.uniform(-1, 1, (2, clips, 5, 32, 48, 3)).astype(np.float32)
+    mask = np.zeros((clips, 5, 32, 48, 1), np.float32)
+    for i in range(clips):
+        mask[i, :, :16, : 16 + 8 * i] = 1
+    return Conditions(mask, videos[0], videos[1])
+
+
+def sample(model: Any, given: Conditions, numbers: list[int], **how: Any) -> np.ndarray:
+    frames = generation.sample(
+        model.arrays, given, numbers, **{"arch": model.arch, "steps": STEPS, "seed": 3} | how
+    )
+    return frames.astype(int)
+
+
+@pytest.fixture(scope="module")
+def answer(small_model) -> np.ndarray:
+    return sample(small_model, conditions(3), [5, 6, 7])
+
+
+def test_a_clips_answer_depends_on_itself_alone(small_model, answer):
+    assert answer.shape == (3, 5, 32, 48, 3) and 0 <= answer.min() < answer.max() <= 255
+    # Other clips around it, in another place, with other fillers: sums in another order at most.
+    turned = jax.tree.map(lambda x: x[[2, 0]], conditions(3))
+    swapped = sample(small_model, turned, [7, 5], size=3)
+    assert np.abs(swapped - answer[[2, 0]]).max() <= 1
+    # Its number and the seed are what its noise comes from.
+    others = sample(small_model, conditions(3), [5, 6, 8])
+    assert np.abs(others - answer)[:2].max() <= 1 < np.abs(others - answer)[2].max()
+    assert np.abs(sample(small_model, conditions(3), [5, 6, 7], seed=4) - answer).max() > 1
+
+
+@pytest.mark.parametrize("sizes", [{"data": 2, "fsdp": 4}, {"fsdp": 2, "context": 4}], ids=str)
+def test_on_a_mesh_with_cut_weights_it_is_the_same(small_model, answer, sizes):
+    """Three clips over eight or two rows, so the batch is filled up; four devices cut one clip's tokens."""
+    mesh = sharding.make_mesh(sizes)
+    arrays = jax.device_put(small_model.arrays, sharding.shardings(small_model.arrays, mesh))
+    kernel = arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
+    assert not kernel.is_fully_replicated
+    with jax.set_mesh(mesh):
+        frames = generation.sample(
+            arrays, conditions(3), [5, 6, 7], arch=small_model.arch, steps=STEPS, seed=3
+        )
+    assert np.abs(frames.astype(int) - answer).max() <= 1
+
+
+def test_noise_is_another_for_each_clip_and_purpose(small_model):
+    keys = generation.split(jax.random.split(jax.random.key(0), 2))
+    drawn = [np.asarray(generation.draw(part, small_model.arch)) for part in keys]
+    assert drawn[0].shape == (2, *small_model.arch.latent_shape)
+    flat = np.concatenate(drawn).reshape(8, -1)
+    assert np.abs(np.corrcoef(flat) - np.eye(8)).max() < 0.1  # eight independent draws
+    np.testing.assert_allclose(flat.std(axis=1), 1, atol=0.1)
