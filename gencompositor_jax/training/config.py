@@ -1,53 +1,241 @@
-"""Configs: a Python file with `get_config(arg)`, and overrides from the command line."""
+"""Configs: a Python file with `get_config(arg)`, and overrides from the command line.
+
+Nothing that a config says is ignored: an unknown key, another type or a number out of its range is refused in
+one line, before anything is loaded.
+"""
 
 import ast
+import difflib
+import math
+import re
 import runpy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
 from gencompositor_jax.errors import InputError
 
+# A section of any keys: fields of the architecture that differ from the preset; `arch.preset` checks them.
+OPEN = "arch_changes"
+
+# Lowest and highest value of the numbers that nothing else checks before the devices are at work.
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "lora.rank": (0, math.inf),
+    "loss.mask_weight": (0, math.inf),
+    "loss.timestep_bias": (1e-3, math.inf),
+    "loss.weight_cap": (0, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.warmup": (0, math.inf),
+    "optimizer.b1": (0, 1),
+    "optimizer.b2": (0, 1),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip": (0, math.inf),
+    "optimizer.ema": (0, 1),
+    "optimizer.accumulate": (1, math.inf),
+    "checkpoint.every": (1, math.inf),
+    "checkpoint.keep_last": (1, math.inf),
+    "checkpoint.keep_every": (1, math.inf),
+    "log_every": (1, math.inf),
+    "validation.every": (0, math.inf),
+    "validation.clips": (1, math.inf),
+    "validation.steps": (1, math.inf),
+    "profile.first": (0, math.inf),
+    "profile.steps": (0, math.inf),
+}
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-    """Reads `FILE.py` or `FILE.py:ARG` and applies overrides such as "optimizer.learning_rate=1e-3".
+    """Reads `FILE.py` or `FILE.py:ARG`, applies overrides such as "optimizer.learning_rate=1e-3", and locks.
 
-    Raises InputError for a file that is not a config, an unknown key or a value of another type.
+    Raises InputError for a file that is not a config, an unknown key, a value of another type and a number
+    out of its range.
     """
+    config = _get_config(spec)
+    for override in overrides:
+        _override(config, override)
+    check(config)
+    return config.lock()
+
+
+def flatten(config: ml_collections.ConfigDict, above: str = "") -> dict[str, Any]:
+    """The values by their dotted keys: {"steps": 100, "data.path": "clips", ...}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= flatten(value, f"{above}{name}.")
+        else:
+            flat[above + name] = value
+    return flat
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for a value that could not be used; `RANGES` has the numbers."""
+    values = flatten(config)
+    for key, (low, high) in RANGES.items():
+        value = values.get(key)
+        if value is not None and not low <= value <= high:
+            wanted = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+            raise InputError(f"config.{key}={value}: pass {wanted}")
+    if (dtype := values.get("compute_dtype")) not in (None, *DTYPES):
+        raise InputError(f"config.compute_dtype={dtype!r}: known are {', '.join(DTYPES)}")
+    patterns = {key: values[key] for key in ("trainable", "lora.targets") if key in values}
+    rules = values.get("sharding.rules", ())
+    for rule in rules:
+        if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[1], tuple)):
+            raise InputError(f"config.sharding.rules: {rule!r} is not (regular expression, (axis, ...))")
+    for key, pattern in [*patterns.items(), *(("sharding.rules", rule[0]) for rule in rules)]:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise InputError(f"config.{key}={pattern!r}: not a regular expression ({error})") from error
+
+
+def near(word: str, known: Iterable[str]) -> list[str]:
+    """The names that a mistyped one may have meant, nearest first, three at most.
+
+    Dotted names are near if they end in the same word, or in one much like it.
+    """
+    known = list(known)
+    last = {name: name.rpartition(".")[2] for name in known}
+    end = word.rpartition(".")[2]
+    whole = difflib.get_close_matches(word, known, cutoff=0.75)
+    alike = difflib.get_close_matches(end, set(last.values()), cutoff=0.75)
+    by_end = [name for part in alike for name in known if last[name] == part]
+    return list(dict.fromkeys(whole + by_end))[:3]
+
+
+def _get_config(spec: str) -> ml_collections.ConfigDict:
     file, _, arg = spec.partition(":")
     if not Path(file).is_file():
         raise InputError(f"--config {file}: no such file; pass a config such as configs/tiny.py")
-    get_config = runpy.run_path(file).get("get_config")
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+    except SyntaxError as error:
+        raise InputError(f"--config {file}, line {error.lineno}: {error.msg}") from error
     if get_config is None:
         raise InputError(f"--config {file}: has no get_config(arg)")
     try:
         config = get_config(arg)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # ml_collections, too, says which key doesn't exist or has another type, and then quotes all others.
+        reason = str(error).strip("\"'").partition(" Other fields present")[0]
+        raise InputError(f"--config {spec}: {reason}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise InputError(f"--config {file}: get_config must return a ConfigDict")
+    return config
+
+
+def _override(config: ml_collections.ConfigDict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"--config.{override}: pass --config.KEY=VALUE")
+    values = flatten(config)
+    if key.startswith(f"{OPEN}.") and OPEN in config and key not in values:
+        with config.unlocked():
+            _set_open(config[OPEN], key.removeprefix(f"{OPEN}."), text)
+        return
+    if key not in values:
+        raise InputError(f"--config.{key}: {_unknown(key, values)}")
+    section, name = config, key
+    while "." in name:
+        first, _, name = name.partition(".")
+        section = section[first]
+    try:
+        section[name] = parse(text, section.get_type(name), values[key])
     except ValueError as error:
-        raise InputError(f"--config {spec}: {error}") from error
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise InputError(f"--config.{override}: pass --config.KEY=VALUE")
-        flat = set(_flat_keys(config))
-        if key not in flat:
-            raise InputError(f"--config.{key}: unknown key; known are {', '.join(sorted(flat))}")
-        try:
-            value = ast.literal_eval(text)
-        except (SyntaxError, ValueError):
-            value = text
-        try:
-            config.update_from_flattened_dict({key: value})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"--config.{key}={text}: {error}") from error
-    return config.lock()
+        raise InputError(f"--config.{key}={text}: {error}") from error
 
 
-def _flat_keys(config: ml_collections.ConfigDict, above: str = "") -> list[str]:
-    keys = []
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            keys += _flat_keys(value, f"{above}{name}.")
-        else:
-            keys.append(above + name)
-    return keys
+def _unknown(key: str, values: Iterable[str]) -> str:
+    """What to say of a key that has no value."""
+    known = sorted(values)
+    if inside := [name for name in known if name.startswith(f"{key}.")]:
+        return f"has keys of its own: {', '.join(inside)}"
+    if key == OPEN:
+        return f"name a field of the architecture: --config.{OPEN}.frames=17"
+    if meant := near(key, known):
+        return f"unknown key; did you mean {' or '.join(meant)}?"
+    section = key.rpartition(".")[0] + "."
+    beside = [name for name in known if name.startswith(section)] or known
+    return f"unknown key; known are {', '.join(beside)}"
+
+
+def _set_open(section: ml_collections.ConfigDict, key: str, text: str) -> None:
+    *above, name = key.split(".")
+    for part in above:
+        if part not in section:
+            section[part] = ml_collections.ConfigDict()
+        section = section[part]
+        if not isinstance(section, ml_collections.ConfigDict):
+            raise InputError(f"--config.{OPEN}.{key}: {part} is a value and has no keys")
+    section[name] = _literal(text)
+
+
+def parse(text: str, kind: type, now: Any = None) -> Any:
+    """A value of a type from the command line's text; `now` is the present value.
+
+    Strings are taken as they are. "none" is None where the value is optional (its type is known and it is
+    None now). A tuple of numbers keeps its length; lists become tuples. Raises ValueError.
+    """
+    if now is None and text.lower() == "none":
+        return None
+    readers: dict[type, tuple[Callable[[str], Any], str]] = {
+        str: (str, "text"),
+        bool: (lambda t: {"true": True, "false": False}[t.lower()], "true or false"),
+        int: (_whole, "a whole number"),
+        float: (_number, "a number"),
+        tuple: (lambda t: _tuple(t, now), "a tuple such as (0.4, 1.9)"),
+    }
+    if kind not in readers:
+        return _literal(text)
+    read, wanted = readers[kind]
+    if kind is tuple and now and all(isinstance(part, int | float) for part in now):
+        wanted = f"{len(now)} numbers such as {','.join(map(str, now))}"
+    try:
+        return read(text)
+    except (KeyError, ValueError, SyntaxError) as error:
+        raise ValueError(f"pass {wanted}") from error
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)  # 3e4 is a whole number, too
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if math.isnan(number):
+        raise ValueError
+    return number
+
+
+def _tuple(text: str, now: Any) -> tuple[Any, ...]:
+    value = _tuples(ast.literal_eval(text))
+    if not isinstance(value, tuple):
+        raise ValueError
+    if now and all(isinstance(part, int | float) for part in now):
+        if len(value) != len(now) or not all(isinstance(part, int | float) for part in value):
+            raise ValueError
+        return tuple(type(old)(new) for old, new in zip(now, value, strict=True))
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return _tuples(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return text

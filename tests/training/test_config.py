@@ -1,35 +1,87 @@
 from pathlib import Path
 
+import ml_collections
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gencompositor_jax.arch import tiny
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.training.config import load_config
-from gencompositor_jax.training.state import make_arch
+from gencompositor_jax.training.config import flatten, load_config, near, parse
 
-TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
+CONFIGS = Path(__file__).parents[2] / "configs"
+LARGE = str(CONFIGS / "gencompositor_6b.py")
 
 
 def test_argument_and_overrides():
-    config = load_config(f"{TINY}:gpu", ["optimizer.learning_rate=3e-4", "steps=7", "data.cache=elsewhere"])
-    assert config.arch == "small"
+    overrides = ["optimizer.learning_rate=3e-4", "steps=7", "data.path=elsewhere", "remat=false", "init=5"]
+    config = load_config(f"{LARGE}:release", overrides)
+    assert config.trainable == "^backbone/"  # the argument's
     assert config.optimizer.learning_rate == 3e-4
     assert config.steps == 7
-    assert config.data.cache == "elsewhere"
+    assert config.data.path == "elsewhere"
+    assert config.remat is False
+    assert config.init == "5"  # text stays text
+
+
+def test_rules_and_ranges_are_tuples():
+    rules = '[["attention/.*kernel$", [None, "fsdp", ["context", "tensor"]]], (".*", ())]'
+    config = load_config(LARGE, [f"sharding.rules={rules}", "data.gamma=1,2"])
+    assert config.sharding.rules == (
+        ("attention/.*kernel$", (None, "fsdp", ("context", "tensor"))),
+        (".*", ()),
+    )
+    assert config.data.gamma == (1.0, 2.0)
+    assert all(isinstance(part, float) for part in config.data.gamma)
+
+
+def test_optional_values_are_set_and_unset():
+    assert load_config(LARGE).checkpoint.keep_every is None
+    assert load_config(LARGE, ["checkpoint.keep_every=500"]).checkpoint.keep_every == 500
+    assert load_config(LARGE, ["checkpoint.keep_every=none"]).checkpoint.keep_every is None
+
+
+def test_the_architecture_takes_any_field():
+    overrides = ["arch_changes.frames=17", "arch_changes.backbone.num_layers=2", "arch_changes.layout=time"]
+    changes = load_config(LARGE, overrides).arch_changes
+    assert flatten(changes) == {"frames": 17, "backbone.num_layers": 2, "layout": "time"}
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learning_rate=1", "unknown key; known are .*optimizer.learning_rate"),
-        ("optimizer=1", "unknown key"),
+        ("learning_rate=1", r"unknown key; did you mean optimizer\.learning_rate\?"),
+        ("optimizer.learnig_rate=1", r"unknown key; did you mean optimizer\.learning_rate\?"),
+        ("mesh.zzz=1", r"unknown key; known are mesh\.context, mesh\.data, mesh\.fsdp, mesh\.tensor$"),
+        ("zzz=1", "unknown key; known are .*, trainable,"),
+        ("optimizer=1", "has keys of its own: .*optimizer.learning_rate"),
+        ("arch_changes=1", "arch_changes.frames=17"),
         ("steps", "pass --config.KEY=VALUE"),
-        ("steps=many", "steps=many"),
+        ("steps=many", "config.steps=many: pass a whole number"),
+        ("steps=2.5", "pass a whole number"),
+        ("steps=true", "pass a whole number"),
+        ("steps=none", "pass a whole number"),
+        ("remat=1", "pass true or false"),
+        ("optimizer.clip=nan", "pass a number"),
+        ("data.gamma=1", "pass 2 numbers such as 0.4,1.9"),
+        ("data.gamma=1,2,3", "pass 2 numbers"),
+        ("data.gamma=a,b", "pass 2 numbers"),
+        ("sharding.rules=3", "pass a tuple"),
+        ("sharding.rules=('a',)", "not .regular expression, .axis"),
+        ("sharding.rules=(('(', ()),)", "config.sharding.rules='.': not a regular expression"),
+        ("trainable=(", "config.trainable='.': not a regular expression"),
+        ("steps=0", "config.steps=0: pass 1 or more"),
+        ("optimizer.ema=1.5", "pass 0 to 1"),
+        ("compute_dtype=int8", "known are float32"),
     ],
 )
 def test_overrides_that_do_not_fit(override, message):
     with pytest.raises(InputError, match=message):
-        load_config(TINY, [override])
+        load_config(LARGE, [override])
+
+
+def test_a_field_of_a_value_is_refused():
+    with pytest.raises(InputError, match="frames is a value"):
+        load_config(LARGE, ["arch_changes.frames=17", "arch_changes.frames.x=1"])
 
 
 @pytest.mark.parametrize(
@@ -37,6 +89,8 @@ def test_overrides_that_do_not_fit(override, message):
     [
         (None, "no such file"),
         ("x = 1", "get_config"),
+        ("def get_config(arg)\n    pass", "line 1"),
+        ("def get_config(arg):\n    return {}", "must return a ConfigDict"),
         ("def get_config(arg):\n    raise ValueError('unknown argument')", "unknown argument"),
     ],
 )
@@ -48,12 +102,58 @@ def test_files_that_are_no_config(tmp_path, text, message):
         load_config(str(file))
 
 
-def test_presets_by_name():
-    assert make_arch(load_config(TINY)) == tiny()
-    with pytest.raises(InputError, match="arch=huge: known are tiny"):
-        make_arch(load_config(TINY, ["arch=huge"]))
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.optimizer.learnin_rate = 1.0", "learnin_rate"),
+        ("config.optimzer.learning_rate = 1.0", "optimzer"),
+        ("config.steps = 2.5", "steps"),
+        ("config.batch_size = 0", "batch_size=0"),
+    ],
+)
+def test_a_config_file_cannot_say_what_nothing_reads(tmp_path, line, message):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs.common import base\n"
+        f"def get_config(arg):\n    config = base()\n    {line}\n    return config\n"
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(str(file))
+    assert len(str(caught.value)) < 300  # the reason alone, not the whole config
 
 
 def test_a_config_cannot_grow_keys():
     with pytest.raises(AttributeError):
-        load_config(TINY).stesp = 3
+        load_config(LARGE).stesp = 3
+
+
+@given(st.floats(allow_nan=False))
+def test_numbers_are_read_as_python_writes_them(number):
+    assert parse(repr(number), float) == number
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_whole_numbers_stay_exact_and_may_be_written_as_powers(number):
+    assert parse(str(number), int) == number
+    assert parse(f"{float(number)!r}", int) == number
+
+
+@given(st.recursive(st.none() | st.text(max_size=5) | st.integers(), st.lists, max_leaves=8))
+def test_lists_become_tuples_all_the_way_down(value):
+    def lists_in(part):
+        return isinstance(part, list) or (isinstance(part, tuple) and any(map(lists_in, part)))
+
+    assert not lists_in(parse(repr([value]), tuple))
+
+
+def test_near_names():
+    known = ["data.path", "data.workers", "optimizer.b1", "optimizer.b2", "log_every", "validation.every"]
+    assert near("wokers", known) == ["data.workers"]
+    assert near("data.pth", known) == ["data.path"]
+    assert near("checkpoint.every", known) == ["validation.every"]
+    assert near("colour", known) == []
+
+
+def test_flatten_names_every_value_once():
+    config = ml_collections.ConfigDict({"a": 1, "b": {"c": (1, 2), "d": {"e": None}}, "f": {}})
+    assert flatten(config) == {"a": 1, "b.c": (1, 2), "b.d.e": None}
