@@ -149,6 +149,12 @@ def _closing(iterator: Any) -> Iterator[Example]:
     except GeneratorExit:
         iterator.close()
         raise
+    except RuntimeError as error:
+        if "Worker process" not in str(error):
+            raise
+        raise RuntimeError(
+            f"a data worker is gone: {error} If memory ran out, lower data.workers or data.prefetch."
+        ) from error
     iterator.close()
 
 
