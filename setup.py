@@ -22,6 +22,7 @@ REQUIRES = [
     "orbax-checkpoint>=0.12.0",
     "pillow>=11.0",
     "scipy>=1.15",
+    "tensorboardX>=2.6.4",  # writes event files without TensorFlow
     "tensorflow-datasets>=4.9.9",
     "tqdm>=4.66",
 ]

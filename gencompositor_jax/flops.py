@@ -1,7 +1,7 @@
 """How much arithmetic the network is, counted from the architecture: what model FLOPs utilisation is
 measured against.
 
-    MFU = flops.train_step(arch, batch) * steps per second / (devices * flops.peak(device kind))
+    MFU = FLOPs of a training step * steps per second / (devices * peak of a device)
 
 A multiplication and an addition are two FLOPs. Matrix products count, nothing else: norms, softmax, rotations
 and the codec are left out, and so is what is computed again to save memory (the definition of MFU in PaLM,
@@ -9,8 +9,10 @@ arXiv 2204.02311, appendix B).
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -94,6 +96,17 @@ def peak(device_kind: str, dtype: DTypeLike = jnp.bfloat16) -> float | None:
         if re.search(pattern, device_kind):
             return flops or None
     return None
+
+
+def utilisation(
+    work: float, rate: float | None, devices: Sequence[jax.Device], dtype: DTypeLike
+) -> float | None:
+    """MFU, a share of 1: `work` FLOPs (of `train_step`) at `rate` per second on devices that are all alike.
+
+    None where the rate or the devices' peak for that type isn't known.
+    """
+    most = peak(devices[0].device_kind, dtype)
+    return None if rate is None or most is None else work * rate / (len(devices) * most)
 
 
 def _stack(stack: TransformerArch, tokens: int, ends: float) -> Work:

@@ -47,7 +47,13 @@ def encode(params: Any, conditions: Conditions, keys: Keys, *, arch: ModelArch) 
     """Conditions [B, T, H, W, C] -> latents; one of the two videos after the other, to save memory."""
     videos = jnp.stack([conditions.masked_background, conditions.foreground])
     noises = jnp.stack([draw(keys.background, arch), draw(keys.foreground, arch)])
-    latents = jax.lax.map(lambda one: codec.encode(params, arch.codec, *one), (videos, noises))
+
+    def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+        video, noise = given
+        video = sharding.constrain(video, sharding.ROWS, None, sharding.TOKENS)
+        return sharding.constrain(codec.encode(params, arch.codec, video, noise), sharding.ROWS)
+
+    latents = jax.lax.map(one, (videos, noises))
     factors = arch.codec.time_factor, arch.codec.space_factor
     mask = masks.latent_mask(conditions.mask[..., 0], *factors, rule=arch.latent_mask)
     return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
@@ -91,6 +97,7 @@ def advance(
 
 def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
     """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]."""
+    latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
     video = codec.decode(params, arch.codec, latents).astype(jnp.float32)
     return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
