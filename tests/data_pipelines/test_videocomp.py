@@ -1,0 +1,220 @@
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from videocomp_folder import CAPTION, clip, copy, cut_short, damage, make_folder, write_csv
+
+from data_pipelines import videocomp
+from data_pipelines.reading import read_by_pyav
+from data_pipelines.videocomp import Row, VideoCompSource, stride, why_not
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.errors import InputError
+
+ARCH = ModelArch(frames=9, height=64, width=96)
+FRAMES, SQUARE = 40, 72
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", 2, frames=FRAMES)
+
+
+@pytest.fixture(scope="module")
+def true() -> list[dict[str, np.ndarray]]:
+    return [clip(n, FRAMES, (64, 96), SQUARE) for n in range(2)]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def near(one: np.ndarray, other: np.ndarray, tolerance: float = 5.0) -> bool:
+    """Mean difference: what 4:2:0 and H.264 leave of noise textures."""
+    return float(np.abs(one.astype(int) - other.astype(int)).mean()) < tolerance
+
+
+def test_a_clip_is_every_third_frame_of_24(folder, true):
+    source = VideoCompSource(folder, ARCH)
+    assert len(source) == 2
+    for index in range(2):
+        sample = source.read(index, rng(), removal=False)
+        taken = np.arange(9) * 3
+        assert near(sample["target"], true[index]["GTs"][taken])
+        assert not near(sample["target"], true[index]["GTs"][taken + 3])
+        assert near(sample["scene"], true[index]["GTs"][taken])
+        region = true[index]["filtered_mask"][taken][..., 0] > 127
+        assert (sample["mask"] != region).mean() < 0.01 and sample["mask"].dtype == bool
+        inside = true[index]["fg"][taken][:, 6:66, 6:66]  # 60/72 = 480/576 of it at 64 pixels
+        middle = sample["foreground"][:, :, 16:80]
+        assert near(middle[:, ::2, ::2].mean((1, 2)), inside.mean((1, 2)), 6)
+        assert (sample["foreground"][:, :, :16] == 255).all()
+
+
+def test_a_removal_sample_reads_no_foreground_and_no_target(folder, true, tmp_path):
+    bare = copy(folder, tmp_path / "bare")
+    for name in ("GTs", "fg", "filtered_masked_video"):
+        (bare / name / "0.mp4").unlink()
+    sample = VideoCompSource(bare, ARCH).read(0, rng(), removal=True)
+    assert near(sample["target"], true[0]["inpainted_sum"][np.arange(9) * 3])
+    assert (sample["foreground"] == 255).all() and sample["foreground"].shape == sample["target"].shape
+
+
+def test_a_composition_reads_no_background(folder, tmp_path):
+    bare = copy(folder, tmp_path / "bare")
+    (bare / "inpainted_sum" / "0.mp4").unlink()
+    (bare / "fg" / "white_video.mp4").unlink()
+    assert VideoCompSource(bare, ARCH).read(0, rng(), removal=False)["target"].shape == (9, 64, 96, 3)
+
+
+def test_random_starts_cover_the_row_and_stay_in_it(folder, true):
+    asked: list[np.ndarray] = []
+
+    def note(path: Path, numbers: np.ndarray, fps: float | None) -> np.ndarray:
+        asked.append(numbers)
+        return true[0][path.parent.name][numbers]
+
+    write_csv(folder, [["0.mp4", 5, 38, 24, CAPTION]])
+    try:
+        source = VideoCompSource(folder, ARCH, start="random", reader=note)
+    finally:
+        write_csv(folder, [[f"{n}.mp4", 0, FRAMES, 24, CAPTION] for n in range(2)])
+    for seed in range(200):
+        source.read(0, np.random.default_rng(seed), removal=False)
+    starts = {int(numbers[0]) for numbers in asked}
+    assert starts == set(range(5, 38 - 24))
+    assert all((np.diff(numbers) == 3).all() and numbers[-1] < 38 for numbers in asked)
+
+
+def test_the_mask_is_not_inflated_again(folder, true):
+    # Its settings would double the region.
+    mask = VideoCompSource(folder, ARCH).read(0, rng(), removal=False)["mask"]
+    given = true[0]["filtered_mask"][np.arange(9) * 3][..., 0] > 127
+    assert mask.sum() == pytest.approx(given.sum(), rel=0.03)
+
+
+def test_frames_of_another_size_are_resized_with_their_aspect(folder, true):
+    sample = VideoCompSource(folder, ModelArch(frames=9, height=32, width=48)).read(0, rng(), removal=False)
+    small = true[0]["GTs"][np.arange(9) * 3].reshape(9, 32, 2, 48, 2, 3).mean((2, 4))
+    assert near(sample["target"], small)
+    square = VideoCompSource(folder, ModelArch(frames=9, height=48, width=48)).read(0, rng(), removal=False)
+    assert not square["mask"][:, :7].any() and near(square["target"][:, 8:40], small)  # borders are filled
+
+
+def test_pyav_reads_the_same_where_decord_is_missing(folder, monkeypatch):
+    by_decord = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    by_pyav = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
+    for name, values in by_decord.items():
+        assert near(values, by_pyav[name], 3.0), name
+
+
+def test_it_pickles_small(folder):
+    data = pickle.dumps(VideoCompSource(folder, ARCH))
+    assert len(data) < 2000
+    assert len(pickle.loads(data)) == 2
+
+
+@pytest.mark.parametrize(
+    ("fps", "every"), [(8, 1), (15.9, 2), (23.976, 3), (24, 3), (30, 3), (60, 7), (5, 0)]
+)
+def test_stride(fps, every):
+    assert stride(fps) == every
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ((0, 147, 24, "x" * 51), None),
+        ((3, 150, 24, "x" * 51), None),
+        ((0, 146, 24, "x" * 51), "frames"),
+        ((0, 147, 24, "x" * 50), "caption"),
+        ((0, 500, 6, "x" * 51), "per second"),
+    ],
+)
+def test_which_rows_count(row, reason):
+    said = why_not(Row(Path(), "a.mp4", *row), 49)
+    assert (said is None) if reason is None else reason in str(said)
+
+
+def refused(folder: Path, match: str, removal: bool = False) -> None:
+    with pytest.raises(InputError, match=match):
+        VideoCompSource(folder, ARCH).read(0, rng(), removal)
+
+
+def test_broken_videos_are_named(folder, tmp_path):
+    spoilt = copy(folder, tmp_path / "spoilt")
+    cut_short(spoilt / "fg" / "0.mp4")
+    refused(spoilt, r"fg/0\.mp4")
+    (spoilt / "filtered_mask" / "0.mp4").write_text("no video")
+    refused(spoilt, r"filtered_mask/0\.mp4")
+    (spoilt / "GTs" / "0.mp4").unlink()
+    refused(spoilt, r"GTs/0\.mp4: no such file")
+    damage(spoilt / "inpainted_sum" / "1.mp4")
+    with pytest.raises(InputError, match=r"inpainted_sum/1\.mp4: .*(damaged|decoded)"):
+        VideoCompSource(spoilt, ARCH, reader=read_by_pyav).read(1, rng(), removal=True)
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_too_few_frames_and_another_rate_are_named(folder, tmp_path, monkeypatch, without):
+    if without:
+        monkeypatch.setitem(sys.modules, "decord", None)
+    spoilt = copy(folder, tmp_path / "spoilt")
+    write_csv(spoilt, [["0.mp4", 20, 60, 24, CAPTION]])
+    refused(spoilt, r"GTs/0\.mp4: holds 40 frames, 45 are needed")
+    write_csv(spoilt, [["0.mp4", 0, 40, 30, CAPTION]])
+    refused(spoilt, r"GTs/0\.mp4: has 24 frames per second, its row says 30")
+
+
+def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path):
+    spoilt = copy(folder, tmp_path / "spoilt")
+    (spoilt / "fg" / "0.mp4").write_bytes((spoilt / "GTs" / "0.mp4").read_bytes())
+    refused(spoilt, r"fg/0\.mp4: 96x64 pixels: a square")
+    (spoilt / "filtered_mask" / "0.mp4").write_bytes((folder / "fg" / "0.mp4").read_bytes())
+    refused(spoilt, r"filtered_mask/0\.mp4: 72x72 pixels where")
+
+    def black(path: Path, numbers: np.ndarray, fps: float | None) -> np.ndarray:
+        return np.zeros((len(numbers), 64, 96, 3), np.uint8)
+
+    with pytest.raises(InputError, match="marks nothing"):
+        VideoCompSource(folder, ARCH, reader=black).read(0, rng(), removal=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("path,start_frame,end_frame,fps\n", "no column caption"),
+        ("", "no column path"),
+        ("path,start_frame,end_frame,fps,caption\n", "no row can be trained on: it is empty"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,zero,40,24,{CAPTION}", "line 2: start_frame 'zero'"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,inf,24,{CAPTION}", "line 2: start_frame 0 to"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,40,nan,{CAPTION}", "line 2: fps nan"),
+        ("path,start_frame,end_frame,fps,caption\n0.mp4,0,40,24,short", "1 with a caption of at most 50"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,20,24,{CAPTION.replace(',', '')}", "less than 9"),
+        ("path,start_frame,end_frame,fps,caption\n0.mp4,0", "line 2: has fewer columns"),
+    ],
+)
+def test_what_is_wrong_with_a_csv_is_said(folder, tmp_path, text, match):
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(InputError, match=match):
+        VideoCompSource(folder, ARCH, csv_file=tmp_path / "rows.csv")
+
+
+def test_the_csv_must_be_found(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        VideoCompSource(tmp_path / "nowhere", ARCH)
+    with pytest.raises(InputError, match="no CSV"):
+        VideoCompSource(tmp_path, ARCH)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"several CSVs \(a.csv, b.csv\)"):
+        VideoCompSource(tmp_path, ARCH)
+
+
+def test_paths_may_come_from_elsewhere(folder, tmp_path):
+    rows = [[path, 0, 40, 24, CAPTION] for path in ("/home/me/data/GTs/0.mp4", "1", "sub\\1.0.mp4")]
+    moved = copy(folder, tmp_path / "moved")
+    write_csv(moved, rows)
+    assert [row.file for row in VideoCompSource(moved, ARCH).rows] == ["0.mp4", "1.mp4", "1.0.mp4"]
+    assert videocomp.read_rows(moved / "data.csv", moved)[1] == []
