@@ -106,7 +106,12 @@ def blacken(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Nothing of what stood there reaches the network.
     """
-    return np.multiply(frames, ~mask[..., None])
+    out = np.zeros(frames.shape, np.uint8)
+    if out.size:
+        rows = (-1, *frames.shape[2:])
+        keep = (~mask).view(np.uint8).reshape(-1, frames.shape[2])
+        cv2.copyTo(np.ascontiguousarray(frames).reshape(rows), keep, out.reshape(rows))
+    return out
 
 
 def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMaskRule = "released") -> Any:
