@@ -9,10 +9,8 @@ arXiv 2204.02311, appendix B).
 """
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -96,17 +94,6 @@ def peak(device_kind: str, dtype: DTypeLike = jnp.bfloat16) -> float | None:
         if re.search(pattern, device_kind):
             return flops or None
     return None
-
-
-def utilisation(
-    work: float, rate: float | None, devices: Sequence[jax.Device], dtype: DTypeLike
-) -> float | None:
-    """MFU, a share of 1: `work` FLOPs (of `train_step`) at `rate` per second on devices that are all alike.
-
-    None where the rate or the devices' peak for that type isn't known.
-    """
-    most = peak(devices[0].device_kind, dtype)
-    return None if rate is None or most is None else work * rate / (len(devices) * most)
 
 
 def _stack(stack: TransformerArch, tokens: int, ends: float) -> Work:

@@ -5,7 +5,7 @@ the whole pass in one program. The composer runs the parts by themselves, to sho
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,9 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.denoiser import Denoiser, LatentConditions
 
+INPUTS = ("mask", "masked_background", "foreground")
+# A clip as pixels: of INPUTS the mask is bool [T, H, W], the others are uint8 [T, H, W, 3].
+Example = Mapping[str, np.ndarray]
 Guidance = tuple[jax.Array, jax.Array]  # the empty prompt's embedding [L, D], the scale
 
 
@@ -104,7 +107,7 @@ def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
 
 def sample(
     arrays: Any,
-    conditions: Conditions,
+    examples: Sequence[Example],
     numbers: Sequence[int],
     *,
     arch: ModelArch,
@@ -118,32 +121,52 @@ def sample(
 
     Args:
         arrays: of a checkpoint, `checkpoint.Model.arrays`; the network runs in `null_text`'s type.
-        conditions: [B, T, H, W, C] each, the same on every process.
-        numbers: of the clips, B of them: a clip's noise comes from the seed and its number alone.
+        examples: the clips, at least one, the same on every process. Only INPUTS are read.
+        numbers: of the clips: a clip's noise comes from the seed and its number alone.
         arch: static, like the steps: another one is another program.
         steps: of the DPM solver.
         seed: 0 to 2^32 - 1.
         size: the batch is filled up to this size (and the surplus thrown away), so that a last, shorter batch
             needs no other program. It is always filled up to what the mesh's rows divide.
     """
-    mesh = jax.sharding.get_abstract_mesh()
+    mesh = jax.sharding.get_mesh()
     rows = 1 if mesh.empty else sharding.axis_size(mesh, sharding.ROWS)
-    full = -(-max(len(numbers), size or 0) // rows) * rows
-    filled = [*range(len(numbers)), *[0] * (full - len(numbers))]
-    batch = jax.tree.map(lambda x: x[filled], (conditions, np.array(numbers)))
-    frames = _sample(arrays, *batch, np.uint32(seed), arch=arch, steps=steps)
-    return np.asarray(frames)[: len(numbers)]
+    full = -(-max(len(examples), size or 0) // rows) * rows
+    filled = [*range(len(examples)), *[0] * (full - len(examples))]
+    here = filled if mesh.empty else [filled[row] for row in sharding.rows_here(mesh, full)]
+    batch: Any = {name: np.stack([examples[i][name] for i in here]) for name in INPUTS}
+    if not mesh.empty:
+        batch = sharding.to_devices(batch, sharding.rows_here(mesh, full), full, mesh)
+    which = np.array([numbers[i] for i in filled])
+    frames = _sample(arrays, batch, which, np.uint32(seed), arch=arch, steps=steps)
+    return np.asarray(frames)[: len(examples)]
 
 
 @functools.partial(jax.jit, static_argnames=("arch", "steps"))
 def _sample(
-    arrays: Any, conditions: Conditions, numbers: jax.Array, seed: jax.Array, *, arch: ModelArch, steps: int
+    arrays: Any,
+    batch: Mapping[str, jax.Array],
+    numbers: jax.Array,
+    seed: jax.Array,
+    *,
+    arch: ModelArch,
+    steps: int,
 ) -> jax.Array:
+    """INPUTS [B, ...] and numbers int [B] -> uint8 [B, T, H, W, 3], a whole copy on every device."""
+    conditions = Conditions(
+        mask=batch["mask"][..., None].astype(jnp.float32),
+        masked_background=_to_signed(batch["masked_background"]),
+        foreground=_to_signed(batch["foreground"]),
+    )
     keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
-    conditions = jax.tree.map(lambda x: sharding.constrain(x, sharding.ROWS), conditions)
     given = encode(arrays["codec"], conditions, keys, arch=arch)
     plan = sampler.plan(arch.diffusion, steps, "dpm")
     start = sampler.begin(draw(keys.start, arch))
     text = arrays["null_text"]
     state = advance(arrays, text, None, given, start, jnp.int32(0), plan, keys.steps, arch=arch)
     return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))
+
+
+def _to_signed(frames: jax.Array) -> jax.Array:
+    """`controls.conditions.to_signed` on the device: pixels are sent as bytes."""
+    return frames.astype(jnp.float32) / 127.5 - 1

@@ -123,14 +123,3 @@ def test_peaks_by_device(kind, tera):
 )
 def test_unknown_devices_have_no_peak(kind):
     assert flops.peak(kind) is None
-
-
-def test_utilisation_is_the_share_of_all_devices_peak():
-    class H200:
-        device_kind = "NVIDIA H200"
-
-    devices: Any = [H200()] * 8
-    assert flops.utilisation(989.4e12, 4.0, devices, jnp.bfloat16) == pytest.approx(0.5)
-    assert flops.utilisation(989.4e12, None, devices, jnp.bfloat16) is None
-    assert flops.utilisation(989.4e12, 4.0, devices, jnp.float32) is None
-    assert flops.utilisation(989.4e12, 4.0, jax.devices("cpu"), jnp.bfloat16) is None

@@ -5,22 +5,21 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import generation, sharding
-from gencompositor_jax.controls.conditions import Conditions
 
 STEPS = 2
 
 
-def conditions(clips: int, seed: int = 0) -> Conditions:
+def examples(clips: int, seed: int = 0) -> list[generation.Example]:
     """Random videos of the small model's size, each with a mask of its own."""
     rng = np.random.default_rng(seed)
-    videos = rng.uniform(-1, 1, (2, clips, 5, 32, 48, 3)).astype(np.float32)
-    mask = np.zeros((clips, 5, 32, 48, 1), np.float32)
-    for i in range(clips):
-        mask[i, :, :16, : 16 + 8 * i] = 1
-    return Conditions(mask, videos[0], videos[1])
+    videos = rng.integers(0, 256, (2, clips, 5, 32, 48, 3), dtype=np.uint8)
+    masks = np.arange(48) < np.arange(16, 16 + 8 * clips, 8)[:, None, None, None]
+    masks = np.broadcast_to(masks, (clips, 5, 32, 48))
+    names = generation.INPUTS
+    return [dict(zip(names, clip, strict=True)) for clip in zip(masks, *videos, strict=True)]
 
 
-def sample(model: Any, given: Conditions, numbers: list[int], **how: Any) -> np.ndarray:
+def sample(model: Any, given: list[generation.Example], numbers: list[int], **how: Any) -> np.ndarray:
     frames = generation.sample(
         model.arrays, given, numbers, **{"arch": model.arch, "steps": STEPS, "seed": 3} | how
     )
@@ -29,19 +28,18 @@ def sample(model: Any, given: Conditions, numbers: list[int], **how: Any) -> np.
 
 @pytest.fixture(scope="module")
 def answer(small_model) -> np.ndarray:
-    return sample(small_model, conditions(3), [5, 6, 7])
+    return sample(small_model, examples(3), [5, 6, 7])
 
 
 def test_a_clips_answer_depends_on_itself_alone(small_model, answer):
     assert answer.shape == (3, 5, 32, 48, 3) and 0 <= answer.min() < answer.max() <= 255
     # Other clips around it, in another place, with other fillers: sums in another order at most.
-    turned = jax.tree.map(lambda x: x[[2, 0]], conditions(3))
-    swapped = sample(small_model, turned, [7, 5], size=3)
+    swapped = sample(small_model, [examples(3)[2], examples(3)[0]], [7, 5], size=3)
     assert np.abs(swapped - answer[[2, 0]]).max() <= 1
     # Its number and the seed are what its noise comes from.
-    others = sample(small_model, conditions(3), [5, 6, 8])
+    others = sample(small_model, examples(3), [5, 6, 8])
     assert np.abs(others - answer)[:2].max() <= 1 < np.abs(others - answer)[2].max()
-    assert np.abs(sample(small_model, conditions(3), [5, 6, 7], seed=4) - answer).max() > 1
+    assert np.abs(sample(small_model, examples(3), [5, 6, 7], seed=4) - answer).max() > 1
 
 
 @pytest.mark.parametrize("sizes", [{"data": 2, "fsdp": 4}, {"fsdp": 2, "context": 4}], ids=str)
@@ -52,9 +50,7 @@ def test_on_a_mesh_with_cut_weights_it_is_the_same(small_model, answer, sizes):
     kernel = arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
     assert not kernel.is_fully_replicated
     with jax.set_mesh(mesh):
-        frames = generation.sample(
-            arrays, conditions(3), [5, 6, 7], arch=small_model.arch, steps=STEPS, seed=3
-        )
+        frames = generation.sample(arrays, examples(3), [5, 6, 7], arch=small_model.arch, steps=STEPS, seed=3)
     assert np.abs(frames.astype(int) - answer).max() <= 1
 
 

@@ -7,7 +7,6 @@ import numpy as np
 from data_pipelines.examples import TestExample
 from gencompositor_jax import generation
 from gencompositor_jax.checkpoint import Model
-from gencompositor_jax.controls.conditions import Conditions, to_signed
 from gencompositor_jax.controls.paste_back import paste_back
 from gencompositor_jax.controls.view import identity_view
 
@@ -40,16 +39,13 @@ def predict(
     Returns:
         uint8 [T, H, W, 3] for each example: outside its mask exactly its background.
     """
-    conditions = Conditions(
-        mask=np.stack([example["mask"][..., None].astype(np.float32) for example in examples]),
-        masked_background=np.stack([to_signed(example["masked_background"]) for example in examples]),
-        foreground=np.stack([to_signed(example["foreground"]) for example in examples]),
-    )
     raw = generation.sample(
-        model.arrays, conditions, numbers, arch=model.arch, steps=steps, seed=seed, size=size
+        model.arrays, examples, numbers, arch=model.arch, steps=steps, seed=seed, size=size
     )
-    view = identity_view(raw.shape[2:4])
-    return [
-        paste_back(example["background"], generated, example["mask"], view, FEATHER)[0]
-        for example, generated in zip(examples, raw, strict=True)
-    ]
+    return [composite(*pair) for pair in zip(examples, raw, strict=True)]
+
+
+def composite(example: TestExample, generated: np.ndarray) -> np.ndarray:
+    """An answer of the network, uint8 [T, H, W, 3], pasted back into its example's background."""
+    view = identity_view(generated.shape[1:3])
+    return paste_back(example["background"], generated, example["mask"], view, FEATHER)[0]
