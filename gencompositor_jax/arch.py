@@ -241,6 +241,36 @@ def changed(arch: ModelArch, changes: Changes) -> ModelArch:
     return dataclasses.replace(arch, inflation=inflation, latent_mask=rule or arch.latent_mask)
 
 
+PRESETS = {"tiny": tiny, "small": small, "released": released}
+
+
+def preset(name: str, changes: Mapping[str, Any] | None = None) -> ModelArch:
+    """A preset by name, with fields replaced: {"frames": 17, "backbone": {"num_layers": 8}}.
+
+    Raises InputError for a name or a field that is none, for a value of another type, and where the fields
+    contradict each other.
+    """
+    if name not in PRESETS:
+        raise InputError(f"arch={name}: known are {', '.join(PRESETS)}")
+    return from_json(_replaced(to_json(PRESETS[name]()), changes or {}, "arch_changes"))
+
+
+def _replaced(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    out = dict(fields)
+    for name, value in changes.items():
+        here = f"{where}.{name}"
+        if name not in fields:
+            raise InputError(f"{here}: unknown field; known are {', '.join(fields)}")
+        old = fields[name]
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            out[name] = _replaced(old, value, here)
+        elif old is None or type(value) is type(old) or (isinstance(old, float) and isinstance(value, int)):
+            out[name] = value
+        else:
+            raise InputError(f"{here}={value!r}: pass {type(old).__name__}, such as {old!r}")
+    return out
+
+
 def to_json(arch: ModelArch) -> dict[str, Any]:
     """Plain nested dict of the fields, for a checkpoint's metadata."""
     return dataclasses.asdict(arch)

@@ -148,8 +148,8 @@ def to_devices(batch: Mapping[str, np.ndarray], rows: Sequence[int], batch_size:
     first = {row: i for i, row in enumerate(rows)}
 
     def one(local: np.ndarray) -> jax.Array:
-        def share(index: tuple[slice, ...]) -> np.ndarray:
-            wanted = range(batch_size)[index[0]]
+        def share(index: tuple[slice, ...] | None) -> np.ndarray:
+            wanted = range(batch_size)[(index or (slice(None),))[0]]
             return local[first[wanted[0]] : first[wanted[-1]] + 1]
 
         return jax.make_array_from_callback((batch_size, *local.shape[1:]), by_rows(mesh), share)

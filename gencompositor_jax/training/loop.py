@@ -1,153 +1,231 @@
-"""The minimal training loop, top to bottom: data, state, step, log, save."""
+"""The training loop, top to bottom: devices, state, data, step; then the steps, with what is told and saved
+between them.
 
-import dataclasses
+With several processes all of them run this, each with its own rows of every batch.
+"""
+
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
-from data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
-from data_pipelines.examples import augment
-from gencompositor_jax import checkpoint
+from data_pipelines.broken import Broken
+from data_pipelines.pipeline import Augmentation, batches
+from data_pipelines.source import Source
+from data_pipelines.sources import open_source
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import checkpoint, flops, sharding
 from gencompositor_jax.denoiser import Denoiser
-from gencompositor_jax.training import loss as loss_lib
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.training import metrics as metrics_lib
+from gencompositor_jax.training import preemption
 from gencompositor_jax.training import state as state_lib
-from gencompositor_jax.training.state import Frozen, TrainState
+from gencompositor_jax.training.checkpoints import open_checkpoints
+from gencompositor_jax.training.goodput import Goodput
+from gencompositor_jax.training.profiling import Window
+from gencompositor_jax.training.step import make_step
+from gencompositor_jax.training.validation import Validation
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | None = None) -> Path:
-    """Trains to `config.steps` or for `minutes`, whichever comes first; a later call goes on from the last
-    save.
+def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | None = None) -> Path | None:
+    """Trains to `config.steps`, for `minutes`, or until SIGTERM, whichever comes first; a later call goes on
+    from the last checkpoint, on any mesh.
 
-    Writes `workdir`/config.json, metrics.jsonl, state/ (to go on from) and model/ (averaged weights, for
-    --checkpoint). Returns model/.
+    Writes `workdir`/config.json, checkpoints/ (to go on from), metrics.jsonl and tensorboard/, sheets/,
+    goodput.json, and at the end model/ (the averaged weights, for --checkpoint). Returns model/, or None
+    after SIGTERM, when there is time for the checkpoint only. Raises InputError where the config contradicts
+    the devices, the data or what lies in `workdir`.
     """
     began = time.monotonic()
-    arch = state_lib.make_arch(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    first = jax.process_index() == 0
 
-    # Model and state.
-    denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype))
+    # ---- Devices, and what can be refused before any work.
+    mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
+    arch = arch_lib.preset(config.arch, config.arch_changes)
     optimizer = state_lib.make_optimizer(config)
-    state, frozen = state_lib.init(arch, optimizer, jax.random.key(config.seed))
-    if state_lib.saved(workdir / "state"):
-        state = state_lib.restore(workdir / "state", state)
-    start = int(state.step)
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    print(f"{parameters:,} parameters, step {start} of {config.steps}, {devices}", flush=True)
+    source = open_source(config.data, arch)
+    broken = Broken(source, config.data.max_broken)
+    workdir = prepare(workdir, config)
 
-    # Data.
-    whole = CacheSettings(
-        config.data.clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
-    )
-    followed = dataclasses.replace(whole, clips=config.data.followed_clips, followed=True)
-    caches = (
-        build_cache(f"{config.data.cache}/whole", whole),
-        build_cache(f"{config.data.cache}/followed", followed),
-    )
-    batches = make_batches(*caches, config, start)
+    with ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        goodput = stack.enter_context(Goodput(workdir))
+        kept = config.checkpoint.keep_last, config.checkpoint.keep_every
+        checkpoints = stack.enter_context(
+            open_checkpoints(workdir / "checkpoints", keep_last=kept[0], keep_every=kept[1])
+        )
 
-    # Step.
-    step_fn = make_step(config, denoiser, optimizer)
+        # ---- State: fresh, or where the last checkpoint stands.
+        restored = checkpoints.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
+        before = restored.state if restored is not None else None
+        state, frozen = state_lib.begin(config, arch, optimizer, mesh, before)
+        start, unreported = (restored.step, restored.data["unreported"]) if restored is not None else (0, [])
+        del restored, before
+        trained = sum(x.size for x in jax.tree.leaves(state.params))
+        share = trained / (trained + sum(x.size for x in jax.tree.leaves(frozen.params)))
+        say(f"{trained:,} parameters are trained ({share:.0%}); step {start} of {config.steps}")
+        say(f"{len(mesh.devices.flat)} x {mesh.devices.flat[0].device_kind}: {dict(mesh.shape)}")
 
-    def save() -> None:
-        state_lib.save(workdir / "state", state)
-        provenance = {
-            "trained_by": "gencompositor train",
-            "config": json.loads(config.to_json_best_effort()),
-            "step": int(state.step),
-        }
-        model = state_lib.as_model(state, frozen, arch, provenance)
-        checkpoint.save(workdir / "model", model, dtype=jnp.bfloat16, overwrite=True)
+        # ---- Data: this process's rows of each batch, a batch ahead on the devices.
+        feed = stack.enter_context(closing(on_devices(source, config, mesh, start)))
 
-    waiting: list[tuple[int, dict[str, jax.Array]]] = []  # metrics are read once the device has moved on
-    last_save = last_log = time.monotonic()
-    with open(workdir / "metrics.jsonl", "a") as log:
-        for step in range(start, config.steps):
-            batch = {name: jnp.asarray(value) for name, value in next(batches).items()}
-            state, metrics = step_fn(state, frozen, batch, jax.random.key(config.seed))
-            waiting.append((step + 1, metrics))
-            if (step + 1) % config.log_every == 0:
-                rows = [jax.device_get(m) for _, m in waiting[:-1]]
-                waiting = waiting[-1:]
-                if rows:
-                    now = time.monotonic()
-                    mean = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
-                    rate = config.log_every / (now - last_log)
-                    last_log = now
-                    log.write(json.dumps({"step": step, **mean, "steps_per_second": rate}) + "\n")
-                    log.flush()
-                    left = (config.steps - step - 1) / rate / 60
-                    numbers = "  ".join(f"{name} {value:.4f}" for name, value in mean.items())
-                    print(f"step {step + 1}  {numbers}  {rate:.2f} steps/s  {left:.0f} min left", flush=True)
-            if time.monotonic() - last_save > 60 * config.checkpoint_minutes:
-                save()
-                last_save = time.monotonic()
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
-                break
-    save()
-    print(f"step {int(state.step)} of {config.steps} saved in {workdir}")
-    return workdir / "model"
+        # ---- Step.
+        denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
+        step_fn = make_step(config, denoiser, optimizer, state, mesh)
+        work = flops.train_step(arch, config.batch_size, share)
+        peak = flops.peak(mesh.devices.flat[0].device_kind, config.compute_dtype)
+
+        # ---- What is told of it.
+        writer = stack.enter_context(metrics_lib.Writer(workdir, start))
+        validation = Validation(config, arch, source) if config.validation.every else None
+        window = stack.enter_context(Window(workdir, config.profile.first, config.profile.steps))
+        notice = stack.enter_context(preemption.watch())
+        pending: deque[dict[str, jax.Array]] = deque()  # dispatched, not fetched yet
+
+        def save(step: int) -> None:
+            unreported.extend(metrics_lib.plain(jax.device_get(m)) for m in pending)
+            pending.clear()
+            with goodput.spent("checkpoint"):
+                checkpoints.save(step, state, {"next_batch": step, "unreported": unreported})
+
+        # ---- Steps.
+        step, preempted = start, False
+        stop = start >= config.steps
+        while not stop:
+            with goodput.spent("data wait"):
+                batch, indices = next(feed)
+            broken.see(indices)
+            with window.step(step + 1, state.step):
+                state, told = step_fn(state, frozen, batch)
+            step += 1
+            goodput.stepped(step, told)
+            pending.append(told)
+
+            # Numbers are fetched once the next step is on its way: the device never waits for us.
+            if len(pending) > 1:
+                unreported.append(metrics_lib.plain(jax.device_get(pending.popleft())))
+            if step % config.log_every == 0 and unreported:
+                rate, left = goodput.rate(), goodput.seconds_left(config.steps - step)
+                mfu = None if rate is None or peak is None else work * rate / (peak * mesh.size)
+                row = metrics_lib.summarize(unreported, steps_per_second=rate, mfu=mfu)
+                unreported.clear()
+                writer.scalars(step, row)
+                say(metrics_lib.console_line(step, config.steps, row, left))
+                goodput.save()
+            if validation is not None and (step % config.validation.every == 0 or step == config.steps):
+                with goodput.spent("validation"):
+                    arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
+                    sheet, scores = validation.sample(arrays)
+                writer.image(step, "sheets", sheet)
+                writer.scalars(step, scores)
+
+            preempted = notice.reached(step)
+            stop = step >= config.steps or preempted or out_of_time(began, minutes, step, config.log_every)
+            if stop or step % config.checkpoint.every == 0:
+                save(step)
+
+        # ---- The model that people use.
+        checkpoints.wait()
+        say(f"step {step} of {config.steps} saved in {workdir}")
+        model = None
+        if not preempted:
+            told_of = {
+                "trained_by": "gencompositor train",
+                "step": step,
+                "config": json.loads(as_json(config)),
+            }
+            arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
+            whole = checkpoint.Model(arch, arrays, told_of)
+            checkpoint.save(workdir / "model", whole, dtype=jnp.bfloat16, overwrite=True)
+            model = workdir / "model"
+    if first:
+        print(goodput.summary(), flush=True)
+    return model
 
 
-def make_step(
-    config: ml_collections.ConfigDict, denoiser: Denoiser, optimizer: optax.GradientTransformation
-) -> Any:
-    """The jitted step (state, frozen, batch, key) -> (state, metrics); the state's memory is used again."""
-    options = config.loss.to_dict()
+def prepare(workdir: Path, config: ml_collections.ConfigDict) -> Path:
+    """Makes the folder and writes the resolved config there; what a resumed run changes of it is said.
 
-    def step(
-        state: TrainState, frozen: Frozen, batch: Any, key: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(key, state.step)
-
-        def of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            fixed = {"codec": frozen.codec, "null_text": frozen.null_text}
-            return loss_lib.loss(state_lib.variables(params, frozen), fixed, denoiser, batch, key, **options)
-
-        (value, metrics), gradients = jax.value_and_grad(of, has_aux=True)(state.params)
-        updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # The average starts short, so that early steps are forgotten: decay min(ema, (1 + n) / (10 + n)).
-        decay = jnp.minimum(config.optimizer.ema, (1 + state.step) / (10 + state.step))
-        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-        metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradients)}
-        return TrainState(params, ema, moments, state.step + 1), metrics
-
-    return jax.jit(step, donate_argnums=0)
+    Raises InputError where nothing can be written.
+    """
+    file = workdir / "config.json"
+    try:
+        if jax.process_index() == 0:
+            workdir.mkdir(parents=True, exist_ok=True)
+            part = file.with_name("config.json.part")
+            part.write_text(as_json(config) + "\n", encoding="utf-8")
+            part.replace(file)
+    except OSError as error:
+        raise InputError(f"--workdir {workdir}: can't be written ({error.strerror or error})") from error
+    return workdir
 
 
-def make_batches(
-    whole: ClipCache, followed: ClipCache, config: ml_collections.ConfigDict, start: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Augmented uint8 batches from step `start` on; batch n depends on the seed and n alone.
+def as_json(config: ml_collections.ConfigDict) -> str:
+    """The resolved config, as text."""
+    text: str = config.to_json_best_effort(indent=2)
+    return text
 
-    A share `data.followed` of the clips is seen through a window that follows the element.
+
+def on_devices(
+    source: Source, config: ml_collections.ConfigDict, mesh: Mesh, start: int
+) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+    """Batches from step `start` on, on the devices, each with the indices of records that were broken.
+
+    The next batch is on its way to the devices before this one is used.
     """
     data = config.data
-
-    def load(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        follow = rng.random() < data.followed
-        clip = followed[[index % len(followed)]] if follow else whole[[index % len(whole)]]
-        one = augment(clip, rng, gamma_range=data.gamma, removal=data.removal, cast=data.colour_cast)
-        return {name: one[name][0] for name in ("target", "masked_background", "foreground", "mask")}
-
-    dataset = (
-        grain.MapDataset.range(max(len(whole), len(followed)))
-        .seed(config.seed)
-        .shuffle()
-        .repeat()
-        .random_map(load)
+    augmentation = Augmentation(
+        gamma=data.gamma,
+        removal=data.removal,
+        mask_shapes=data.mask_shapes,
+        flip=data.flip,
+        colour_cast=data.colour_cast,
     )
-    dataset = dataset.batch(config.batch_size)[start : config.steps]
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)))
+    rows = sharding.rows_here(mesh, config.batch_size)
+    read = batches(
+        source,
+        augmentation,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rows=rows,
+        start=start,
+        stop=config.steps,
+        workers=data.workers,
+        prefetch=data.prefetch,
+    )
+    ahead: deque[tuple[dict[str, jax.Array], np.ndarray]] = deque()
+    with closing(read):  # type: ignore[type-var]
+        for batch in read:
+            indices = batch.pop("broken")
+            ahead.append((sharding.to_devices(batch, rows, config.batch_size, mesh), indices))
+            if len(ahead) > 1:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def out_of_time(began: float, minutes: float | None, step: int, every: int) -> bool:
+    """Whether the time is over: at every step in a single process, else every so many steps, as the first
+    process's clock says.
+    """
+    if minutes is None:
+        return False
+    over = time.monotonic() - began > 60 * minutes
+    if jax.process_count() == 1:
+        return over
+    return step % every == 0 and bool(multihost_utils.broadcast_one_to_all(np.int32(over)))
+
+
+def say(line: str) -> None:
+    """A line for people, from the first process."""
+    if jax.process_index() == 0:
+        print(line, flush=True)

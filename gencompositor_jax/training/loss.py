@@ -1,17 +1,31 @@
 """The training loss (paper section 3.4, released script): the whole frame once, the masked region
 `mask_weight` times more.
+
+Everything random is drawn for the whole batch before any of it is used, so that the same seed gives the same
+numbers on any mesh, and whether or not the batch goes through in parts.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import codec, diffusion, masks
+from gencompositor_jax import codec, diffusion, masks, sharding, vae
+from gencompositor_jax.arch import ModelArch, VAEArch
 from gencompositor_jax.denoiser import Denoiser, LatentConditions
 
 Batch = dict[str, jax.Array]
+VIDEOS = ("target", "masked_background", "foreground")
+BUCKETS = 10  # equal ranges of timesteps that the loss is told for
+
+
+class Draws(NamedTuple):
+    """What is random in a step, one row per clip."""
+
+    timestep: jax.Array  # int [B]
+    eps: jax.Array  # the noise that is added to the latents [B, t, h, w, C]
+    posterior: jax.Array  # for samples of the codec's posterior, as VIDEOS [B, 3, t, h, w, C]
 
 
 def to_unit(frames: jax.Array) -> jax.Array:
@@ -28,50 +42,82 @@ def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) ->
     return jnp.minimum(drawn, train_steps - 1)  # 1 - u^bias may round to 1
 
 
+def draw(key: jax.Array, count: int, arch: ModelArch, timestep_bias: float) -> Draws:
+    """All draws of a batch of `count` clips."""
+    for_noise, for_time, for_codec = jax.random.split(key, 3)
+    timestep = draw_timesteps(for_time, count, arch.diffusion.train_steps, timestep_bias)
+    eps = jax.random.normal(for_noise, (count, *arch.latent_shape))
+    # The patch codec has no posterior.
+    shape = arch.latent_shape if isinstance(arch.codec, VAEArch) else (0, 0, 0, 0)
+    return Draws(timestep, eps, jax.random.normal(for_codec, (count, len(VIDEOS), *shape)))
+
+
+def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dtype: Any) -> list[jax.Array]:
+    """Latents of VIDEOS, float32 [B, t, h, w, C] each: samples of the posterior, as the release trains on.
+
+    One after another, to save memory; each is cut over rows of pixels where the mesh has room beside the
+    batch. Where the batch brings `target_moments` [B, t, h, w, 2C], the target isn't encoded again.
+    """
+    if "target_moments" in batch:
+        assert isinstance(arch.codec, VAEArch)
+        mean, std = vae.posterior(batch["target_moments"].astype(jnp.float32))
+        known = [arch.codec.scaling_factor * (mean + std * posterior[:, 0])]
+    else:
+        known = []
+
+    def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
+        frames, noise = given
+        video = sharding.constrain(to_unit(frames), sharding.ROWS, None, sharding.TOKENS)
+        noise = noise if isinstance(arch.codec, VAEArch) else None
+        return codec.encode(params, arch.codec, video, noise, dtype=dtype).astype(jnp.float32)
+
+    frames = jnp.stack([batch[name] for name in VIDEOS[len(known) :]])
+    latents = jax.lax.map(one, (frames, jnp.moveaxis(posterior, 1, 0)[len(known) :]))
+    return known + [sharding.constrain(x, sharding.ROWS) for x in latents]
+
+
 def loss(
     variables: Any,
-    frozen: Any,
+    fixed: Any,
     denoiser: Denoiser,
     batch: Batch,
-    key: jax.Array,
+    draws: Draws,
     *,
     mask_weight: float,
-    timestep_bias: float,
     weight_cap: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean squared velocity error, plus `mask_weight` times its mean inside the mask.
+    """Per clip, mean squared velocity error, plus `mask_weight` times its mean inside the mask; their mean
+    over the batch.
 
-    variables: the two stacks. frozen: {"codec", "null_text"}. batch: uint8 `target`, `masked_background`,
-    `foreground` [B, T, H, W, 3] and bool `mask` [B, T, H, W]. weight_cap: upper bound of the factor that
-    turns the prediction's error into velocity error (equation 5 of `diffusion`): x0 prediction would weigh
-    nearly clean samples by up to 1 / (1 - alpha_bar). Returns the scalar and metrics.
+    variables: the two stacks. fixed: {"codec", "null_text"}. batch: uint8 VIDEOS [B, T, H, W, 3] and bool
+    `mask` [B, T, H, W]. weight_cap: upper bound of the factor that turns the prediction's error into velocity
+    error (equation 5 of `diffusion`): x0 prediction would weigh nearly clean samples by up to
+    1 / (1 - alpha_bar). Returns the scalar and metrics: both terms' means, and `bucket_sum`, `bucket_count`
+    [BUCKETS], the clips' losses summed by timestep.
     """
     arch = denoiser.arch
-    for_noise, for_time = jax.random.split(key)
+    x0, background, foreground = encode(fixed["codec"], arch, batch, draws.posterior, denoiser.dtype)
+    factors = arch.codec.time_factor, arch.codec.space_factor
+    mask = masks.latent_mask(batch["mask"], *factors, arch.latent_mask)[..., None].astype(jnp.float32)
 
-    def encode(frames: jax.Array) -> jax.Array:
-        return codec.encode(frozen["codec"], arch.codec, to_unit(frames))
-
-    x0, background, foreground = (
-        encode(batch[name]) for name in ("target", "masked_background", "foreground")
-    )
-    latent = masks.latent_mask(
-        batch["mask"], arch.codec.time_factor, arch.codec.space_factor, arch.latent_mask
-    )
-    mask = latent[..., None].astype(jnp.float32)
-
-    timestep = draw_timesteps(for_time, len(x0), arch.diffusion.train_steps, timestep_bias)
-    table = diffusion.alpha_bars(arch.diffusion)
-    at = diffusion.signal_at(table, timestep)
-    eps = jax.random.normal(for_noise, x0.shape)
-    text = jnp.broadcast_to(frozen["null_text"], (len(x0), *frozen["null_text"].shape))
+    kind, table = arch.diffusion.prediction, diffusion.alpha_bars(arch.diffusion)
+    at = diffusion.signal_at(table, draws.timestep)
+    text = jnp.broadcast_to(fixed["null_text"], (len(x0), *fixed["null_text"].shape))
     given = LatentConditions(background, foreground, mask)
-    prediction = denoiser(variables, diffusion.add_noise(x0, eps, at), timestep, given, text)
+    prediction = denoiser(variables, diffusion.add_noise(x0, draws.eps, at), draws.timestep, given, text)
 
-    weights = np.minimum(diffusion.velocity_weight(arch.diffusion.prediction, table), weight_cap)
-    error = jnp.square(prediction - diffusion.target(arch.diffusion.prediction, x0, eps, at))
-    per_pixel = error.mean(axis=-1, keepdims=True) * jnp.asarray(weights, jnp.float32)[timestep].reshape(
-        -1, 1, 1, 1, 1
-    )
-    whole, inside = per_pixel.mean(), (per_pixel * mask).sum() / jnp.maximum(mask.sum(), 1.0)
-    return whole + mask_weight * inside, {"loss/frame": whole, "loss/mask": inside}
+    weights = np.minimum(diffusion.velocity_weight(kind, table), weight_cap)
+    error = jnp.square(prediction - diffusion.target(kind, x0, draws.eps, at)).mean(axis=-1, keepdims=True)
+    each = tuple(range(1, error.ndim))
+    weight = jnp.asarray(weights, jnp.float32)[draws.timestep]
+    whole = weight * error.mean(each)
+    inside = weight * (error * mask).sum(each) / jnp.maximum(mask.sum(each), 1.0)
+    per_clip = whole + mask_weight * inside
+    bucket = jax.nn.one_hot(draws.timestep * BUCKETS // arch.diffusion.train_steps, BUCKETS)
+    metrics = {
+        "loss/frame": whole.mean(),
+        "loss/mask": inside.mean(),
+        "bucket_sum": per_clip @ bucket,
+        "bucket_count": bucket.sum(0),
+    }
+    return per_clip.mean(), metrics

@@ -1,0 +1,185 @@
+"""The step on one device, on eight under every rule set, in parts, and with gradients that are no numbers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import sharding
+from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.training import state as state_lib
+from gencompositor_jax.training.config import load_config
+from gencompositor_jax.training.step import make_step
+
+STACK = dataclasses.replace(
+    arch_lib.tiny().backbone, num_layers=2, num_heads=4, head_dim=16, time_embed_dim=16
+)
+ARCH = dataclasses.replace(
+    arch_lib.tiny(),
+    frames=5,
+    height=32,
+    width=48,
+    base_grid=(2, 3),
+    backbone=STACK,
+    branch=dataclasses.replace(STACK, num_layers=1),
+)
+# The same network behind a VAE of the smallest width: what is cut over rows of pixels there is the codec.
+WITH_VAE = dataclasses.replace(
+    ARCH,
+    frames=9,
+    height=64,
+    width=64,
+    base_grid=(4, 4),
+    codec=VAEArch(block_widths=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_groups=4),
+)
+MESHES = [
+    {"data": 8},
+    {"fsdp": 8},
+    {"data": 2, "context": 4},
+    {"data": 2, "tensor": 4},
+    {"data": 1, "fsdp": 2, "context": 2, "tensor": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = load_config("configs/gencompositor_6b.py:runlocal")
+    with config.unlocked():
+        config = config.copy_and_resolve_references()
+    config.batch_size, config.optimizer.warmup, config.optimizer.learning_rate = 8, 1, 1e-2
+    return config
+
+
+def batch_of(arch, config, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (config.batch_size, arch.frames, arch.height, arch.width)
+    frames = {
+        name: rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        for name in ("target", "masked_background", "foreground")
+    }
+    mask = np.zeros(shape, bool)
+    for i in range(len(mask)):
+        mask[i, :, : 8 + 2 * i, 16:32] = True
+    return {**frames, "mask": mask}
+
+
+def run(config, arch, sizes, steps=3, batch=batch_of, count=None):
+    """Losses, the last metrics and the state after some steps on a mesh of the first devices."""
+    count = count or int(np.prod(list(sizes.values()) or [1]))
+    mesh = sharding.make_mesh(sizes, jax.devices()[:count])
+    optimizer = state_lib.make_optimizer(config)
+    with jax.set_mesh(mesh):
+        state, frozen = state_lib.begin(config, arch, optimizer, mesh)
+        step = make_step(config, Denoiser(arch, remat=config.remat), optimizer, state, mesh)
+        losses = []
+        for i in range(steps):
+            rows = sharding.rows_here(mesh, config.batch_size)
+            there = sharding.to_devices(batch(arch, config, i), rows, config.batch_size, mesh)
+            state, metrics = step(state, frozen, there)
+            losses.append(float(metrics["loss"]))
+    return losses, jax.device_get(metrics), state, frozen
+
+
+@pytest.fixture(scope="module")
+def alone(config):
+    return run(config, ARCH, {})
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+def test_losses_are_those_of_one_device(config, alone, sizes):
+    losses, metrics, state, _ = run(config, ARCH, sizes)
+    np.testing.assert_allclose(losses, alone[0], rtol=2e-5)
+    np.testing.assert_allclose(metrics["bucket_sum"], alone[1]["bucket_sum"], rtol=2e-4, atol=1e-6)
+    assert losses[0] != losses[1]
+    kernel = state.params["backbone"]["blocks"]["feed_forward"]["up"]["kernel"]
+    parts = sizes.get("fsdp", 1) * sizes.get("tensor", 1)
+    assert kernel.addressable_shards[0].data.size * parts == kernel.size
+    for copy in (state.ema, state.optimizer[1].mu, state.optimizer[1].nu):
+        assert copy["backbone"]["blocks"]["feed_forward"]["up"]["kernel"].sharding == kernel.sharding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [{"data": 2, "context": 2}], ids=str)
+def test_the_codec_is_cut_over_rows_of_pixels(config, sizes):
+    config = config.copy_and_resolve_references()
+    config.batch_size = 2
+    expected = run(config, WITH_VAE, {}, steps=2)[0]
+    np.testing.assert_allclose(run(config, WITH_VAE, sizes, steps=2)[0], expected, rtol=1e-4)
+
+
+def test_a_batch_in_parts_is_the_batch(config, alone):
+    config = config.copy_and_resolve_references()
+    config.optimizer.accumulate = 4
+    losses, metrics, *_ = run(config, ARCH, {"data": 2})
+    np.testing.assert_allclose(losses, alone[0], rtol=2e-5)
+    np.testing.assert_allclose(metrics["bucket_count"], alone[1]["bucket_count"])
+    assert metrics["bucket_count"].sum() == 8
+
+
+def test_what_is_no_number_changes_nothing_and_is_counted(config):
+    def poisoned(arch, config, i):
+        good = batch_of(arch, config, i)
+        moments = np.full((config.batch_size, *arch.latent_shape[:3], 8), np.nan, np.float32)
+        return good | ({"target_moments": moments} if i == 1 else {})
+
+    config = config.copy_and_resolve_references()
+    config.batch_size = 2
+    _, _, before, _ = run(config, WITH_VAE, {}, steps=1, batch=poisoned)
+    _, metrics, after, _ = run(config, WITH_VAE, {}, steps=2, batch=poisoned)
+    assert int(metrics["skipped"]) == 1 and int(after.step) == 2
+    for name in ("params", "ema", "optimizer"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(before, name))
+
+
+def test_frozen_parameters_have_no_moments_and_stay(config):
+    config = config.copy_and_resolve_references()
+    config.trainable = "^backbone/blocks/"
+    _, _, state, frozen = run(config, ARCH, {}, steps=2)
+    assert set(state.params) == {"backbone"} and set(state.params["backbone"]) == {"blocks"}
+    trained = sum(x.size for x in jax.tree.leaves(state.params))
+    held = sum(x.size for x in jax.tree.leaves(state.optimizer))
+    assert held <= 2 * trained + 2  # two moments, and counters
+    assert "branch" in frozen.params
+
+
+def test_adapters_alone_are_trained_and_merged_on_export(config):
+    config = config.copy_and_resolve_references()
+    config.trainable, config.lora.rank = "", 2
+    _, _, state, frozen = run(config, ARCH, {"data": 2, "fsdp": 2}, steps=3)
+    assert set(state.params) == {"lora"}
+    arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
+    ours = arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
+    base = frozen.params["backbone"]["blocks"]["attention"]["query"]["kernel"]
+    assert ours.shape == base.shape and np.abs(np.asarray(ours - base)).max() > 0
+
+
+def test_nothing_to_train_is_refused(config):
+    config = config.copy_and_resolve_references()
+    config.trainable = ""
+    with pytest.raises(ValueError, match="nothing would be trained"):
+        run(config, ARCH, {})
+
+
+def test_without_an_average_the_weights_are_exported(config):
+    config = config.copy_and_resolve_references()
+    config.optimizer.ema = 0.0
+    _, _, state, _ = run(config, ARCH, {}, steps=1)
+    assert state.ema is None and state_lib.averaged(state) is state.params
+
+
+def test_half_precision_computes_on_float32_masters(config, alone):
+    config = config.copy_and_resolve_references()
+    config.compute_dtype = "bfloat16"
+    mesh = sharding.make_mesh({}, jax.devices()[:1])
+    optimizer = state_lib.make_optimizer(config)
+    with jax.set_mesh(mesh):
+        state, frozen = state_lib.begin(config, ARCH, optimizer, mesh)
+        denoiser = Denoiser(ARCH, jnp.bfloat16, remat=True)
+        step = make_step(config, denoiser, optimizer, state, mesh)
+        state, metrics = step(state, frozen, batch_of(ARCH, config))
+    assert float(metrics["loss"]) == pytest.approx(alone[0][0], rel=2e-2)
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
