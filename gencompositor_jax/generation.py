@@ -153,11 +153,10 @@ def _sample(
     steps: int,
 ) -> jax.Array:
     """INPUTS [B, ...] and numbers int [B] -> uint8 [B, T, H, W, 3], a whole copy on every device."""
-    conditions = Conditions(
-        mask=batch["mask"][..., None].astype(jnp.float32),
-        masked_background=_to_signed(batch["masked_background"]),
-        foreground=_to_signed(batch["foreground"]),
-    )
+    # Under jit the arrays of `Conditions` are JAX's.
+    mask: Any = batch["mask"][..., None].astype(jnp.float32)
+    background, foreground = (_to_signed(batch[name]) for name in INPUTS[1:])
+    conditions = Conditions(mask, background, foreground)
     keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
     given = encode(arrays["codec"], conditions, keys, arch=arch)
     plan = sampler.plan(arch.diffusion, steps, "dpm")
@@ -167,6 +166,6 @@ def _sample(
     return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))
 
 
-def _to_signed(frames: jax.Array) -> jax.Array:
+def _to_signed(frames: jax.Array) -> Any:
     """`controls.conditions.to_signed` on the device: pixels are sent as bytes."""
     return frames.astype(jnp.float32) / 127.5 - 1
