@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 # Lower bounds are tested: `make test-lowest` installs exactly these (constraints-lowest.txt).
 REQUIRES = [
     "absl-py>=2.1",
+    "array_record>=0.8.1; sys_platform != 'win32'",
     "av>=17.0,<19",
     "decord>=0.6.0; (sys_platform == 'linux' and platform_machine == 'x86_64') or sys_platform == 'win32'",
     "flax>=0.12.4",
@@ -23,7 +24,7 @@ REQUIRES = [
     "pillow>=11.0",
     "scipy>=1.15",
     "tensorboardX>=2.6.4",  # writes event files without TensorFlow
-    "tensorflow-datasets>=4.9.9",
+    "tensorflow-datasets>=4.9.10",  # 4.9.9 fails with protobuf 7
     "tqdm>=4.66",
 ]
 

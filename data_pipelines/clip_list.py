@@ -1,0 +1,150 @@
+"""A list of one's own clips: a video, a mask of what moves in it, and perhaps the same scene without that.
+
+The list is a CSV with a first line of names, or a JSONL file with one object per line. Columns: `target` and
+`mask` (videos or folders of images; a mask may be one picture), and if wanted `background`, `caption`,
+`name`, `start` (seconds). Paths are relative to the list. All else that training needs is derived: the
+element is what the mask covers, moved to the middle of the frame on white.
+"""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.source import ClipArrays
+from gencompositor_jax.controls.video import probe, read_video
+from gencompositor_jax.controls.view import make_view, mask_to_model, to_model
+from gencompositor_jax.errors import InputError
+
+INSIDE = 128  # grey from which a pixel of a mask is inside
+OPTIONAL = ("background", "caption", "name", "start")
+KNOWN = ("target", "mask", *OPTIONAL)
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedClip:
+    """One line of a list."""
+
+    folder: Path
+    target: str
+    mask: str
+    background: str = ""
+    caption: str = ""
+    name: str = ""  # the target's path where none is given
+    start: float = 0.0  # seconds
+
+
+def read_list(path: Path) -> list[ListedClip]:
+    """The clips of a .csv or .jsonl file. Raises InputError with the line that can't be used."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            if path.suffix.lower() == ".csv":
+                reader = csv.DictReader(file)
+                lines = [(reader.line_num, fields) for fields in reader]
+            else:
+                lines = [(n, json.loads(text)) for n, text in enumerate(file, 1) if text.strip()]
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: a line is no JSON object ({error.msg}): write one object per line"
+        ) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: can't be read as a list of clips ({error})") from error
+    clips = [_clip(path, number, fields) for number, fields in lines]
+    if not clips:
+        raise InputError(f"{path}: lists no clip")
+    return clips
+
+
+def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float) -> ClipArrays:
+    """One listed clip at the model's size: target, foreground, mask (the silhouette) and maybe background.
+
+    Frames are taken as inference takes them: at each instant start + i / fps the nearest one. Aspect is kept,
+    borders are filled with the edge. Raises InputError, naming the file, for what can't be read, sizes that
+    differ, a rate below `fps`, and a mask that covers nothing.
+    """
+    target = _video(clip, clip.target, frames, fps)
+    native = target.shape[1:3]
+    grey = _video(clip, clip.mask, frames, fps, still=True).max(axis=-1)
+    _check_size(clip, clip.mask, grey.shape[1:3], native)
+    view = make_view(native, size)
+    covered = grey >= INSIDE
+    silhouette = mask_to_model(covered, view)
+    if not silhouette.any():
+        raise InputError(f"{clip.folder / clip.mask}: covers nothing: white is where the element is")
+    target = to_model(target, view)
+    alpha = to_model(covered[..., None].astype(np.uint8) * 255, view)[..., 0]
+    arrays = {
+        "target": target,
+        "foreground": centred(target, np.where(silhouette, alpha, 0)),
+        "mask": silhouette,
+    }
+    if clip.background:
+        background = _video(clip, clip.background, frames, fps)
+        _check_size(clip, clip.background, background.shape[1:3], native)
+        arrays["background"] = to_model(background, view)
+    return arrays
+
+
+def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """What `alpha` covers, on white, moved by whole pixels so that its box is in the middle of every frame.
+
+    uint8 [T, H, W, 3] and uint8 [T, H, W] -> uint8 [T, H, W, 3]; white where a frame's alpha is 0 everywhere.
+    """
+    height, width = frames.shape[1:3]
+    out = np.full_like(frames, 255)
+    for frame, cover, drawn in zip(frames, alpha, out, strict=True):
+        rows, columns = np.flatnonzero(cover.any(1)), np.flatnonzero(cover.any(0))
+        if not len(rows):
+            continue
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        h, w = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        top, left = (height - h) // 2, (width - w) // 2
+        share = cover[part][..., None].astype(np.float32) / 255
+        element = frame[part].astype(np.float32)
+        drawn[top : top + h, left : left + w] = np.rint(255 + share * (element - 255))
+    return out
+
+
+def _video(clip: ListedClip, name: str, frames: int, fps: float, still: bool = False) -> np.ndarray:
+    """uint8 [frames, H, W, 3]; a single picture is repeated where it may be."""
+    path = clip.folder / name
+    info = probe(path)
+    if still and info.frames == 1:
+        return np.repeat(read_video(path).frames, frames, axis=0)
+    if info.codec != "images" and info.fps < fps * 0.99:  # images have no rate of their own
+        raise InputError(
+            f"{path}: has {info.fps:.4g} frames per second, clips are sampled at {fps:g}: pass a lower --fps"
+        )
+    return read_video(path, fps=fps, start=clip.start, frames=frames).frames
+
+
+def _check_size(clip: ListedClip, name: str, size: tuple[int, ...], native: tuple[int, ...]) -> None:
+    if size != native:
+        raise InputError(
+            f"{clip.folder / name}: {size[1]}x{size[0]} pixels, but {clip.folder / clip.target} has "
+            f"{native[1]}x{native[0]}: make them one size"
+        )
+
+
+def _clip(path: Path, line: int, fields: Any) -> ListedClip:
+    where = f"{path}: line {line}"
+    if not isinstance(fields, dict):
+        raise InputError(f"{where}: is no object with fields target and mask")
+    fields = {name: value for name, value in fields.items() if value not in (None, "")}
+    unknown = [str(name) for name in fields if name not in KNOWN]
+    if unknown:
+        raise InputError(f"{where}: unknown field {unknown[0]}; known are {', '.join(KNOWN)}")
+    missing = [name for name in ("target", "mask") if name not in fields]
+    if missing:
+        raise InputError(f"{where}: field {missing[0]} is missing")
+    texts = {name: str(value) for name, value in fields.items() if name != "start"}
+    try:
+        start = float(fields.get("start", 0))
+    except (TypeError, ValueError):
+        start = -1.0
+    if not 0 <= start < 1e9:
+        raise InputError(f"{where}: start {fields['start']!r} is no number of seconds from 0 on")
+    return ListedClip(path.parent, **{"name": texts["target"], **texts}, start=start)
