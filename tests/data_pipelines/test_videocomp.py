@@ -152,7 +152,7 @@ def test_broken_videos_are_named(folder, tmp_path):
     (spoilt / "GTs" / "0.mp4").unlink()
     refused(spoilt, r"GTs/0\.mp4: no such file")
     damage(spoilt / "inpainted_sum" / "1.mp4")
-    with pytest.raises(InputError, match=r"inpainted_sum/1\.mp4: .*(damaged|decoded)"):
+    with pytest.raises(InputError, match=r"inpainted_sum/1\.mp4: damaged"):
         VideoCompSource(spoilt, ARCH, reader=read_by_pyav).read(1, rng(), removal=True)
 
 

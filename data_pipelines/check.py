@@ -1,0 +1,226 @@
+"""Is a VideoComp folder whole? What `gencompositor data check` finds before a training does."""
+
+import dataclasses
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+from tqdm import tqdm
+
+from data_pipelines.reading import RATE_TOLERANCE
+from data_pipelines.videocomp import (
+    FOREGROUND,
+    FPS,
+    KINDS,
+    TARGET,
+    WHITE_VIDEO,
+    Row,
+    find_csv,
+    read_rows,
+    why_not,
+)
+from gencompositor_jax.controls.container import frames_of, opened, picture
+from gencompositor_jax.controls.video import VideoInfo, probe
+from gencompositor_jax.errors import InputError
+
+SHOWN = 20  # problems in the table; JSON has all
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something that keeps a row from being read, or is not as the release's folder has it."""
+
+    kind: str  # "csv", "missing file", "unreadable", "damaged", "frame count", "size", "rate"
+    file: str  # relative to the folder
+    problem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was found. Only the files of rows that count are looked at."""
+
+    folder: str
+    csv: str
+    rows: int
+    counting: int
+    not_counting: dict[str, int]  # rows by reason
+    files: int  # videos looked at
+    decoded: bool  # whether every frame of them was decoded
+    problems: list[Problem]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return dataclasses.asdict(self)
+
+
+def check(
+    folder: Path,
+    *,
+    frames: int = 49,
+    fps: float = FPS,
+    csv_file: str | os.PathLike[str] | None = None,
+    decode: bool = False,
+    workers: int | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Looks at the CSV and at every video of the rows that count.
+
+    Videos are read packet by packet, which tells missing, cut and foreign files, sizes, rates and frame
+    counts. Damage inside a picture shows only when it is decoded.
+
+    Args:
+        folder: the VideoComp folder.
+        frames, fps: what a row must have to count; the model's frames and the rate of sampling.
+        csv_file: where the folder holds several CSVs, which.
+        decode: also decode every frame; takes many times as long.
+        workers: threads; as many as there are cores when None.
+        progress: a bar on stderr; None: where that is a terminal.
+
+    Raises:
+        InputError: the folder or its CSV can't be read at all, or an argument is out of its range.
+    """
+    if frames < 1 or not 0 < fps <= 1000 or (workers is not None and workers < 1):
+        raise InputError(
+            f"--frames {frames} --fps {fps:g} --workers {workers}: pass 1 frame, a rate above 0 and 1 worker "
+            "or more"
+        )
+    csv_path = find_csv(folder, csv_file)
+    rows, wrong = read_rows(csv_path, folder)
+    problems = [Problem("csv", csv_path.name, line) for line in wrong]
+    reasons = [why_not(row, frames, fps) for row in rows]
+    counting = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    clips = {row.file: row for row in counting}  # a file may have several rows
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        looked_at = pool.map(lambda row: _look(row, decode), clips.values())
+        silent = None if progress is None else not progress
+        found = dict(
+            zip(
+                clips,
+                tqdm(looked_at, total=len(clips), unit="clip", desc="checking", disable=silent),
+                strict=True,
+            )
+        )
+    problems += _check_white(folder)
+    for infos, faults in found.values():
+        problems += faults + _contradictions(infos, folder)
+    for row in counting:
+        problems += _check_row(row, found[row.file][0])
+    return Report(
+        folder=str(folder),
+        csv=csv_path.name,
+        rows=len(rows) + len(wrong),
+        counting=len(counting),
+        not_counting=dict(Counter(reason for reason in reasons if reason is not None)),
+        files=sum(len(infos) for infos, _ in found.values()),
+        decoded=decode,
+        problems=problems,
+    )
+
+
+def table(report: Report) -> str:
+    """The report as a person reads it."""
+    how = "every frame decoded" if report.decoded else "by their packets; --decode decodes every frame"
+    lines = [
+        f"{report.folder} ({report.csv})",
+        f"  rows      {report.rows:,}, of which {report.counting:,} can be trained on",
+        *(f"            {count:,} have {reason}" for reason, count in report.not_counting.items()),
+        f"  videos    {report.files:,} looked at, {how}",
+        f"  problems  {len(report.problems):,}",
+        *(
+            f"            {count:,} x {kind}"
+            for kind, count in Counter(p.kind for p in report.problems).most_common()
+        ),
+    ]
+    if report.problems:
+        shown = report.problems[:SHOWN]
+        widths = [max(len(getattr(p, name)) for p in shown) for name in ("kind", "file")]
+        lines += ["", *(f"  {p.kind:<{widths[0]}}  {p.file:<{widths[1]}}  {p.problem}" for p in shown)]
+    if len(report.problems) > SHOWN:
+        lines.append(f"  and {len(report.problems) - SHOWN:,} more; --json lists all")
+    return "\n".join(lines)
+
+
+def _look(row: Row, decode: bool) -> tuple[dict[str, VideoInfo], list[Problem]]:
+    """What each of a row's readable videos is, by kind, and what is wrong with the others."""
+    infos, problems = {}, []
+    for kind in KINDS:
+        path = row.video(kind)
+        file = f"{kind}/{row.file}"
+        if not path.is_file():
+            problems.append(Problem("missing file", file, "no such file"))
+            continue
+        try:
+            infos[kind] = probe(path)
+        except InputError as error:
+            problems.append(Problem("unreadable", file, _without(path, error)))
+            continue
+        if decode and (damage := _damage(path)):
+            problems.append(Problem("damaged", file, damage))
+    return infos, problems
+
+
+def _damage(path: Path) -> str | None:
+    """Decodes a video from end to end; what goes wrong."""
+    number = 0
+    try:
+        with opened(path) as container:
+            for frame in frames_of(container, picture(container, path), None):
+                if frame.is_corrupt:
+                    return f"frame {number} is damaged"
+                number += 1
+    except av.FFmpegError:
+        return f"can't be decoded from frame {number} on"
+    return None
+
+
+def _check_white(folder: Path) -> list[Problem]:
+    path = folder / WHITE_VIDEO
+    if not path.is_file():
+        said = "no such file; the release's removal samples show it, training here makes its own white"
+        return [Problem("missing file", WHITE_VIDEO, said)]
+    try:
+        probe(path)
+    except InputError as error:
+        return [Problem("unreadable", WHITE_VIDEO, _without(path, error))]
+    return []
+
+
+def _contradictions(infos: dict[str, VideoInfo], folder: Path) -> list[Problem]:
+    """Where the videos of one clip don't belong together."""
+    problems = []
+    target = infos.get(TARGET)
+    for kind, info in infos.items():
+        file = str(Path(info.path).relative_to(folder))
+        size = f"{info.width}x{info.height} pixels"
+        if kind == FOREGROUND and info.width != info.height:
+            problems.append(Problem("size", file, f"{size}, a square is expected"))
+        if target is None:
+            continue
+        if kind != FOREGROUND and (info.width, info.height) != (target.width, target.height):
+            problems.append(Problem("size", file, f"{size}, {TARGET} has {target.width}x{target.height}"))
+        if info.frames != target.frames:
+            problems.append(
+                Problem("frame count", file, f"{info.frames} frames, {TARGET} has {target.frames}")
+            )
+    return problems
+
+
+def _check_row(row: Row, infos: dict[str, VideoInfo]) -> list[Problem]:
+    """Where a row says something else than its right answer's video."""
+    target = infos.get(TARGET)
+    problems = []
+    file = f"{TARGET}/{row.file}"
+    if target is not None and target.frames < row.end:
+        problems.append(Problem("frame count", file, f"{target.frames} frames, its row ends at {row.end}"))
+    if target is not None and abs(target.fps / row.fps - 1) > RATE_TOLERANCE:
+        said = f"{target.fps:.4g} frames per second, its row says {row.fps:g}"
+        problems.append(Problem("rate", file, said))
+    return problems
+
+
+def _without(path: Path, error: InputError) -> str:
+    """The message without the path in front, which stands in its own column."""
+    return str(error).removeprefix(f"{path}: ")
