@@ -8,10 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gencompositor_jax.cli import compose, convert, demo, evaluate, export, inspect, preview, remove, train
+from gencompositor_jax.cli import (
+    compose,
+    convert,
+    data,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    preview,
+    remove,
+    train,
+)
 from gencompositor_jax.errors import InputError
 
-COMMANDS = (compose, preview, remove, demo, train, evaluate, convert, export, inspect)
+COMMANDS = (compose, preview, remove, demo, data, train, evaluate, convert, export, inspect)
 OVERRIDE = "--config."
 
 

@@ -1,0 +1,120 @@
+"""`gencompositor data`: check a folder of training videos, and build records that are quick to read."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+
+def register(subcommands: Any) -> None:
+    """The arguments of `data check` and `data build`."""
+    parser = subcommands.add_parser(
+        "data", help="check training data, or build it into records", allow_abbrev=False
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _register_check(actions)
+    _register_build(actions)
+
+
+def _register_check(actions: Any) -> None:
+    parser = actions.add_parser(
+        "check",
+        help="look for what is missing or wrong in a VideoComp folder",
+        description="Ends with exit code 2 where there are problems, else 0.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with GTs/, fg/, ... and a CSV")
+    _add_sampling(parser)
+    parser.add_argument(
+        "--decode", action="store_true", help="also decode every frame, which finds damaged pictures"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: one per core)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, with all problems")
+    parser.set_defaults(run=run_check)
+
+
+def _register_build(actions: Any) -> None:
+    parser = actions.add_parser(
+        "build",
+        help="make sharded records of a VideoComp folder or of a list of clips",
+        description="Interrupted, the same command goes on. See docs/data.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a VideoComp folder, or a .csv or .jsonl list with the columns target, mask, and if wanted "
+        "background, caption, name, start",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if absent")
+    parser.add_argument("--format", choices=("arrayrecord", "tfds"), default="arrayrecord")
+    _add_sampling(parser)
+    parser.add_argument("--height", type=int, default=480, help="of the model's frames (default 480)")
+    parser.add_argument("--width", type=int, default=720, help="of the model's frames (default 720)")
+    parser.add_argument(
+        "--quality",
+        type=int,
+        default=95,
+        metavar="Q",
+        help="of the stored JPEG pictures, 1 to 100 (default 95)",
+    )
+    parser.add_argument(
+        "--clips-per-shard",
+        type=int,
+        default=128,
+        metavar="N",
+        help="an interruption loses at most one shard",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per core; 0: none besides this one)"
+    )
+    parser.add_argument(
+        "--max-broken",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the inputs may be broken; they are left out and listed (default 0.05)",
+    )
+    parser.set_defaults(run=run_build)
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="if the folder holds several, which")
+    parser.add_argument("--frames", type=int, default=49, metavar="N", help="of one clip (default 49)")
+    parser.add_argument("--fps", type=float, default=8.0, help="rate that clips are sampled at (default 8)")
+
+
+def run_check(args: argparse.Namespace) -> None:
+    """Prints the report; problems are an InputError."""
+    from data_pipelines.check import check, table
+
+    report = check(
+        args.folder,
+        frames=args.frames,
+        fps=args.fps,
+        csv_file=args.csv,
+        decode=args.decode,
+        workers=args.workers,
+    )
+    print(json.dumps(report.to_json(), indent=2) if args.json else table(report))
+    if report.problems:
+        raise InputError(f"{args.folder}: {len(report.problems)} problems, see the report")
+    if not report.counting:
+        raise InputError(f"{args.folder}: no row of {report.csv} can be trained on, see the report")
+
+
+def run_build(args: argparse.Namespace) -> None:
+    """Builds, and says what was left out and how to train on the rest."""
+    from data_pipelines.build import Settings, build, build_tfds, inputs_of
+
+    settings = Settings(args.frames, args.height, args.width, args.fps, args.quality, args.clips_per_shard)
+    make = build_tfds if args.format == "tfds" else build
+    inputs = inputs_of(args.source, settings, args.csv)
+    built = make(inputs, args.out, settings, workers=args.workers, max_broken=args.max_broken)
+    for entry in built.broken:
+        print(f"left out: {entry['input']}: {entry['problem']}")
+    print(f"{built.folder}: {built.clips:,} clips, {len(built.broken):,} broken inputs left out")
+    print(f"Train on it: --config.data.source={args.format} --config.data.path={built.folder}")
