@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import generation, sharding
+from gencompositor_jax.controls.conditions import Conditions
 
 STEPS = 2
 
@@ -61,3 +62,14 @@ def test_noise_is_another_for_each_clip_and_purpose(small_model):
     flat = np.concatenate(drawn).reshape(8, -1)
     assert np.abs(np.corrcoef(flat) - np.eye(8)).max() < 0.1  # eight independent draws
     np.testing.assert_allclose(flat.std(axis=1), 1, atol=0.1)
+
+
+def test_each_video_is_read_from_its_posterior_with_its_own_noise(small_model, monkeypatch):
+    """With a codec whose latents are the noise it is given, shifted by the video's mean."""
+    monkeypatch.setattr(generation.codec, "encode", lambda _, arch, video, noise: noise + video.mean())
+    arch, keys = small_model.arch, generation.split(jax.random.split(jax.random.key(0), 2))
+    video = np.ones((2, 5, 32, 48, 3), np.float32)
+    given = generation.encode({}, Conditions(video[..., :1], 0 * video, 8 * video), keys, arch=arch)
+    np.testing.assert_allclose(given.background, generation.draw(keys.background, arch), atol=1e-5)
+    np.testing.assert_allclose(given.foreground - 8, generation.draw(keys.foreground, arch), atol=1e-5)
+    assert (given.mask == 1).all() and given.mask.shape == (*given.background.shape[:-1], 1)

@@ -69,6 +69,8 @@ def test_after_a_resume_the_rows_read_as_uninterrupted(tmp_path, torn):
             whole.scalars(step, {"loss": 1 / step})
             if step <= 25:
                 killed.scalars(step, {"loss": 1 / step})
+            if step == 20:
+                killed.scalars(21, {"psnr": 20.0})
     with open(tmp_path / "killed" / "metrics.jsonl", "a") as file:
         file.write(torn)
     with Writer(tmp_path / "killed", step=20) as again:
