@@ -47,7 +47,7 @@ def share(tree: object) -> int:
 def main() -> None:
     """Compiles and reports."""
     config = load_config(args.config, [r.removeprefix("--config.") for r in rest])
-    arch = arch_lib.preset(config.arch, config.arch_changes)
+    arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
     optimizer = state_lib.make_optimizer(config)

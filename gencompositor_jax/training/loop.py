@@ -51,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     # ---- Devices, and what can be refused before any work.
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
-    arch = arch_lib.preset(config.arch, config.arch_changes)
+    arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
     optimizer = state_lib.make_optimizer(config)
     source = open_source(config.data, arch)
     broken = Broken(source, config.data.max_broken)
@@ -112,7 +112,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             pending.append(told)
 
             # Numbers are fetched once the next step is on its way: the device never waits for us.
-            if len(pending) > 1:
+            while len(pending) > (step < config.steps):
                 unreported.append(metrics_lib.plain(jax.device_get(pending.popleft())))
             if step % config.log_every == 0 and unreported:
                 rate, left = goodput.rate(), goodput.seconds_left(config.steps - step)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import codec, diffusion, masks
+from gencompositor_jax import codec, diffusion, masks, vae
+from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.training import loss as loss_lib
 
 ARCH = dataclasses.replace(arch_lib.tiny(), frames=5, height=32, width=48)
@@ -31,9 +32,10 @@ def loss_of(predict, batch, arch=ARCH, **options):
     def call(self, variables, noisy, timestep, given, text):
         return predict(noisy, timestep, given)
 
-    network = type("Fake", (), {"arch": arch, "__call__": call})()
-    options = {"mask_weight": 5.0, "timestep_bias": 1.0, "weight_cap": float("inf"), **options}
-    return loss_lib.loss(None, FROZEN, network, batch, jax.random.key(0), **options)
+    network = type("Fake", (), {"arch": arch, "dtype": jnp.float32, "__call__": call})()
+    options = {"mask_weight": 5.0, "weight_cap": float("inf"), **options}
+    draws = loss_lib.draw(jax.random.key(0), len(batch["mask"]), arch, timestep_bias=1.0)
+    return loss_lib.loss(None, FROZEN, network, batch, draws, **options)
 
 
 def encoded(batch, name):
@@ -44,7 +46,7 @@ def test_the_right_answer_costs_nothing(batch):
     x0 = encoded(batch, "target")
     value, metrics = loss_of(lambda noisy, t, given: x0, batch)
     assert float(value) == pytest.approx(0, abs=1e-9)
-    assert set(metrics) == {"loss/frame", "loss/mask"}
+    assert set(metrics) == {"loss/frame", "loss/mask", "bucket_sum", "bucket_count"}
 
 
 def test_velocity_and_x0_prediction_agree(batch):
@@ -100,3 +102,42 @@ def test_timesteps_cover_the_schedule_and_lean_to_noise():
 def test_the_cap_bounds_nearly_clean_samples(batch):
     wrong = lambda noisy, t, given: jnp.zeros_like(noisy)  # noqa: E731
     assert float(loss_of(wrong, batch, weight_cap=1.0)[0]) < float(loss_of(wrong, batch)[0])
+
+
+def test_a_clip_counts_alike_whatever_its_mask(batch):
+    """The mean inside the mask is taken per clip, so a batch's loss is the mean of its clips' losses."""
+    batch["mask"][0] = False
+    batch["mask"][0, :, :8, :8] = True
+    batch["mask"][1] = True
+
+    def wrong(noisy, timestep, given):
+        return 0.1 * jnp.arange(1, 1 + len(noisy), dtype=jnp.float32).reshape(-1, 1, 1, 1, 1) + 0 * noisy
+
+    value, metrics = loss_of(wrong, batch, weight_cap=1.0)
+    x0 = encoded(batch, "target")
+    inside = masks.latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)
+    expected = []
+    for i in range(3):
+        error = ((x0[i] - 0.1 * (i + 1)) ** 2).mean(-1)
+        expected.append(float(error.mean() + 5.0 * error[inside[i]].mean()))
+    assert float(value) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(metrics["bucket_sum"].sum()) == pytest.approx(np.sum(expected), rel=1e-5)
+    assert float(metrics["bucket_count"].sum()) == 3
+
+
+def test_precomputed_moments_stand_for_the_target():
+    """The loss with the target's moments is the loss with the target itself."""
+    tiny = VAEArch(block_widths=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_groups=4)
+    arch = dataclasses.replace(ARCH, frames=9, height=32, width=32, codec=tiny)
+    rng = np.random.default_rng(0)
+    shape = (2, 9, 32, 32)
+    given = {name: rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for name in loss_lib.VIDEOS}
+    given["mask"] = np.ones(shape, bool)
+    params = codec.init_codec(jax.random.key(1), tiny)
+    moments = vae.encode_moments(params, tiny, loss_lib.to_unit(jnp.asarray(given["target"])))
+    draws = loss_lib.draw(jax.random.key(0), 2, arch, timestep_bias=1.0)
+    encoded = loss_lib.encode(params, arch, given, draws.posterior, jnp.float32)
+    blank = {**given, "target": np.zeros_like(given["target"]), "target_moments": moments}
+    for a, b in zip(loss_lib.encode(params, arch, blank, draws.posterior, jnp.float32), encoded, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert float(jnp.abs(encoded[0] - encoded[1]).mean()) > 0.1
