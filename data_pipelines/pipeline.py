@@ -9,7 +9,7 @@ rows over hosts, and where a run stands is one number: the next batch.
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from multiprocessing import parent_process
 from typing import Any
@@ -69,7 +69,7 @@ def batches(
     stop: int,
     workers: int = 0,
     prefetch: int = 4,
-) -> Iterator[Example]:
+) -> Generator[Example, None, None]:
     """The batches `start` to `stop` - 1, each [len(rows), ...]. Close the iterator to end its workers.
 
     Args:
@@ -81,7 +81,8 @@ def batches(
         start: number of the first batch; 0 begins, the number after the last one read goes on.
         stop: number of the first batch that is not made.
         workers: processes that read; 0 for threads of this process.
-        prefetch: batches that are made ahead, over all workers.
+        prefetch: about so many batches are made ahead, over all workers; what workers made lies in shared
+            memory.
 
     Raises:
         InputError: at once where an argument is out of its range; later as `make_example` does.
@@ -100,18 +101,24 @@ def batches(
     if len(source) < 1:
         raise InputError("data: the source has no record")
     load = partial(_load, source, augmentation)
-    examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(load)
-    dataset = _Rows(examples, batch_size, rows, start, stop).batch(len(rows))
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(load)
+    dataset = _Rows(order, batch_size, rows, start, stop)
+    ahead = prefetch * len(rows)
     if workers == 0:
-        threads = min(prefetch, os.cpu_count() or 1)
-        return _closing(iter(dataset.to_iter_dataset(grain.ReadOptions(threads, prefetch))))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads its own ones when it starts workers
-    # A worker's own queue is what is read ahead, so it needs no threads.
-    in_worker = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    ahead = max(1, prefetch // workers)
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
-    return _closing(iter(in_worker.mp_prefetch(options, worker_init_fn=_start_worker)))
+        threads = min(ahead, os.cpu_count() or 1)
+        examples = dataset.to_iter_dataset(grain.ReadOptions(threads, ahead))
+    else:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads its own ones when it starts workers
+        # No threads in a worker: what it has sent and nobody has taken yet is read ahead. Grain keeps as much
+        # again on this side.
+        examples = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+        each = max(1, ahead // (2 * workers))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=each)
+        examples = examples.mp_prefetch(options, worker_init_fn=_start_worker)
+    # Stacked here and not by the workers: a batch's examples are read side by side, fewer of them wait in
+    # memory, and a worker that is told to stop has at most one example to finish.
+    return _closing(iter(examples.batch(len(rows))))
 
 
 class _Rows(grain.MapDataset):
@@ -138,24 +145,21 @@ def _load(source: Source, augmentation: Augmentation, index: int, rng: np.random
     return make_example(source, index, rng, augmentation)
 
 
-def _closing(iterator: Any) -> Iterator[Example]:
-    """Ends the workers when the consumer is done; after an error that is left to the garbage collection.
-
-    It waits for workers that are busy, and the error should be seen now.
-    """
+def _closing(iterator: Any) -> Generator[Example, None, None]:
+    """Passes batches on, and ends the workers when the consumer closes it or has had the last one."""
     try:
         for batch in iterator:
             yield {name: np.asarray(value) for name, value in batch.items()}
+        iterator.close()
     except GeneratorExit:
         iterator.close()
         raise
-    except RuntimeError as error:
+    except RuntimeError as error:  # the workers that are left end when `iterator` is collected: nobody waits
         if "Worker process" not in str(error):
             raise
         raise RuntimeError(
             f"a data worker is gone: {error} If memory ran out, lower data.workers or data.prefetch."
         ) from error
-    iterator.close()
 
 
 def _start_worker(index: int, count: int) -> None:
