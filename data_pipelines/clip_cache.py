@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.examples import ClipArrays, clip_arrays
+from data_pipelines.examples import PlainClip, clip_arrays
 from data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.arch import Inflation, tiny
 from gencompositor_jax.errors import InputError
@@ -77,7 +77,7 @@ class ClipCache:
     def __len__(self) -> int:
         return self.settings.clips
 
-    def __getitem__(self, indices: np.ndarray | list[int]) -> ClipArrays:
+    def __getitem__(self, indices: np.ndarray | list[int]) -> PlainClip:
         """Copies the clips of a list of indices in 0..len-1, in its order."""
         numbers = np.asarray(indices, np.int64)
         if numbers.ndim != 1 or ((numbers < 0) | (numbers >= len(self))).any():
@@ -139,16 +139,16 @@ def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
     return len(clips)
 
 
-def pack(arrays: ClipArrays) -> np.ndarray:
+def pack(arrays: PlainClip) -> np.ndarray:
     """uint8 [..., T, H, W, 10] of a clip's arrays."""
     bits = arrays["mask"] * np.uint8(REGION_BIT) + arrays["silhouette"] * np.uint8(SILHOUETTE_BIT)
     return np.concatenate([arrays["target"], arrays["background"], arrays["foreground"], bits[..., None]], -1)
 
 
-def unpack(packed: np.ndarray) -> ClipArrays:
+def unpack(packed: np.ndarray) -> PlainClip:
     """Inverse of `pack`; the frames are views."""
     bits = packed[..., 9]
-    return ClipArrays(
+    return PlainClip(
         target=packed[..., 0:3],
         background=packed[..., 3:6],
         foreground=packed[..., 6:9],

@@ -7,8 +7,6 @@ Training sees the foreground cut from the lit target (`clip_arrays`, which can b
 import cv2
 import numpy as np
 
-from data_pipelines import augmentation
-from data_pipelines.augmentation import Augmentation, Example
 from data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip, to_uint8, warp
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.masks import blacken, inflate
@@ -17,47 +15,26 @@ TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
 RING = 8  # pixels around the target region that are judged as well
 
 
-# Arrays by name. Of one clip [T, H, W, 3] uint8 and [T, H, W] bool; of a batch, with one more axis in front.
-ClipArrays = dict[str, np.ndarray]  # what stays: target, background, foreground, mask, silhouette
-TestExample = dict[
-    str, np.ndarray
-]  # an example, and what it is judged by: silhouette, background, ring, paste
+# Arrays by name, of one clip: uint8 [T, H, W, 3] and bool [T, H, W]. Of several, with one more axis in front.
+PlainClip = dict[str, np.ndarray]  # target, background, foreground, mask, silhouette
+# masked_background, foreground, mask; and what it is judged by: target, silhouette, background, ring, paste.
+TestExample = dict[str, np.ndarray]
 
 
-def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> ClipArrays:
+def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> PlainClip:
     """What a cache stores of a clip.
 
     `target` (the right answer), `background` (without element and shadow), `foreground` (lit as in the
     target, centred on white), `mask` (the target region: the silhouette, inflated) and `silhouette`.
     """
     silhouette = clip.silhouette
-    return ClipArrays(
+    return PlainClip(
         target=clip.target,
         background=clip.background,
         foreground=clip.foreground,
         mask=inflate(silhouette, inflation),
         silhouette=silhouette,
     )
-
-
-def augment(
-    batch: ClipArrays,
-    rng: np.random.Generator,
-    *,
-    gamma_range: tuple[float, float],
-    removal: float,
-    cast: float,
-) -> Example:
-    """`data_pipelines.augmentation.augment` for a batch of cached clips, removal drawn beforehand."""
-    settings = Augmentation(gamma=gamma_range, mask_shapes=0.0, colour_cast=cast)
-    rows = []
-    for i in range(len(batch["target"])):
-        clip = {name: values[i] for name, values in batch.items()}
-        clip["scene"] = clip["background"]
-        if rng.random() < removal:
-            clip |= {"target": clip["background"], "foreground": np.full_like(clip["foreground"], 255)}
-        rows.append(augmentation.augment(clip, rng, settings))
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
