@@ -36,9 +36,7 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.errors import InputError
 
 Input = Row | ListedClip
-BYTES_PER_PIXEL = (
-    0.5  # of a record, per pixel of one of its videos; measured on clean video, noise takes more
-)
+BYTES_PER_PIXEL = 0.5  # of a record, per pixel of one of its videos; of video with a little grain
 NAMED = 10  # broken inputs that a message lists
 
 

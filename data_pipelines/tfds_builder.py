@@ -8,6 +8,8 @@ can read them by `tfds.builder_from_directory(FOLDER).as_data_source("train")`.
 
 import dataclasses
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,8 +89,11 @@ def write(source: ArrayRecordSource, out: Path, progress: bool | None = None) ->
     builder = GencompositorClips(
         source=source, progress=progress, data_dir=os.fspath(out), file_format="array_record"
     )
+    for left in (out / NAME).glob("incomplete.*"):  # of a run that was killed
+        shutil.rmtree(left)
     try:
-        builder.download_and_prepare()
+        with tempfile.TemporaryDirectory() as empty:  # nothing is downloaded
+            builder.download_and_prepare(download_dir=empty)
     except OSError as error:
         raise InputError(f"{out}: can't be written ({error}): free some space and run it again") from error
     return Path(builder.data_dir)

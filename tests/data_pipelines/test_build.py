@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import pickle
 import shutil
 import threading
@@ -27,7 +28,7 @@ CLIPS = 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", CLIPS, frames=30)
+    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", range(CLIPS), frames=30)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,16 @@ def test_worker_processes_build_the_same(folder, built, tmp_path):
     there = run(folder, tmp_path / "set", workers=2).folder
     for index in range(CLIPS):
         assert ArrayRecordSource(there, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
+
+
+def dies(item: str) -> bytes:
+    os._exit(9)
+
+
+@pytest.mark.multiprocess
+def test_a_killed_worker_is_an_error():
+    with pytest.raises(InputError, match="a worker process was killed.*--workers"):
+        list(build_module._outcomes(["one"], dies, 1))
 
 
 def test_an_interrupted_build_goes_on(folder, built, tmp_path, monkeypatch):
@@ -152,7 +163,7 @@ def test_broken_inputs_are_left_out_and_listed(folder, tmp_path):
 
 
 def test_other_settings_and_other_files_are_refused(folder, built, tmp_path):
-    with pytest.raises(InputError, match="quality 95 there, 80 asked"):
+    with pytest.raises(InputError, match="quality 90 there, 80 asked"):
         run(folder, built, Settings(frames=9, height=64, width=96, clips_per_shard=2, quality=80))
     fewer = copy(folder, tmp_path / "fewer")
     write_csv(fewer, [["0.mp4", 0, 30, 24, CAPTION]])

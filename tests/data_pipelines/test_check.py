@@ -12,7 +12,7 @@ from gencompositor_jax.errors import InputError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", 3, frames=30)
+    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", range(3), frames=30)
 
 
 def found(folder: Path, **options: object) -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ FRAMES, SQUARE = 40, 72
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", 2, frames=FRAMES)
+    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", range(2), frames=FRAMES)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -42,7 +43,7 @@ def clip(
 
 def make_folder(
     folder: Path,
-    clips: int = 3,
+    clips: Iterable[int] = range(3),
     *,
     frames: int = 60,
     size: tuple[int, int] = (64, 96),
@@ -51,15 +52,16 @@ def make_folder(
     grain: float = 0.0,
     crf: int = 18,
 ) -> Path:
-    """Writes the videos 0.mp4, 1.mp4, ..., the white video and `data.csv`; returns the folder."""
+    """Writes the videos N.mp4 for the numbers `clips`, the white video and `data.csv`; returns the folder."""
+    clips = list(clips)
     for name in FOLDERS:
         (folder / name).mkdir(parents=True)
-    for number in range(clips):
+    for number in clips:
         for name, video in clip(number, frames, size, square, grain).items():
             write_video(folder / name / f"{number}.mp4", video, fps, crf=crf)
     white = np.full((frames, square, square, 3), 255, np.uint8)
     write_video(folder / "fg" / "white_video.mp4", white, fps)
-    write_csv(folder, [[f"{n}.mp4", 0, frames, fps, CAPTION] for n in range(clips)])
+    write_csv(folder, [[f"{n}.mp4", 0, frames, fps, CAPTION] for n in clips])
     return folder
 
 
