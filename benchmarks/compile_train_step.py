@@ -67,6 +67,7 @@ def main() -> None:
         print(f"lowered in {to_lower:.0f} s", flush=True)
         compiled = lowered.compile()
     facts = compiled.memory_analysis()
+    assert facts is not None
     report = {
         "config": args.config,
         "changes": rest,

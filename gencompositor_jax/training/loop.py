@@ -7,7 +7,7 @@ With several processes all of them run this, each with its own rows of every bat
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     optimizer = state_lib.make_optimizer(config)
     source = open_source(config.data, arch)
     broken = Broken(source, config.data.max_broken)
-    workdir = prepare(workdir, config)
+    make_folder(workdir)
 
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
@@ -67,6 +67,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
 
         # ---- State: fresh, or where the last checkpoint stands.
         restored = checkpoints.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
+        write_config(workdir, config)  # now that it fits what is there
         before = restored.state if restored is not None else None
         state, frozen = state_lib.begin(config, arch, optimizer, mesh, before)
         start, unreported = (restored.step, restored.data["unreported"]) if restored is not None else (0, [])
@@ -153,21 +154,22 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     return model
 
 
-def prepare(workdir: Path, config: ml_collections.ConfigDict) -> Path:
-    """Makes the folder and writes the resolved config there; what a resumed run changes of it is said.
-
-    Raises InputError where nothing can be written.
-    """
-    file = workdir / "config.json"
+def make_folder(workdir: Path) -> None:
+    """Makes the folder of a run. Raises InputError where that can't be done."""
     try:
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            part = file.with_name("config.json.part")
-            part.write_text(as_json(config) + "\n", encoding="utf-8")
-            part.replace(file)
+        workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--workdir {workdir}: can't be written ({error.strerror or error})") from error
-    return workdir
+        raise InputError(
+            f"--workdir {workdir}: can't be made ({error.strerror}); pass another one"
+        ) from error
+
+
+def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Writes the resolved config beside the checkpoints, whole or not at all; the first process does."""
+    if jax.process_index() == 0:
+        part = workdir / "config.json.part"
+        part.write_text(as_json(config) + "\n", encoding="utf-8")
+        part.replace(workdir / "config.json")
 
 
 def as_json(config: ml_collections.ConfigDict) -> str:
@@ -178,7 +180,7 @@ def as_json(config: ml_collections.ConfigDict) -> str:
 
 def on_devices(
     source: Source, config: ml_collections.ConfigDict, mesh: Mesh, start: int
-) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+) -> Generator[tuple[dict[str, jax.Array], np.ndarray], None, None]:
     """Batches from step `start` on, on the devices, each with the indices of records that were broken.
 
     The next batch is on its way to the devices before this one is used.
@@ -204,7 +206,7 @@ def on_devices(
         prefetch=data.prefetch,
     )
     ahead: deque[tuple[dict[str, jax.Array], np.ndarray]] = deque()
-    with closing(read):  # type: ignore[type-var]
+    with closing(read):
         for batch in read:
             indices = batch.pop("broken")
             ahead.append((sharding.to_devices(batch, rows, config.batch_size, mesh), indices))

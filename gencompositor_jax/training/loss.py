@@ -68,8 +68,8 @@ def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dty
     def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
         frames, noise = given
         video = sharding.constrain(to_unit(frames), sharding.ROWS, None, sharding.TOKENS)
-        noise = noise if isinstance(arch.codec, VAEArch) else None
-        return codec.encode(params, arch.codec, video, noise, dtype=dtype).astype(jnp.float32)
+        own = noise if isinstance(arch.codec, VAEArch) else None
+        return codec.encode(params, arch.codec, video, own, dtype=dtype).astype(jnp.float32)
 
     frames = jnp.stack([batch[name] for name in VIDEOS[len(known) :]])
     latents = jax.lax.map(one, (frames, jnp.moveaxis(posterior, 1, 0)[len(known) :]))

@@ -15,7 +15,6 @@ from gencompositor_jax.training import loss as loss_lib
 from gencompositor_jax.training.state import Frozen, TrainState, compute_copy, networks
 
 Metrics = dict[str, jax.Array]
-Step = Callable[[TrainState, Frozen, loss_lib.Batch], tuple[TrainState, Metrics]]
 SUMS = ("bucket_sum", "bucket_count")  # metrics that add up over the parts of a batch; the others average
 
 
@@ -25,7 +24,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     mesh: Mesh,
-) -> Step:
+) -> jax.stages.Wrapped:
     """The jitted step (state, frozen, batch) -> (state, metrics); to be called under `jax.set_mesh(mesh)`.
 
     The state's memory is used again, and its arrays stay where they are. Metrics are scalars and the loss by

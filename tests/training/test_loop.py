@@ -1,115 +1,147 @@
-import dataclasses
+"""A whole run in one process: what it leaves, how it stops and goes on, and what it refuses."""
+
 import json
+import os
+import signal
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoint
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import loop
-from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.config import load_config
 
-SMALL = dataclasses.replace(
-    arch_lib.tiny(),
-    frames=5,
-    height=32,
-    width=48,
-    base_grid=(2, 3),
-    backbone=dataclasses.replace(arch_lib.tiny().backbone, num_layers=1, num_heads=1, head_dim=16),
-    branch=dataclasses.replace(arch_lib.tiny().branch, num_layers=1, num_heads=1, head_dim=16),
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = (
+    "arch_changes.frames=5",
+    "arch_changes.height=32",
+    "arch_changes.width=48",
+    "arch_changes.backbone.num_layers=1",
+    "arch_changes.backbone.head_dim=16",
+    "arch_changes.branch.head_dim=16",
+    "mesh.data=1",
+    "mesh.fsdp=1",
+    "steps=6",
+    "log_every=1",
+    "optimizer.warmup=2",
+    "checkpoint.every=2",
+    "validation.every=6",
 )
-TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("clips")
-    changes = [f"data.cache={cache}", "steps=4", "log_every=1", "optimizer.warmup=2"]
-    return load_config(f"{TINY}:runlocal", changes)
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(state_lib, "make_arch", lambda config: SMALL)
+def one_device(monkeypatch):
+    """The machine of the tests has eight; these runs are of one."""
+    devices = jax.devices()[:1]
+    monkeypatch.setattr(loop.sharding, "make_mesh", _on(devices, loop.sharding.make_mesh))
+
+
+def _on(devices, make_mesh):
+    return lambda sizes: make_mesh(sizes, devices)
+
+
+def configured(*changes):
+    return load_config(f"{CONFIGS}/gencompositor_6b.py:runlocal", [*SMALL, *changes])
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(config, tmp_path_factory):
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state_lib, "make_arch", lambda config: SMALL)
-        workdir = tmp_path_factory.mktemp("whole")
-        return workdir, checkpoint.load(loop.train(config, workdir))
+        patch.setattr(loop.sharding, "make_mesh", _on(jax.devices()[:1], loop.sharding.make_mesh))
+        model = loop.train(configured(), workdir)
+    return workdir, checkpoint.load(model)
 
 
-def test_the_result_is_a_checkpoint(uninterrupted):
+def rows(workdir):
+    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["loss"]) for row in found if "loss" in row]
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a.arrays), jax.tree.leaves(b.arrays), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_leaves_a_model_numbers_and_a_sheet(uninterrupted):
     workdir, model = uninterrupted
-    assert model.arch == SMALL
-    assert model.provenance["step"] == 4
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 3  # the last step's metrics are still on their way
-    assert all(np.isfinite(row["loss"]) for row in rows)
-    assert json.loads((workdir / "config.json").read_text())["steps"] == 4
+    assert model.arch.frames == 5
+    assert model.provenance["step"] == 6
+    assert [step for step, _ in rows(workdir)] == [2, 3, 4, 5, 6]  # numbers come a step late
+    assert all(np.isfinite(loss) for _, loss in rows(workdir))
+    assert json.loads((workdir / "config.json").read_text())["steps"] == 6
+    assert (workdir / "sheets" / "step-000006.png").stat().st_size > 1000
+    assert list((workdir / "tensorboard").iterdir())
+    assert json.loads((workdir / "goodput.json").read_text())["starts"] == 1
 
 
-def test_stopped_and_started_again_it_ends_the_same(config, uninterrupted, tmp_path):
-    loop.train(config, tmp_path, minutes=0.0)  # one step
-    loop.train(config, tmp_path)
-    again = checkpoint.load(tmp_path / "model")
-    assert again.provenance["step"] == 4
-    for a, b in zip(jax.tree.leaves(again.arrays), jax.tree.leaves(uninterrupted[1].arrays), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_stopped_and_started_again_it_ends_the_same(uninterrupted, tmp_path):
+    for _ in range(3):
+        loop.train(configured(), tmp_path, minutes=0.0)  # one step each
+    model = loop.train(configured(), tmp_path)
+    same(checkpoint.load(model), uninterrupted[1])
+    assert rows(tmp_path)[-3:] == rows(uninterrupted[0])[-3:]
 
 
-def test_a_finished_run_is_left_alone(config, uninterrupted):
+def test_sigterm_saves_after_the_step_and_the_run_goes_on(uninterrupted, tmp_path, monkeypatch, capsys):
+    make_step, done = loop.make_step, []
+
+    def with_notice(*args):
+        step = make_step(*args)
+
+        def stepping(*given):
+            done.append(1)
+            if len(done) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(*given)
+
+        return stepping
+
+    monkeypatch.setattr(loop, "make_step", with_notice)
+    assert loop.train(configured(), tmp_path) is None
+    assert "step 3 of 6 saved" in capsys.readouterr().out
+    assert not (tmp_path / "model").exists()
+    assert (tmp_path / "checkpoints" / "3").is_dir()
+    same(checkpoint.load(loop.train(configured(), tmp_path)), uninterrupted[1])
+
+
+def test_a_finished_run_is_left_alone(uninterrupted):
     workdir, model = uninterrupted
     before = (workdir / "metrics.jsonl").read_text()
-    loop.train(config, workdir)
+    again = loop.train(configured(), workdir)
     assert (workdir / "metrics.jsonl").read_text() == before
-    assert checkpoint.load(workdir / "model").provenance["step"] == 4
+    same(checkpoint.load(again), model)
 
 
-def test_it_learns(config):
-    """Sixty steps on one batch: the loss falls to a fraction."""
-    from gencompositor_jax.denoiser import Denoiser
-
-    with config.unlocked():
-        config = config.copy_and_resolve_references()
-        config.steps, config.optimizer.learning_rate = 200, 3e-3
-    optimizer = state_lib.make_optimizer(config)
-    state, frozen = state_lib.init(SMALL, optimizer, jax.random.key(0))
-    step = loop.make_step(config, Denoiser(SMALL), optimizer)
-    rng = np.random.default_rng(0)
-    frames = np.repeat(rng.integers(0, 256, (2, 1, 1, 1, 3), dtype=np.uint8), 32 * 48 * 5, 1)
-    frames = frames.reshape(2, 5, 32, 48, 3)
-    mask = np.zeros((2, 5, 32, 48), bool)
-    mask[:, :, :16, :16] = True
-    batch = {"target": frames, "masked_background": frames, "foreground": frames, "mask": mask}
-    losses = []
-    for _ in range(60):
-        state, metrics = step(state, frozen, batch, jax.random.key(0))
-        losses.append(float(metrics["loss"]))
-    assert np.mean(losses[-5:]) < 0.2 * np.mean(losses[:5])
+def test_a_config_of_other_shapes_is_refused_and_harms_nothing(uninterrupted):
+    workdir, _ = uninterrupted
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match="arrays of this checkpoint differ from the config's"):
+        loop.train(configured("arch_changes.backbone.num_layers=2"), workdir)
+    assert (workdir / "config.json").read_text() == before
 
 
-def test_decay_is_for_matrices(config):
-    optimizer = state_lib.make_optimizer(config)
-    state, _ = state_lib.init(SMALL, optimizer, jax.random.key(0))
-    names = jax.tree_util.tree_flatten_with_path(state_lib._matrices(state.params))[0]
-    decayed = {path[-1].key for path, flag in names if flag}
-    assert decayed == {"kernel"}
-    assert any(not flag for _, flag in names)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("batch_size=3", "batch_size=3: must be a multiple of 2"),
+        ("mesh.data=2", "needs 2 devices, 1 are there"),
+        ("data.source=videocomp", "data.path"),
+        ("arch_changes.backbone.heads=3", "arch_changes.backbone.heads: unknown field"),
+        ("init=nowhere", "nowhere: no such folder"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(change, says, tmp_path):
+    changes = [change, "optimizer.accumulate=2"] if change == "batch_size=3" else [change]
+    with pytest.raises(InputError, match=says):
+        loop.train(configured(*changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_kill_between_renames_is_survived(config, tmp_path):
-    optimizer = state_lib.make_optimizer(config)
-    state, _ = state_lib.init(SMALL, optimizer, jax.random.key(0))
-    folder = tmp_path / "state"
-    state_lib.save(folder, state)
-    folder.rename(tmp_path / "state.old")
-    assert state_lib.saved(folder)
-    back = state_lib.restore(folder, state)
-    for a, b in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_a_workdir_that_can_not_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't be made"):
+        loop.train(configured(), tmp_path / "file" / "run")

@@ -1,6 +1,7 @@
 """The step on one device, on eight under every rule set, in parts, and with gradients that are no numbers."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.config import load_config
 from gencompositor_jax.training.step import make_step
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 STACK = dataclasses.replace(
     arch_lib.tiny().backbone, num_layers=2, num_heads=4, head_dim=16, time_embed_dim=16
 )
@@ -49,7 +51,7 @@ MESHES = [
 
 @pytest.fixture(scope="module")
 def config():
-    config = load_config("configs/gencompositor_6b.py:runlocal")
+    config = load_config(f"{CONFIGS}/gencompositor_6b.py:runlocal")
     with config.unlocked():
         config = config.copy_and_resolve_references()
     config.batch_size, config.optimizer.warmup, config.optimizer.learning_rate = 8, 1, 1e-2
