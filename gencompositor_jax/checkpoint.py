@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import codec, erope, manifest
@@ -89,30 +91,77 @@ def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{folder}: can't be written ({error.strerror or error})") from error
+    except Exception as error:
+        if (reason := disk_says(error)) is None:
+            raise
+        raise InputError(f"{folder}: can't be written ({reason})") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def disk_says(error: Exception) -> str | None:
+    """The operating system's reason for an error; None if it is of another kind."""
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return error.strerror or str(error)
+    found = re.search(r"([^:]*) \[os_error_code=", str(error))  # TensorStore's errors have nothing but a text
+    return found[1].strip() if found else None
 
 
 def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = False) -> None:
     """Writes a model, its floating-point arrays as `dtype` if given. The folder appears whole or not at all.
 
-    Raises InputError if it exists and `overwrite` is False, or if the arrays do not fit the architecture.
+    With several processes all of them call this, with one folder that they share, and each writes its shares
+    of the arrays. Raises InputError if the folder exists and `overwrite` is False, if the arrays do not fit
+    the architecture, or if the disk is full.
     """
     folder = Path(folder)
     tree = model.arrays | ({"prompts": model.prompts} if model.prompts else {})
     _check_tree(folder, named_leaves(tree), named_leaves(array_shapes(model.arch, model.prompts)))
-    arrays = jax.tree.map(np.asarray, tree)
+    # What other processes hold shares of stays on the devices: Orbax fetches this process's.
+    arrays = jax.tree.map(lambda x: np.asarray(x) if _is_here(x) else x, tree)
     if dtype is not None:
         arrays = jax.tree.map(lambda x: x.astype(dtype) if _is_float(x) else x, arrays)
-    with new_folder(folder, overwrite) as part:
+    with _new_shared_folder(folder, overwrite) as part:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save((part / "arrays").resolve(), arrays)
-        # A note for object stores, where folders can't be renamed; it names a folder that is gone by then.
-        (part / "arrays" / "commit_success.txt").unlink(missing_ok=True)
-        write_facts(part, Facts(model.arch, model.provenance, tuple(model.prompts)))
-        manifest.write(part, facts_of(arrays))
+        if jax.process_index() == 0:
+            # A note for object stores, where folders can't be renamed; it names a folder that is gone then.
+            (part / "arrays" / "commit_success.txt").unlink(missing_ok=True)
+            write_facts(part, Facts(model.arch, model.provenance, tuple(model.prompts)))
+            manifest.write(part, facts_of(arrays))
+
+
+@contextlib.contextmanager
+def _new_shared_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """`new_folder` for all processes together: the first makes it and renames it, the others wait for it."""
+    part, problem = folder.with_name(folder.name + ".part"), None
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                if jax.process_index() == 0:
+                    part = stack.enter_context(new_folder(folder, overwrite))
+            except InputError as error:
+                problem = error
+            agree(problem)
+            yield part
+    except InputError as error:
+        problem = error
+    agree(problem)  # the folder has its name when any process goes on
+
+
+def processes_where(condition: bool) -> list[int]:
+    """The numbers of the processes on which a condition holds; each calls this and waits for the others."""
+    held = multihost_utils.process_allgather(np.asarray(condition))
+    return [int(process) for process in np.flatnonzero(held)]
+
+
+def agree(problem: InputError | None = None) -> None:
+    """Goes on when all processes have come here. Raises `problem`, and InputError where another has one."""
+    failing = processes_where(problem is not None)
+    if problem is not None:
+        raise problem
+    if failing:
+        raise InputError(f"process {failing[0]} of {jax.process_count()} has failed: see what it says")
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
@@ -292,6 +341,10 @@ def facts_of(tree: Any) -> dict[str, ArrayFacts]:
     """Type and shape of every leaf by its path."""
     leaves = named_leaves(tree)
     return {name: ArrayFacts(jnp.dtype(leaf.dtype).name, tuple(leaf.shape)) for name, leaf in leaves.items()}
+
+
+def _is_here(x: Any) -> bool:
+    return not isinstance(x, jax.Array) or x.is_fully_addressable
 
 
 def _is_float(x: Any) -> bool:
