@@ -1,14 +1,11 @@
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoint
@@ -149,41 +146,19 @@ def test_a_damaged_file_is_named(arch, small_model, tmp_path):
         run(arch, str(folder))
 
 
-MESH = """
-import sys, jax, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from gencompositor_jax import checkpoint
-from gencompositor_jax.denoiser import Denoiser
-from gencompositor_jax.training import start
-folder = sys.argv[1]
-arch = checkpoint.read_facts(folder)[0]
-mesh = jax.make_mesh((8,), ("fsdp",))
-shapes = jax.eval_shape(Denoiser(arch).init, jax.random.key(0))
+def test_on_a_mesh_each_device_gets_its_share_of_the_same_weights(arch, small_checkpoint, fresh, stored):
+    mesh = jax.make_mesh((8,), ("fsdp",))
 
-def spread(leaf):
-    axes = [i for i, n in enumerate(leaf.shape) if n % 8 == 0]
-    return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp") if axes else PartitionSpec())
+    def spread(leaf):
+        axes = [i for i, n in enumerate(leaf.shape) if n % 8 == 0]
+        return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp") if axes else PartitionSpec())
 
-shardings = jax.tree.map(spread, shapes)
-one = jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.devices()[0]), shapes)
-cut = 0
-for init in ("", folder):
-    many, _, null_text = start.begin(arch, init, jax.random.key(3), shardings)
-    few, _, _ = start.begin(arch, init, jax.random.key(3), one)
-    for a, b, sharding in zip(*map(jax.tree.leaves, (many, few, shardings)), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-        assert a.sharding == sharding
-        cut += a.addressable_shards[0].data.size * 8 == a.size
-    assert len(null_text.sharding.device_set) == 8 and null_text.is_fully_replicated
-print(cut)
-"""
-
-
-@pytest.mark.multiprocess
-def test_on_a_mesh_each_device_gets_its_share_of_the_same_weights(small_checkpoint):
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", MESH, small_checkpoint], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 80
+    shardings = jax.tree.map(spread, jax.eval_shape(Denoiser(arch).init, jax.random.key(0)))
+    where = checkpoint.named_leaves(shardings)
+    assert len([sharding for sharding in where.values() if "fsdp" in sharding.spec]) > 60
+    for init, expected in (("", fresh), (small_checkpoint, stored)):
+        variables, _, null_text = start.begin(arch, init, jax.random.key(3), shardings)
+        for name, array in checkpoint.named_leaves(variables).items():
+            np.testing.assert_array_equal(np.asarray(array), expected[name])
+            assert array.sharding == where[name]
+        assert len(null_text.sharding.device_set) == 8 and null_text.is_fully_replicated
