@@ -57,9 +57,9 @@ def _register_build(actions: Any) -> None:
     parser.add_argument(
         "--quality",
         type=int,
-        default=95,
+        default=90,
         metavar="Q",
-        help="of the stored JPEG pictures, 1 to 100 (default 95)",
+        help="of the stored JPEG pictures, 1 to 100 (default 90)",
     )
     parser.add_argument(
         "--clips-per-shard",
