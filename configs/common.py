@@ -29,10 +29,9 @@ def base() -> ml_collections.ConfigDict:
     # A regular expression, looked for in paths such as backbone/blocks/attention/query/kernel. What doesn't
     # match stays as it is, in compute_dtype, and has neither gradient, moments nor average. "": nothing.
     config.trainable = ".*"
+    # Low-rank adapters, trained beside what `trainable` says: set that to "" to train nothing else.
     config.lora = ml_collections.ConfigDict()
-    config.lora.rank = (
-        0  # 0: none. Otherwise low-rank adapters are trained in place of the kernels themselves
-    )
+    config.lora.rank = 0  # 0: none
     config.lora.alpha = 16.0  # a kernel is used as W + alpha / rank * a b
     config.lora.targets = TARGETS  # a regular expression on kernels' paths
 

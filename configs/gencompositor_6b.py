@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
     if given.lora:
         config.trainable = ""
-        config.lora.rank, config.lora.alpha = 64, 64.0
+        config.trainable, config.lora.rank, config.lora.alpha = "", 64, 64.0
         config.optimizer.learning_rate = 1e-4
         config.steps, config.optimizer.warmup = 2_000, 100
 
