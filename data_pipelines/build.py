@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,8 @@ def _write_shards(
 ) -> Built:
     """Makes the shards of `inputs` that aren't there, and dataset.json with the list of all."""
     _make_folder(out, facts)
+    for left in out.glob(".*.part"):  # of a run that was killed
+        left.unlink()
     count = -(-len(inputs) // per_shard)
     paths = [out / f"clips-{n:05d}-of-{count:05d}.arrayrecord" for n in range(count)]
     parts = [inputs[n * per_shard : (n + 1) * per_shard] for n in range(count)]
@@ -303,6 +306,15 @@ def _outcomes(
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # there is a process per core already
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone: killed, it can't tell its workers."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _attempt(item: Any, encode_one: Callable[[Any], bytes]) -> tuple[str, bytes, str | None]:
@@ -345,7 +357,7 @@ def _make_folder(out: Path, facts: dict[str, Any]) -> None:
                 f"{out}: holds a data set of other settings ({', '.join(sorted(changed))}): "
                 "pass those, or another folder"
             )
-    elif any(out.iterdir()):
+    elif any(path.suffix != ".part" for path in out.iterdir()):
         raise InputError(f"{out}: holds other files: pass a new or empty folder")
 
 

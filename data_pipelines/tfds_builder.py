@@ -7,11 +7,13 @@ can read them by `tfds.builder_from_directory(FOLDER).as_data_source("train")`.
 """
 
 import dataclasses
+import io
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,8 @@ def write(source: ArrayRecordSource, out: Path, progress: bool | None = None) ->
     for left in (out / NAME).glob("incomplete.*"):  # of a run that was killed
         shutil.rmtree(left)
     try:
-        with tempfile.TemporaryDirectory() as empty:  # nothing is downloaded
+        # Nothing is downloaded, and its own progress isn't worth a line.
+        with tempfile.TemporaryDirectory() as empty, redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=empty)
     except OSError as error:
         raise InputError(f"{out}: can't be written ({error}): free some space and run it again") from error

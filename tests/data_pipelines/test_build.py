@@ -175,6 +175,18 @@ def test_other_settings_and_other_files_are_refused(folder, built, tmp_path):
         run(folder, folder / "data.csv" / "set")
 
 
+def test_what_a_killed_build_left_is_cleared(folder, built, tmp_path):
+    out = copy(built, tmp_path / "set")
+    for name in ("dataset.json", "clips-00001-of-00003.json"):
+        (out / name).rename(out / f".{name}.abc.part")
+    (out / "dataset.json").write_bytes((built / "dataset.json").read_bytes())
+    assert run(folder, out).clips == CLIPS
+    assert not list(out.glob(".*")) and len(ArrayRecordSource(out, ARCH)) == CLIPS
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".dataset.json.abc.part").touch()
+    assert run(folder, tmp_path / "new").clips == CLIPS
+
+
 def test_the_folder_may_move(folder, built, tmp_path):
     assert run(copy(folder, tmp_path / "moved"), built).clips == CLIPS
 
