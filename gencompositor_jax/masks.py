@@ -1,7 +1,7 @@
 """Target masks on their way to the network: inflated in pixels, sampled at the latents, pooled to tokens.
 
-One implementation serves inference and training. Inflation and blackening run on the host; the latent and token
-masks are plain array operations that accept NumPy and JAX arrays alike, inside `jit` too.
+One implementation serves inference and training. Inflation and blackening run on the host; the latent and
+token masks are plain array operations that accept NumPy and JAX arrays alike, inside `jit` too.
 """
 
 from typing import Any

@@ -1,4 +1,6 @@
-"""`gencompositor data`: check a folder of training videos, and build records that are quick to read."""
+"""`gencompositor data`: check a folder of training videos, build records that are quick to read, and add what
+the VAE makes of them.
+"""
 
 import argparse
 import json
@@ -16,6 +18,7 @@ def register(subcommands: Any) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _register_check(actions)
     _register_build(actions)
+    _register_moments(actions)
 
 
 def _register_check(actions: Any) -> None:
@@ -81,6 +84,21 @@ def _register_build(actions: Any) -> None:
     parser.set_defaults(run=run_build)
 
 
+def _register_moments(actions: Any) -> None:
+    parser = actions.add_parser(
+        "moments",
+        help="add the VAE's moments to records, so that training needn't encode their targets",
+        description="Copies the records. Interrupted, the same command goes on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of data build, --format arrayrecord")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if absent")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="the model that training starts from"
+    )
+    parser.set_defaults(run=run_moments)
+
+
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="if the folder holds several, which")
     parser.add_argument("--frames", type=int, default=49, metavar="N", help="of one clip (default 49)")
@@ -118,3 +136,18 @@ def run_build(args: argparse.Namespace) -> None:
         print(f"left out: {entry['input']}: {entry['problem']}")
     print(f"{built.folder}: {built.clips:,} clips, {len(built.broken):,} broken inputs left out")
     print(f"Train on it: --config.data.source={args.format} --config.data.path={built.folder}")
+
+
+def run_moments(args: argparse.Namespace) -> None:
+    """Encodes every clip once, with the checkpoint's VAE."""
+    from data_pipelines.build import add_moments
+    from gencompositor_jax import checkpoint
+    from gencompositor_jax.training import moments
+
+    arch = checkpoint.all_facts(args.checkpoint).arch
+    moments.vae_of(arch)
+    codec = checkpoint.load(args.checkpoint).arrays["codec"]
+    encode = moments.encoder(codec, arch)
+    built = add_moments(args.folder, args.out, arch, encode, moments.fingerprint(codec))
+    print(f"{built.folder}: {built.clips:,} clips with moments")
+    print(f"Train on it: --config.data.source=arrayrecord --config.data.path={built.folder}")

@@ -27,7 +27,7 @@ from gencompositor_jax import checkpoint, flops, sharding
 from gencompositor_jax.denoiser import Denoiser
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import metrics as metrics_lib
-from gencompositor_jax.training import preemption
+from gencompositor_jax.training import moments, preemption
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.checkpoints import open_checkpoints
 from gencompositor_jax.training.goodput import Goodput
@@ -70,6 +70,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         write_config(workdir, config)  # now that it fits what is there
         before = restored.state if restored is not None else None
         state, frozen = state_lib.begin(config, arch, optimizer, mesh, before)
+        moments.check(source, frozen.codec)
         start, unreported = (restored.step, restored.data["unreported"]) if restored is not None else (0, [])
         del restored, before
         trained = sum(x.size for x in jax.tree.leaves(state.params))
