@@ -34,6 +34,7 @@ EXTRAS = {
         "mypy>=1.18",
         "pytest>=8.3",
         "pytest-xdist>=3.6",
+        "PyYAML>=6.0.2",
         "ruff>=0.14",
     ],
     "convert": ["sentencepiece>=0.2.3", "transformers>=5.23.0"],  # only for `convert --prompt`

@@ -69,4 +69,5 @@ def run(args: argparse.Namespace) -> None:
         from gencompositor_jax.training.loop import train
 
         model = train(config, workdir, args.minutes)
-        print(f"Try it: gencompositor compose --checkpoint {model} ...")
+        if model is not None:
+            print(f"Try it: gencompositor compose --checkpoint {model} ...")

@@ -110,6 +110,8 @@ def together() -> Iterator[None]:
                 line, code = " ".join(str(error).split()), 2
             case KeyboardInterrupt():
                 line, code = "interrupted", 130
+            case SystemExit():
+                line, code = f"exit {error.code}", error.code if isinstance(error.code, int) else 1
             case _:
                 line, code = traceback.format_exc().rstrip(), 1
         _leave(f"gencompositor (process {jax.process_index()}): {line}", code)
