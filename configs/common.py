@@ -141,7 +141,7 @@ def runlocal(config: ml_collections.ConfigDict) -> None:
             }
         )
     config.init = ""
-    config.steps, config.batch_size, config.compute_dtype = 20, 2, "float32"
+    config.steps, config.batch_size, config.compute_dtype = 20, 8, "float32"
     config.data.source, config.data.path, config.data.workers = "procedural", "", 0
     config.optimizer.warmup, config.log_every = 5, 5
     config.checkpoint.every = 10

@@ -2,7 +2,8 @@
 # Trains in several processes on this machine, for real: they meet over loopback, and each has virtual CPU
 # devices. What runs here runs on a cluster; only slower.
 #
-#     launch/local.sh PROCESSES DEVICES --config configs/tiny.py:runlocal --workdir runs/local
+#     launch/local.sh PROCESSES DEVICES --config ... --workdir ...
+#     launch/local.sh 2 4 --config configs/gencompositor_6b.py:runlocal --workdir runs/local
 #     RESTARTS=3 launch/local.sh 2 4 --config configs/tiny.py --workdir runs/local --config.mesh.fsdp=8
 #     launch/local.sh 2 4 -- python my_script.py         # instead of training; gets the three flags appended
 #

@@ -94,6 +94,7 @@ def test_the_local_trial_of_the_large_config_is_small_and_keeps_the_recipe(arg):
     assert arch.backbone.width < tiny.backbone.width
     assert arch.backbone.num_layers < tiny.backbone.num_layers
     assert trial.steps <= 20
+    assert trial.batch_size % 8 == 0  # launch/local.sh 2 4 cuts it over eight devices
     assert (trial.data.source, trial.data.workers, trial.init) == ("procedural", 0, "")
     kept = ["optimizer.learning_rate", "loss.mask_weight", "trainable", "data.gamma", "data.removal", "remat"]
     assert all(flatten(trial)[key] == flatten(whole)[key] for key in kept)
