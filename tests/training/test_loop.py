@@ -25,6 +25,7 @@ SMALL = (
     "mesh.data=1",
     "mesh.fsdp=1",
     "steps=6",
+    "batch_size=2",
     "log_every=1",
     "optimizer.warmup=2",
     "checkpoint.every=2",

@@ -105,8 +105,8 @@ def test_killed_and_started_again_the_losses_are_the_same(together, alone, folde
     workdir = folder / "killed"
     with start(workdir, MESHES["data"]) as group:
         group.wait_for(rf"step 1\d of {STEPS}")
-        group.kill(1)
-        codes = group.wait(150, grace=120)
+        group.kill(0)
+        codes = group.wait(150, grace=60)
         assert all(codes), "the other process must not go on alone"
     with start(workdir, MESHES["data"]) as group:
         log = group.check(300).log()
