@@ -58,9 +58,10 @@ class Checkpoints:
     def save(self, step: int, state: Any, data: Mapping[str, Any]) -> None:
         """Starts to save a step; does nothing if it is saved already.
 
-        state: a tree of jax.Arrays, copied before this returns, so that the next step may use their memory.
-        data: what JSON can hold. Waits first for the save before, and raises its error: an InputError if the
-        disk is full. Older checkpoints are deleted when this one is whole, never before.
+        state: a tree of jax.Arrays. The next step may have them donated as soon as this returns: by then they
+        are copied, or, on the CPU, held until they are written. data: what JSON can hold. Waits first for the
+        save before, and raises its error: an InputError if the disk is full. Older checkpoints are deleted
+        when this one is whole, never before.
         """
         self.wait()
         if checkpoint.processes_where((self.folder / str(step)).exists()):
