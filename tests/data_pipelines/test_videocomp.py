@@ -161,8 +161,8 @@ def test_too_few_frames_and_another_rate_are_named(folder, tmp_path, monkeypatch
     if without:
         monkeypatch.setitem(sys.modules, "decord", None)
     spoilt = copy(folder, tmp_path / "spoilt")
-    write_csv(spoilt, [["0.mp4", 20, 60, 24, CAPTION]])
-    refused(spoilt, r"GTs/0\.mp4: holds 40 frames, 45 are needed")
+    write_csv(spoilt, [["0.mp4", 16, 60, 24, CAPTION]])
+    refused(spoilt, r"GTs/0\.mp4: holds 40 frames, 41 are needed")
     write_csv(spoilt, [["0.mp4", 0, 40, 30, CAPTION]])
     refused(spoilt, r"GTs/0\.mp4: has 24 frames per second, its row says 30")
 
