@@ -3,11 +3,11 @@
     pip install -e '.[parity]'
     python benchmarks/cpu_vs_torch.py [--json] [--rounds 7]
 
-Both have the same blocks, width, heads and joint sequence in float32, with random weights: ours is text, video
-and foreground tokens, theirs text and twice the video tokens. The released model samples with guidance between
-two equal prompts, so PyTorch's half of `ratio_guided` is a batch of two; ours is one forward pass, because we
-see that they are equal. The passes take turns (ours, theirs, theirs doubled, ours, ...); the figures are
-medians, and ratios are ours / theirs. Writes benchmarks/results/cpu_vs_torch.json.
+Both have the same blocks, width, heads and joint sequence in float32, with random weights: ours is text,
+video and foreground tokens, theirs text and twice the video tokens. The released model samples with guidance
+between two equal prompts, so PyTorch's half of `ratio_guided` is a batch of two; ours is one forward pass,
+because we see that they are equal. The passes take turns (ours, theirs, theirs doubled, ours, ...); the
+figures are medians, and ratios are ours / theirs. Writes benchmarks/results/cpu_vs_torch.json.
 """
 
 import argparse
