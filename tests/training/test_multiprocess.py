@@ -30,7 +30,7 @@ SMALL = {
     "batch_size": 8,
     "log_every": 1,
     "optimizer.learning_rate": 1e-3,
-    "checkpoint.every": 10,
+    "checkpoint.every": 5,
     "validation.every": STEPS,
     "mesh.fsdp": 1,
 }
@@ -40,7 +40,7 @@ MESHES = {
     "context": {"mesh.data": 2, "mesh.context": 4},
     "tensor": {"mesh.data": 2, "mesh.tensor": 4},
 }
-TOLERANCE = 2e-3  # relative, after 30 steps; measured: see docs/training.md
+TOLERANCE = 1e-5  # relative, after 30 steps; measured: 2.1e-7 at most
 
 
 def start(workdir, mesh, count=2, devices=4, **more):
@@ -104,7 +104,7 @@ def assert_near(found, expected):
 def test_killed_and_started_again_the_losses_are_the_same(together, alone, folder):
     workdir = folder / "killed"
     with start(workdir, MESHES["data"]) as group:
-        group.wait_for(rf"step 1\d of {STEPS}")
+        group.wait_for(rf"step 1[6-9] of {STEPS}")  # by then the checkpoint of step 10 is whole
         group.kill(0)
         codes = group.wait(150, grace=60)
         assert all(codes), "the other process must not go on alone"
