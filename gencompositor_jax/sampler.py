@@ -9,6 +9,11 @@ estimate of the step before and a fresh noise draw eps:
 so a solver is a table of four coefficients per step, made on the host in float64. Infinite log
 signal-to-noise ratios at the ends of the schedule stay in the host's arithmetic, where their limits are
 finite.
+
+Where steps may be approximate, the network's prediction p on a skipped one, at timestep t, is forecast from
+the last two that were computed, at s < r:
+
+    (3)  p(t) = p(s) + (t - s) (p(s) - p(r)) / (s - r)
 """
 
 from collections.abc import Callable
@@ -96,11 +101,20 @@ def step_noise(key: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.
     return jax.random.normal(jax.random.fold_in(key, index), shape)
 
 
+class Recall(NamedTuple):
+    """What the prediction of a skipped step is forecast from; equation (3)."""
+
+    prediction: jax.Array  # the last one that was computed [B, ...]
+    slope: jax.Array  # how it changed per timestep since the one before it; 0 if there is none
+    timestep: jax.Array  # of the last one, int32 []; negative before the first
+
+
 class Progress(NamedTuple):
     """Where a solver stands between two steps."""
 
     x: jax.Array  # latents [B, ...]
     x0_old: jax.Array  # the estimate of the step before
+    recall: Recall | None = None  # only where steps are skipped
 
 
 def sample(
@@ -115,9 +129,10 @@ def sample(
     return advance(predict, begin(start), jnp.array(0), steps, noise).x
 
 
-def begin(start: jax.Array) -> Progress:
-    """Before the first step, with pure noise `start`."""
-    return Progress(start, jnp.zeros_like(start))
+def begin(start: jax.Array, skipping: bool = False) -> Progress:
+    """Before the first step, with pure noise `start`; `skipping` where `advance` will be told to skip."""
+    recall = Recall(jnp.zeros_like(start), jnp.zeros_like(start), jnp.int32(-1)) if skipping else None
+    return Progress(start, jnp.zeros_like(start), recall)
 
 
 def advance(
@@ -126,25 +141,51 @@ def advance(
     first: jax.Array,
     part: Steps,
     noise: Callable[[jax.Array], jax.Array],
+    computed: np.ndarray | jax.Array | None = None,
 ) -> Progress:
     """Runs the steps `part` of a plan, `first` being the index of the first of them; call it under jit.
+
+    computed: bool, one for each step of `part`: where `predict` is called; elsewhere its answer is forecast.
+    The plan's first step must be computed. None: everywhere, without any approximation.
 
     `sample` in pieces: with parts of one length a single compiled program serves all of them, the host hears
     of progress and may stop in between, and JAX can keep the program on disk, which it refuses for programs
     that call back to the host.
     """
 
-    def step(state: Progress, now: tuple[jax.Array, Steps]) -> tuple[Progress, None]:
-        (x, x0_old), (index, c) = state, now
-        prediction = predict(x, jnp.full(x.shape[:1], c.timestep, jnp.int32))
+    def step(state: Progress, now: tuple[jax.Array, Steps, jax.Array | None]) -> tuple[Progress, None]:
+        (x, x0_old, recall), (index, c, is_computed) = state, now
+
+        def ask() -> jax.Array:
+            return predict(x, jnp.full(x.shape[:1], c.timestep, jnp.int32))
+
+        if recall is None or is_computed is None:
+            prediction = ask()
+        else:
+            recall = _recall(recall, jnp.asarray(c.timestep), ask, is_computed)
+            prediction = recall.prediction + (c.timestep - recall.timestep) * recall.slope
         x0 = c.from_x * x + c.from_prediction * prediction
         direction = x0 + c.c_old * (x0 - x0_old)
         x = c.c_x * x + c.c_d * direction + c.c_eps * noise(index)
-        return Progress(x, x0), None
+        return Progress(x, x0, recall), None
 
     kinds = {True: jnp.int32, False: jnp.float32}
     rows = jax.tree.map(lambda c: jnp.asarray(c, kinds[jnp.issubdtype(c.dtype, jnp.integer)]), part)
-    return jax.lax.scan(step, state, (first + jnp.arange(len(part.timestep)), rows))[0]
+    if (computed is None) != (state.recall is None):
+        raise ValueError("computed: to be given where begin(start, skipping=True) was called, and only there")
+    flags = None if computed is None else jnp.asarray(computed)
+    return jax.lax.scan(step, state, (first + jnp.arange(len(part.timestep)), rows, flags))[0]
+
+
+def _recall(old: Recall, timestep: jax.Array, ask: Callable[[], jax.Array], is_computed: jax.Array) -> Recall:
+    """After a step: with the network's own prediction, or as it was."""
+
+    def asked() -> Recall:
+        prediction = ask()
+        slope = (prediction - old.prediction) / (timestep - old.timestep)
+        return Recall(prediction, jnp.where(old.timestep < 0, 0.0, slope), timestep)
+
+    return jax.lax.cond(is_computed, asked, lambda: old)
 
 
 def guided(

@@ -65,6 +65,64 @@ def test_parts_give_what_the_whole_gives(solver):
     np.testing.assert_allclose(state.x, whole, rtol=1e-5, atol=1e-6)
 
 
+def skipping(predict, steps, computed, solver="dpm", parts=1):
+    """Latents after a pass that skips, in so many parts, and how often the network was asked."""
+    start = jax.random.normal(jax.random.key(0), (2, 5))
+    asked = []
+
+    def counted(x, timestep):
+        jax.debug.callback(lambda: asked.append(1))
+        return predict(x, timestep)
+
+    plan, noise = sampler.plan(X0_ARCH, steps, solver), noise_of(1, start.shape)
+    state, length = sampler.begin(start, skipping=True), steps // parts
+    for first in range(0, steps, length):
+        part = sampler.Steps(*(column[first : first + length] for column in plan))
+        some = computed[first : first + length]
+        state = sampler.advance(counted, state, jnp.array(first), part, noise, some)
+    jax.effects_barrier()
+    return state.x, len(asked)
+
+
+def test_without_a_skipped_step_it_is_the_exact_pass():
+    predict = lambda x, t: jnp.tanh(x) + 1e-3 * t[:, None]  # noqa: E731
+    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.plan(X0_ARCH, 10, "dpm")
+    exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
+    same, asked = skipping(predict, 10, np.ones(10, bool))
+    np.testing.assert_allclose(same, exact, rtol=1e-6, atol=1e-6)
+    assert asked == 10
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_forecast_is_exact_for_what_changes_evenly_with_the_timestep(solver):
+    """Two predictions give the line; before the second, the first is held."""
+    predict = lambda x, t: jnp.ones_like(x) * (3.0 + t[:, None] / 50)  # noqa: E731
+    computed = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 1], bool)
+    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.plan(X0_ARCH, 10, solver)
+    exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
+    forecast, asked = skipping(predict, 10, computed, solver)
+    np.testing.assert_allclose(forecast, exact, rtol=1e-4, atol=1e-4)
+    assert asked == 4  # the others really were left out
+
+
+def test_skipping_in_parts_is_skipping_in_one():
+    predict = lambda x, t: jnp.tanh(x) * t[:, None] / 500  # noqa: E731
+    computed = np.arange(12) % 3 == 0
+    whole, asked = skipping(predict, 12, computed)
+    parts, asked_in_parts = skipping(predict, 12, computed, parts=6)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
+    assert asked == asked_in_parts == 4
+    assert np.abs(whole - skipping(predict, 12, np.ones(12, bool))[0]).max() > 1e-3
+
+
+def test_skipping_must_be_begun():
+    start, steps = jnp.zeros((1, 2)), sampler.plan(X0_ARCH, 2, "dpm")
+    with pytest.raises(ValueError, match="computed"):
+        sampler.advance(
+            lambda x, t: x, sampler.begin(start), jnp.array(0), steps, noise_of(1, (1, 2)), np.ones(2, bool)
+        )
+
+
 def test_noise_depends_on_key_and_step_alone():
     a, b = noise_of(1, (3,)), noise_of(2, (3,))
     np.testing.assert_array_equal(a(4), a(4))
