@@ -28,6 +28,7 @@ class BackgroundBranch(nn.Module):
     arch: ModelArch
     dtype: Dtype = jnp.float32
     remat: bool = False
+    quantised: bool = False  # the blocks' kernels are `int8.Int8`
 
     @nn.compact
     def __call__(
@@ -54,7 +55,7 @@ class BackgroundBranch(nn.Module):
             x = block(x, time, joint)
             return x, x[:, video]
 
-        blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
+        blocks = stacked_blocks(arch, self.dtype, self.remat, self.quantised)(arch, self.dtype, name="blocks")
         _, samples = nn.scan(
             step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
         )(blocks, x, None)

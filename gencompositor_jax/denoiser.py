@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gencompositor_jax import masks
+from gencompositor_jax import int8, masks
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.branch import BackgroundBranch
 from gencompositor_jax.dit import FusionDiT
@@ -32,11 +32,9 @@ class Denoiser:
     dtype: Any = jnp.float32
     remat: bool = False
 
-    @property
-    def _stacks(self) -> tuple[FusionDiT, BackgroundBranch]:
-        return FusionDiT(self.arch, self.dtype, self.remat), BackgroundBranch(
-            self.arch, self.dtype, self.remat
-        )
+    def _stacks(self, quantised: bool = False) -> tuple[FusionDiT, BackgroundBranch]:
+        how = self.arch, self.dtype, self.remat, quantised
+        return FusionDiT(*how), BackgroundBranch(*how)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`; for
@@ -46,7 +44,7 @@ class Denoiser:
         latents = jnp.zeros((1, t, h, w, c))
         text = jnp.zeros((1, self.arch.backbone.text_tokens, self.arch.backbone.text_dim))
         timestep = jnp.zeros((1,), jnp.int32)
-        backbone, branch = self._stacks
+        backbone, branch = self._stacks()
         for_backbone, for_branch = jax.random.split(key)
         branch_text = jnp.zeros((1, self.arch.branch.text_tokens, self.arch.branch.text_dim))
         samples, branch_variables = branch.init_with_output(
@@ -67,9 +65,14 @@ class Denoiser:
         timestep: jax.Array,
         given: LatentConditions,
         text: jax.Array,
+        kept: jax.Array | None = None,
     ) -> jax.Array:
-        """noisy [B, t, h, w, C], timestep int [B], text [B, L, text_dim] -> float32 prediction like noisy."""
-        backbone, branch = self._stacks
+        """noisy [B, t, h, w, C], timestep int [B], text [B, L, text_dim] -> float32 prediction like noisy.
+
+        kept: int [F], the foreground tokens that are looked at, for all clips of the batch; None: all of
+        them. The variables may be `int8.quantised`.
+        """
+        backbone, branch = self._stacks(int8.is_quantised(variables))
         with jax.named_scope("branch"):
             samples = branch.apply(variables["branch"], noisy, given.background, given.mask, text, timestep)
         inject = ~masks.token_mask(given.mask[..., 0], self.arch.backbone.patch)
@@ -83,6 +86,7 @@ class Denoiser:
                 timestep,
                 samples,
                 inject,
+                kept,
             )
         assert isinstance(prediction, jax.Array)
         return prediction

@@ -22,6 +22,7 @@ from gencompositor_jax.layers import (
     joint_sequence,
     modulate,
     stacked_blocks,
+    without_dropped,
 )
 
 
@@ -31,6 +32,7 @@ class FusionDiT(nn.Module):
     arch: ModelArch
     dtype: Dtype = jnp.float32
     remat: bool = False
+    quantised: bool = False  # the blocks' kernels are `int8.Int8`
 
     @nn.compact
     def __call__(
@@ -42,18 +44,21 @@ class FusionDiT(nn.Module):
         timestep: jax.Array,
         residuals: jax.Array,
         inject: jax.Array,
+        kept: jax.Array | None = None,
     ) -> jax.Array:
         """One denoising step.
 
         noisy, background, foreground: latents [B, t, h, w, C]. text: [B, L, text_dim]. timestep: int [B].
         residuals: the branch's samples [n, B, N, D] for the N video tokens. inject: bool [B, N], True where a
         video token has no masked latent pixel: masked token injection adds sample i // ceil(layers / n) after
-        block i there and nowhere else.
+        block i there and nowhere else. kept: int [F], the foreground tokens to be attended to (an
+        approximation, see `fast`); None: all of them.
         Returns float32 [B, t, h, w, C].
         """
         arch, grid = self.arch.backbone, video_grid(noisy, self.arch)
         text_tokens, video_tokens = text.shape[1], math.prod(grid)
         tables = erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim)
+        tables = erope.Tables(*(without_dropped(table, video_tokens, kept) for table in tables))
         joint = joint_sequence(tables, text_tokens)
 
         def positions() -> np.ndarray:
@@ -61,7 +66,7 @@ class FusionDiT(nn.Module):
             return erope.added_positions(np.concatenate([video, other]), arch.width, self.arch.position_scale)
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
-        x = joint.pad(embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions))
+        x = joint.pad(embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions, kept))
         x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
         video = slice(text_tokens, text_tokens + video_tokens)
@@ -74,7 +79,7 @@ class FusionDiT(nn.Module):
         def step(block: Block, x: jax.Array, sample: jax.Array) -> tuple[jax.Array, None]:
             return block(x, time, joint) + residuals[sample], None
 
-        blocks = stacked_blocks(arch, self.dtype, self.remat)(arch, self.dtype, name="blocks")
+        blocks = stacked_blocks(arch, self.dtype, self.remat, self.quantised)(arch, self.dtype, name="blocks")
         x, _ = nn.scan(
             step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
         )(blocks, x, sample_of_layer)

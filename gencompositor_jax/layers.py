@@ -5,6 +5,7 @@ The joint sequence is one array [B, S, D] of [text | video | foreground] tokens 
 foreground). Text tokens have modulations of their own, chosen token by token.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
-from jax.ad_checkpoint import checkpoint_name
 
-from gencompositor_jax import attention, erope, sharding
+from gencompositor_jax import attention, erope, int8, sharding
 from gencompositor_jax.arch import TransformerArch
 
 BLOCK_EPS = 1e-5
@@ -129,7 +129,7 @@ class SelfAttention(nn.Module):
         )
         q = erope.rotate(LayerNorm(QK_EPS, name="norm_query")(q), cos, sin)
         k = erope.rotate(LayerNorm(QK_EPS, name="norm_key")(k), cos, sin)
-        mixed = checkpoint_name(attention.attend(q, k, v, length), "attention")
+        mixed = attention.attend(q, k, v, length)
         return nn.DenseGeneral(self.arch.width, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)
 
 
@@ -178,12 +178,13 @@ class PatchEmbedding(nn.Module):
         video: jax.Array,
         foreground: jax.Array | None,
         positions: Callable[[], np.ndarray],
+        kept: jax.Array | None = None,
     ) -> jax.Array:
         """text [B, L, text_dim], video [B, t, h, w, C], foreground the same with its own C or None -> tokens
         [B, S, D].
 
-        `positions()` gives the initial added table of the tokens after the text, [S - L, D]; text rows start
-        at zero.
+        `positions()` gives the initial added table of the tokens after the text; text rows start at zero.
+        kept: the foreground's tokens that become part of the sequence, int [F]; None: all of them.
         """
         width, patch = self.arch.width, self.arch.patch
         parts = [
@@ -192,13 +193,24 @@ class PatchEmbedding(nn.Module):
         ]
         if foreground is not None:
             x = to_patches(foreground.astype(self.dtype), patch)
+            x = x if kept is None else x[:, kept]
             parts.append(nn.Dense(width, dtype=self.dtype, name="foreground")(x))
 
         def initial() -> jax.Array:
             return jnp.pad(jnp.asarray(positions()), ((text.shape[1], 0), (0, 0)))
 
         table = self.variable("buffers", "positions", initial).value
+        table = without_dropped(table, parts[0].shape[1] + parts[1].shape[1], kept)
         return jnp.concatenate(parts, axis=1) + table.astype(self.dtype)
+
+
+def without_dropped(table: Any, first: int, kept: jax.Array | None) -> Any:
+    """A table of the tokens [S, ...] without those of the foreground, which begin at `first`, that are not
+    among `kept` (int [F]; None: all of them).
+    """
+    if kept is None:
+        return table
+    return jnp.concatenate([table[:first], jnp.asarray(table)[first:][kept]])
 
 
 @struct.dataclass
@@ -230,13 +242,15 @@ def joint_sequence(tables: erope.Tables, text_tokens: int) -> Joint:
     return Joint(is_text=jnp.arange(size) < text_tokens, cos=cos, sin=jnp.pad(tables.sin, pad), length=length)
 
 
-def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: bool) -> Any:
+def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: bool, quantised: bool = False) -> Any:
     """The block class that a stack scans over, with its activations computed again in the backward pass if
-    `remat`.
+    `remat`. Attention outputs are kept: they are two thirds of the work and a small part of the memory.
 
-    Attention outputs are kept: they are two thirds of the work and a small part of the memory.
+    quantised: the kernels are `int8.Int8`, and become arrays inside the scan, one layer's at a time; there is
+    no backward pass then.
     """
+    if quantised:
+        return nn.map_variables(Block, "params", functools.partial(int8.restored, dtype=dtype))
     if not remat:
         return Block
-    keep = jax.checkpoint_policies.save_only_these_names("attention")
-    return nn.remat(Block, policy=keep, prevent_cse=False)
+    return nn.remat(Block, policy=attention.keep, prevent_cse=False)

@@ -125,3 +125,26 @@ def test_half_precision_is_near(variables):
     half = Denoiser(ARCH, jnp.bfloat16)(variables, *inputs(ARCH))
     assert half.dtype == jnp.float32
     assert jnp.linalg.norm(half - exact) / jnp.linalg.norm(exact) < 0.05
+
+
+def test_foreground_tokens_that_are_not_kept_are_as_if_nobody_looked_at_them(variables, monkeypatch):
+    """The oracle runs the whole sequence and hides the others from attention: positions stay as they are."""
+    arguments, (t, rows, columns) = inputs(ARCH), ARCH.token_grid
+    video = t * rows * columns
+    kept = jnp.array([1, 4, 5, video - 1])
+    answer = jax.jit(Denoiser(ARCH).__call__)(variables, *arguments, kept)
+    first = ARCH.backbone.text_tokens + video
+    hidden = np.ones(first + video, bool)
+    hidden[:first] = hidden[first + np.asarray(kept)] = False
+
+    def attend(q, k, v, length):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(q.shape[-1])
+        if len(hidden) == k.shape[1]:  # the branch has no foreground
+            scores = jnp.where(hidden, -jnp.inf, scores)
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
+
+    monkeypatch.setattr("gencompositor_jax.layers.attention.attend", attend)
+    oracle = Denoiser(ARCH)(variables, *arguments)
+    np.testing.assert_allclose(answer, oracle, atol=1e-4)
+    monkeypatch.undo()
+    assert jnp.abs(Denoiser(ARCH)(variables, *arguments) - answer).max() > 1e-2
