@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax import checkpoint, generation, sampler
-from gencompositor_jax.arch import Changes, ModelArch, changed
+from gencompositor_jax.arch import Changes, Inflation, ModelArch, changed
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
@@ -34,6 +34,7 @@ from gencompositor_jax.controls.trajectory import Trajectory, from_points, parse
 from gencompositor_jax.controls.video import Video, read_video
 from gencompositor_jax.controls.window import Framing
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.executables import Programs, Recorder, Rehearsal, Run, directly
 from gencompositor_jax.sampler import Solver
 
 CACHE_VARIABLE = "GENCOMPOSITOR_CACHE"
@@ -72,23 +73,29 @@ class Composite:
 class Compositor:
     """A loaded model and what is done with it."""
 
-    def __init__(self, model: Model, source: str = "") -> None:
+    def __init__(self, model: Model, source: str = "", programs: Programs | None = None) -> None:
         # Once: jit would send NumPy arrays to the device with every call.
         model = dataclasses.replace(
             model, arrays=jax.device_put(model.arrays), prompts=jax.device_put(model.prompts)
         )
         self.model = model
         self.source = source
+        self.programs = programs  # None: compiled when they are needed
         self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoint.at_size, model))
 
     @classmethod
     def load(
-        cls, folder: PathLike | None = None, dtype: Any = None, **changes: Unpack[Changes]
+        cls,
+        folder: PathLike | None = None,
+        dtype: Any = None,
+        programs: Programs | None = None,
+        **changes: Unpack[Changes],
     ) -> "Compositor":
         """Loads a checkpoint's folder, the embedded model where None.
 
-        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. changes: what is to
-        differ from how the checkpoint was trained. Raises InputError for anything that is no checkpoint.
+        dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. programs: of
+        `compile`, as `Programs.load` reads them: these run and no others. changes: what is to differ from
+        how the checkpoint was trained. Raises InputError for anything that is no checkpoint.
         """
         keep_compiled_programs()
         if dtype is None:
@@ -96,7 +103,7 @@ class Compositor:
         path = checkpoint.packaged() if folder is None else Path(folder)
         model = checkpoint.load(path, dtype)
         model = dataclasses.replace(model, arch=changed(model.arch, changes))
-        return cls(model, "embedded" if folder is None else os.fspath(folder))
+        return cls(model, "embedded" if folder is None else os.fspath(folder), programs)
 
     @property
     def arch(self) -> ModelArch:
@@ -213,6 +220,9 @@ class Compositor:
         check_sampling(steps, seed, solver, paste_back, feather, prompt, guidance)
         checkpoint.check_prompt(prompt, self.model.prompts)
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
+        if self.programs is not None:
+            self.programs.check(made_for(stage.arch, steps, is_guided(prompt, guidance)))
+        run = self.programs or directly
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         clock, total = Clock(), steps * len(stage.shots)
         current, masks_so_far = stage.background.frames, []
@@ -224,7 +234,7 @@ class Compositor:
                 inside = conditions.mask[..., 0] > 0
             key = jax.random.fold_in(jax.random.key(seed), i)
             report = _later(progress, i * steps, total)
-            raw = generate(model, conditions, key, plan, report, clock, prompt, guidance)
+            raw = generate(model, conditions, key, plan, report, clock, prompt, guidance, run)
             with clock("paste back"):
                 if paste_back:
                     current, inside = staging.put_in(shot, current, raw, inside, feather)
@@ -258,6 +268,47 @@ class Compositor:
             },
             seconds=clock.seconds,
         )
+
+    def compile(
+        self,
+        folder: PathLike,
+        *,
+        frames: int | None = None,
+        steps: int = 20,
+        prompt: str | None = None,
+        guidance: float = 6.0,
+        overwrite: bool = False,
+    ) -> int:
+        """Compiles what `render` runs and keeps it in a folder, for `Programs.load` on a machine like this.
+
+        Whatever has these frames, as many steps per call (`part_length`) and is guided or not as this is
+        can be made with it. Each program is run once. Returns the folder's bytes. Raises InputError where
+        the folder exists and `overwrite` is False, before anything heavy.
+        """
+        check_sampling(steps=steps, prompt=prompt, guidance=guidance)
+        checkpoint.check_prompt(prompt, self.model.prompts)
+        if Path(folder).exists() and not overwrite:
+            raise InputError(f"{folder}: exists; pass --overwrite or another folder")
+        arch = staging.arch_for(self.arch, frames)
+        pixels = (arch.frames, arch.height, arch.width)
+        model, plan = self._at_size(*pixels), sampler.plan(arch.diffusion, steps, "dpm")
+        nothing = Conditions(*(np.zeros((*pixels, channels), np.float32) for channels in (1, 3, 3)))
+        recorder = Recorder()
+        how: Any = {"prompt": prompt, "guidance": guidance, "run": Rehearsal(recorder)}
+        generate(model, nothing, jax.random.key(0), plan, **how)
+        needs = made_for(arch, steps, is_guided(prompt, guidance))
+        return recorder.save(Path(folder), needs, overwrite)
+
+
+def made_for(arch: ModelArch, steps: int, guided: bool) -> dict[str, Any]:
+    """What of a pass its programs depend on that a user may change; see `Programs.check`."""
+    size = {"frames": arch.frames, "height": arch.height, "width": arch.width}
+    return {**size, "steps_per_call": part_length(steps), "guided": guided}
+
+
+def is_guided(prompt: str | None, guidance: float) -> bool:
+    """Whether the network is asked twice per step: the empty prompt needs no guidance, whatever its scale."""
+    return prompt is not None and guidance != 1
 
 
 def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
@@ -319,21 +370,23 @@ def generate(
     clock: Clock | None = None,
     prompt: str | None = None,
     guidance: float = 6.0,
+    run: Run = directly,
 ) -> np.ndarray:
     """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
 
     `plan` comes from `sampler.plan`. The same key gives the same frames. prompt: one of the model's; the
-    empty one needs no guidance, whatever its scale, and half of the work.
+    empty one needs no guidance, whatever its scale, and half of the work. run: who calls the compiled parts.
     """
     clock = clock or Clock()
-    arch, arrays = model.arch, model.arrays
+    # Masks come inflated: how isn't the programs' business.
+    arch, arrays = dataclasses.replace(model.arch, inflation=Inflation()), model.arrays
     text = arrays["null_text"] if prompt is None else model.prompts[prompt]
     guided = None
-    if prompt is not None and guidance != 1:
+    if is_guided(prompt, guidance):
         guided = arrays["null_text"], jnp.float32(guidance)
     with clock("encode"):
         keys = generation.split(key[None])
-        given = _encode(arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
+        given = run(_encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
         state = sampler.begin(generation.draw(keys.start, arch))
         jax.block_until_ready(given)
     with clock("sample"):
@@ -342,12 +395,12 @@ def generate(
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
         for first in range(0, count, length):
             part = sampler.Steps(*(column[first : first + length] for column in columns))
-            state = _advance(arrays, text, guided, given, state, first, part, keys.steps, arch=arch)
+            state = run(_advance, arrays, text, guided, given, state, first, part, keys.steps, arch=arch)
             jax.block_until_ready(state)
             if progress is not None:
                 progress(first + length, count)
     with clock("decode"):
-        return np.asarray(_decode(arrays["codec"], state.x, arch=arch))[0]
+        return np.asarray(run(_decode, arrays["codec"], state.x, arch=arch))[0]
 
 
 def part_length(steps: int) -> int:

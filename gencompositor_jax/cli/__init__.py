@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gencompositor_jax.cli import (
+    compile,
     compose,
     convert,
     data,
@@ -22,7 +23,7 @@ from gencompositor_jax.cli import (
 )
 from gencompositor_jax.errors import InputError
 
-COMMANDS = (compose, preview, remove, demo, data, train, evaluate, convert, export, inspect)
+COMMANDS = (compose, preview, remove, demo, data, train, evaluate, convert, export, inspect, compile)
 OVERRIDE = "--config."
 
 

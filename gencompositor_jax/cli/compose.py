@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gencompositor_jax.compositor import Composite, Compositor
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
+    from gencompositor_jax.executables import Programs
 
 
 def register(subcommands: Any) -> None:
@@ -21,6 +22,7 @@ def register(subcommands: Any) -> None:
     parser = subcommands.add_parser("compose", help="put a moving element into a video", allow_abbrev=False)
     options.add_scene(parser)
     options.add_model(parser)
+    options.add_compiled(parser)
     options.add_sampling(parser)
     options.add_output(parser, "out.mp4")
     parser.set_defaults(run=run)
@@ -30,11 +32,11 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, generates, writes."""
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
-    compose(options.scene_of(args), outputs, args.overwrite)
+    compose(options.scene_of(args), outputs, args.overwrite, args.compiled)
 
 
-def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
-    """Composites a scene whose outputs were checked."""
+def compose(scene: "Scene", outputs: Outputs, overwrite: bool, compiled: str | None = None) -> None:
+    """Composites a scene whose outputs were checked, with the programs of a folder if one is given."""
     from gencompositor_jax.controls import stage as staging
     from gencompositor_jax.controls.scene import scene_changes
 
@@ -50,7 +52,8 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool) -> None:
     from gencompositor_jax.compositor import scene_sampling
 
     began = time.perf_counter()
-    compositor = load(scene.checkpoint, **changes)
+    programs = programs_of(compiled, stage.arch, scene.steps, scene.prompt, scene.guidance)
+    compositor = load(scene.checkpoint, programs, **changes)
     loaded = time.perf_counter() - began
     with bar(scene.steps * len(stage.shots)) as progress:
         composite = compositor.render(stage, **scene_sampling(scene, progress))
@@ -118,11 +121,27 @@ def checkpoint_arch(
     return changed(facts.arch, changes)
 
 
-def load(folder: str | None, **changes: Unpack["Changes"]) -> "Compositor":
+def programs_of(
+    folder: str | None, arch: "ModelArch", steps: int, prompt: str | None, guidance: float
+) -> "Programs | None":
+    """The compiled programs of a folder; None without one. Raises InputError where they don't fit the run."""
+    from gencompositor_jax.compositor import is_guided, made_for
+    from gencompositor_jax.executables import Programs
+
+    if folder is None:
+        return None
+    programs = Programs.load(folder)
+    programs.check(made_for(arch, steps, is_guided(prompt, guidance)))
+    return programs
+
+
+def load(
+    folder: str | None, programs: "Programs | None" = None, **changes: Unpack["Changes"]
+) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
-    return Compositor.load(folder, **changes)
+    return Compositor.load(folder, programs=programs, **changes)
 
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:

@@ -115,6 +115,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_compiled(parser: argparse.ArgumentParser) -> None:
+    """Where the compiled programs are."""
+    parser.add_argument(
+        "--compiled",
+        metavar="DIR",
+        help="programs of gencompositor compile, made on this kind of machine (default: compile what is "
+        "needed, and keep it in ~/.cache/gencompositor)",
+    )
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How the result is generated."""
     sampling = parser.add_argument_group("sampling")

@@ -22,6 +22,7 @@ def register(subcommands: Any) -> None:
     )
     options.add_clip(parser)
     options.add_model(parser)
+    options.add_compiled(parser)
     options.add_sampling(parser)
     options.add_output(parser, "removed.mp4")
     parser.set_defaults(run=run)
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     probe(args.background)
     probe(args.mask)
 
-    from gencompositor_jax.cli.compose import checkpoint_arch, finish, load
+    from gencompositor_jax.cli.compose import checkpoint_arch, finish, load, programs_of
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.compositor import check_sampling
     from gencompositor_jax.controls import stage as staging
@@ -51,12 +52,14 @@ def run(args: argparse.Namespace) -> None:
     mask = staging.read_mask(args.mask, background, start, args.end)
     framing: Framing = "whole" if args.no_paste_back else args.framing or "auto"
     stage = staging.Stage(background, (staging.removal_shot(mask, arch, framing),), arch)
-    sampling = {"steps": 20} | options.sampling_of(args)
+    sampling = {"steps": 20, "prompt": None, "guidance": 6.0} | options.sampling_of(args)
     check_sampling(**sampling)
     read = time.perf_counter() - began
 
     began = time.perf_counter()
-    compositor = load(args.checkpoint, **changes)
+    guided = sampling["prompt"], sampling["guidance"]
+    programs = programs_of(args.compiled, arch, sampling["steps"], *guided)
+    compositor = load(args.checkpoint, programs, **changes)
     loaded = time.perf_counter() - began
     with bar(sampling["steps"]) as progress:
         composite = compositor.render(stage, **sampling, progress=progress)

@@ -1,0 +1,61 @@
+"""`gencompositor compile`: the programs of one clip size, compiled once for later processes."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+
+def register(subcommands: Any) -> None:
+    """The arguments."""
+    parser = subcommands.add_parser(
+        "compile",
+        help="compile what compose runs, for later starts on machines like this one",
+        description="Use it with compose --compiled DIR and the same checkpoint, frames and steps.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="of a clip, 4k+1 (default: what the checkpoint was trained for)",
+    )
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="denoising steps (default 20)")
+    parser.add_argument("--prompt", metavar="NAME", help="for a prompt with guidance (default: without one)")
+    parser.add_argument(
+        "--guidance", type=float, default=6.0, metavar="SCALE", help="1 is another program than all others"
+    )
+    parser.add_argument(
+        "--tiles", choices=("released", "none"), help="of the VAE (default: as the checkpoint says)"
+    )
+    parser.add_argument(
+        "--latent-mask", choices=("released", "union"), help="default: as the checkpoint was trained"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets the programs")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compiles, and says how to use it."""
+    if args.out.exists() and not args.overwrite:
+        raise InputError(f"--out {args.out}: exists; pass --overwrite or another folder")
+
+    from gencompositor_jax.cli.compose import checkpoint_arch, load
+    from gencompositor_jax.compositor import check_sampling
+    from gencompositor_jax.controls import stage as staging
+
+    changes: Any = {"tiles": args.tiles, "latent_mask": args.latent_mask}
+    staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, **changes), args.frames)
+    sampling: Any = {"steps": args.steps, "prompt": args.prompt, "guidance": args.guidance}
+    check_sampling(**sampling)
+    compositor = load(args.checkpoint, **changes)
+    began = time.perf_counter()
+    size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **sampling)
+    print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - began:.0f} s")
+    print(f"Use them: gencompositor compose --compiled {args.out} ... (same checkpoint, frames and steps)")
