@@ -78,7 +78,7 @@ def kept_tokens(foregrounds: Sequence[np.ndarray] | np.ndarray, arch: ModelArch)
     t, rows, columns = arch.token_grid
     cell = arch.codec.space_factor * arch.backbone.patch
     marked = (np.asarray(foregrounds) < 1).any(axis=(0, 1, -1))
-    shown = marked.reshape(rows, cell, columns, cell).any(axis=(1, 3))
+    shown = np.asarray(marked.reshape(rows, cell, columns, cell).any(axis=(1, 3)))
     if isinstance(arch.codec, VAEArch):
         shown = _grown(shown)
     count, cells = int(shown.sum()), shown.size

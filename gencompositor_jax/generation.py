@@ -47,14 +47,18 @@ def draw(keys: jax.Array, arch: ModelArch) -> jax.Array:
 
 
 def encode(params: Any, conditions: Conditions, keys: Keys, *, arch: ModelArch) -> LatentConditions:
-    """Conditions [B, T, H, W, C] -> latents; one of the two videos after the other, to save memory."""
+    """Conditions [B, T, H, W, C] -> latents; one of the two videos after the other, to save memory.
+
+    params: of the codec, which runs in their type.
+    """
     videos = jnp.stack([conditions.masked_background, conditions.foreground])
     noises = jnp.stack([draw(keys.background, arch), draw(keys.foreground, arch)])
 
     def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
         video, noise = given
         video = sharding.constrain(video, sharding.ROWS, None, sharding.TOKENS)
-        return sharding.constrain(codec.encode(params, arch.codec, video, noise), sharding.ROWS)
+        latents = codec.encode(params, arch.codec, video, noise, dtype=_dtype(params))
+        return sharding.constrain(latents, sharding.ROWS)
 
     latents = jax.lax.map(one, (videos, noises))
     factors = arch.codec.time_factor, arch.codec.space_factor
@@ -71,13 +75,16 @@ def advance(
     first: jax.Array,
     part: sampler.Steps,
     keys: jax.Array,
+    computed: jax.Array | None = None,
+    kept: jax.Array | None = None,
     *,
     arch: ModelArch,
 ) -> sampler.Progress:
     """Some steps of the solver, from index `first` on.
 
     text: the prompt's embedding [L, D], the same for all clips; the network runs in its type. guided: None
-    where the prompt is all there is. keys: of the steps' noise [B].
+    where the prompt is all there is. keys: of the steps' noise [B]. computed, kept: the approximations of
+    `fast`, bool [steps] and int [F]; None for the exact pass.
     """
     denoiser = Denoiser(arch, text.dtype)
     networks = {name: arrays[name] for name in ("backbone", "branch")}
@@ -85,7 +92,7 @@ def advance(
     def under(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
         times = len(latents) // len(given.mask)  # guidance asks for every clip twice
         many = jax.tree.map(lambda x: jnp.concatenate([x] * times), given)
-        return denoiser(networks, latents, timestep, many, text)
+        return denoiser(networks, latents, timestep, many, text, kept)
 
     def alone(latents: jax.Array, timestep: jax.Array) -> jax.Array:
         return under(latents, timestep, jnp.broadcast_to(text, (len(latents), *text.shape)))
@@ -95,13 +102,13 @@ def advance(
     def noise(index: jax.Array) -> jax.Array:
         return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(keys)
 
-    return sampler.advance(predict, state, first, part, noise)
+    return sampler.advance(predict, state, first, part, noise, computed)
 
 
 def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
-    """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]."""
+    """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' type."""
     latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
-    video = codec.decode(params, arch.codec, latents).astype(jnp.float32)
+    video = codec.decode(params, arch.codec, latents, dtype=_dtype(params)).astype(jnp.float32)
     return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
 
@@ -164,6 +171,12 @@ def _sample(
     text = arrays["null_text"]
     state = advance(arrays, text, None, given, start, jnp.int32(0), plan, keys.steps, arch=arch)
     return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))
+
+
+def _dtype(params: Any) -> Any:
+    """The type of a codec's parameters; float32 where it has none."""
+    leaves = jax.tree.leaves(params)
+    return leaves[0].dtype if leaves else jnp.float32
 
 
 def _to_signed(frames: jax.Array) -> Any:

@@ -6,10 +6,9 @@ with i running over everything that is summed over. Q is kept; W is made again, 
 the block runs. Activations and everything small (norms, biases, embeddings, the codec) stay as they are.
 """
 
-import dataclasses
 import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +23,7 @@ KERNELS: tuple[tuple[str, tuple[int, ...]], ...] = (
 )
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["values", "scale"], meta_fields=[])
-@dataclasses.dataclass(frozen=True)
-class Int8:
+class Int8(NamedTuple):
     """A kernel in the form of equation (1), in the place of its array in a tree of parameters."""
 
     values: jax.Array  # int8, of the kernel's shape

@@ -1,10 +1,13 @@
+import dataclasses
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import generation, sharding
+from gencompositor_jax import codec, generation, sampler, sharding
+from gencompositor_jax.arch import VAEArch, released
 from gencompositor_jax.controls.conditions import Conditions
 
 STEPS = 2
@@ -66,10 +69,94 @@ def test_noise_is_another_for_each_clip_and_purpose(small_model):
 
 def test_each_video_is_read_from_its_posterior_with_its_own_noise(small_model, monkeypatch):
     """With a codec whose latents are the noise it is given, shifted by the video's mean."""
-    monkeypatch.setattr(generation.codec, "encode", lambda _, arch, video, noise: noise + video.mean())
+    monkeypatch.setattr(generation.codec, "encode", lambda _, arch, video, noise, dtype: noise + video.mean())
     arch, keys = small_model.arch, generation.split(jax.random.split(jax.random.key(0), 2))
     video = np.ones((2, 5, 32, 48, 3), np.float32)
     given = generation.encode({}, Conditions(video[..., :1], 0 * video, 8 * video), keys, arch=arch)
     np.testing.assert_allclose(given.background, generation.draw(keys.background, arch), atol=1e-5)
     np.testing.assert_allclose(given.foreground - 8, generation.draw(keys.foreground, arch), atol=1e-5)
     assert (given.mask == 1).all() and given.mask.shape == (*given.background.shape[:-1], 1)
+
+
+def advanced(model: Any, guided: bool, **how: Any) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """Latents after a part of two steps, and the shapes of what the network was asked for."""
+    arch, arrays = model.arch, model.arrays
+    rng, asked = np.random.default_rng(0), []
+    latents = [rng.standard_normal((1, *arch.latent_shape)).astype(np.float32) for _ in range(3)]
+    mask = np.zeros((1, *arch.latent_shape[:3], 1), np.float32)
+    given = generation.LatentConditions(latents[0], latents[1], mask)
+    keys = generation.split(jax.random.split(jax.random.key(0), 1))
+    part = sampler.plan(arch.diffusion, 2, "dpm")
+    state = sampler.begin(jax.numpy.asarray(latents[2]), skipping="computed" in how)
+    null = arrays["null_text"]
+    network = generation.Denoiser.__call__
+
+    def counted(self: Any, variables: Any, noisy: jax.Array, *rest: Any) -> jax.Array:
+        asked.append(noisy.shape)
+        return network(self, variables, noisy, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation.Denoiser, "__call__", counted)
+        state = generation.advance(
+            arrays,
+            2 * null,
+            (null, 3.0) if guided else None,
+            given,
+            state,
+            0,
+            part,
+            keys.steps,
+            arch=arch,
+            **how,
+        )
+    return np.asarray(state.x), asked
+
+
+def test_the_network_is_asked_once_unless_a_prompt_guides(small_model):
+    """Once in the program of a step: for as many clips as there are, or for twice as many with a prompt."""
+    shape = small_model.arch.latent_shape
+    alone, asked = advanced(small_model, guided=False)
+    assert asked == [(1, *shape)]
+    guided, asked = advanced(small_model, guided=True)
+    assert asked == [(2, *shape)]
+    assert np.abs(guided - alone).max() > 0
+
+
+def test_approximations_reach_the_network_and_the_sampler(small_model):
+    tokens = int(np.prod(small_model.arch.token_grid))
+    exact, _ = advanced(small_model, guided=True)
+    same, _ = advanced(small_model, True, kept=np.arange(tokens, dtype=np.int32), computed=np.ones(2, bool))
+    np.testing.assert_allclose(same, exact, atol=1e-6)
+    fewer, _ = advanced(small_model, True, kept=np.arange(1, dtype=np.int32))
+    skipped, _ = advanced(small_model, True, computed=np.array([True, False]))
+    assert np.abs(fewer - exact).max() > 1e-6 and np.abs(skipped - exact).max() > 1e-6
+
+
+def conv_types(function: Any, *args: Any) -> set[str]:
+    """Types that a function's convolutions compute in."""
+    found, waiting = set(), [jax.make_jaxpr(function)(*args).jaxpr]
+    while waiting:
+        for equation in waiting.pop().eqns:
+            if equation.primitive.name == "conv_general_dilated":
+                found |= {str(v.aval.dtype) for v in (*equation.invars, *equation.outvars)}
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                waiting += [inner] if hasattr(inner, "eqns") else []
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_vae_runs_in_the_type_of_its_weights(dtype):
+    codec_arch = VAEArch(block_widths=(4, 4, 4), layers_per_block=1, norm_groups=2, latent_channels=4)
+    arch = dataclasses.replace(released(), frames=17, height=16, width=16, codec=codec_arch)
+    shapes = jax.eval_shape(lambda key: codec.init_codec(key, codec_arch), jax.random.key(0))
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+    latents = jax.ShapeDtypeStruct((1, *arch.latent_shape), np.float32)
+    frames = jax.ShapeDtypeStruct((1, 17, 16, 16, 3), np.float32)
+    mask = jax.ShapeDtypeStruct((1, 17, 16, 16, 1), np.float32)
+    keys = jax.eval_shape(lambda: generation.split(jax.random.split(jax.random.key(0), 1)))
+    encode = functools.partial(generation.encode, arch=arch)
+    assert conv_types(encode, params, Conditions(mask, frames, frames), keys) == {dtype}
+    decode = functools.partial(generation.decode, arch=arch)
+    assert conv_types(decode, params, latents) == {dtype}
+    assert jax.eval_shape(decode, params, latents).dtype == np.uint8  # made on the device
