@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoint, generation, sampler
-from gencompositor_jax.arch import Changes, Inflation, ModelArch, changed
+from gencompositor_jax import checkpoint, generation, int8, sampler
+from gencompositor_jax import fast as fast_lib
+from gencompositor_jax import latents as latents_lib
+from gencompositor_jax.arch import Changes, Inflation, ModelArch, VAEArch, changed, to_json
 from gencompositor_jax.checkpoint import Model
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
@@ -35,12 +37,14 @@ from gencompositor_jax.controls.video import Video, read_video
 from gencompositor_jax.controls.window import Framing
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.executables import Programs, Recorder, Rehearsal, Run, directly
+from gencompositor_jax.fast import Fast
 from gencompositor_jax.sampler import Solver
 
 CACHE_VARIABLE = "GENCOMPOSITOR_CACHE"
 CACHE_FOLDER = "~/.cache/gencompositor"
 
 Progress = Callable[[int, int], None]  # (steps done, steps in all)
+Weights = Literal["int8"]  # how the network's are kept, if not in the type it computes in
 
 
 class Sampling(TypedDict, total=False):
@@ -53,6 +57,8 @@ class Sampling(TypedDict, total=False):
     feather: float  # of the paste-back, in model pixels
     prompt: str | None  # name of a prompt that the checkpoint stores; None is the empty one
     guidance: float  # how far beyond the empty prompt's answer a prompt leads; 1 is the prompt alone
+    fast: str | None  # approximations: drop-blank, cache:N or both, see `fast`; None is the exact pass
+    latents: PathLike | None  # a file that keeps what was sampled, written before it is decoded
     progress: Progress | None  # called while sampling
 
 
@@ -89,20 +95,25 @@ class Compositor:
         folder: PathLike | None = None,
         dtype: Any = None,
         programs: Programs | None = None,
+        weights: Weights | None = None,
         **changes: Unpack[Changes],
     ) -> "Compositor":
         """Loads a checkpoint's folder, the embedded model where None.
 
         dtype: of weights and computation; None is float32 on a CPU, bfloat16 elsewhere. programs: of
-        `compile`, as `Programs.load` reads them: these run and no others. changes: what is to differ from
-        how the checkpoint was trained. Raises InputError for anything that is no checkpoint.
+        `compile`, as `Programs.load` reads them: these run and no others. weights: "int8" keeps the network's
+        large kernels in 8 bits (see `int8`), an approximation for half of the memory. changes: what is to
+        differ from how the checkpoint was trained. Raises InputError for anything that is no checkpoint.
         """
         keep_compiled_programs()
         if dtype is None:
             dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        if weights is not None:
+            fields.choice(weights, "weights", get_args(Weights))
         path = checkpoint.packaged() if folder is None else Path(folder)
         model = checkpoint.load(path, dtype)
-        model = dataclasses.replace(model, arch=changed(model.arch, changes))
+        arrays = model.arrays if weights is None else int8.quantised(model.arrays)
+        model = dataclasses.replace(model, arch=changed(model.arch, changes), arrays=arrays)
         return cls(model, "embedded" if folder is None else os.fspath(folder), programs)
 
     @property
@@ -210,15 +221,25 @@ class Compositor:
         feather: float = 2.0,
         prompt: str | None = None,
         guidance: float = 6.0,
+        fast: str | None = None,
+        latents: PathLike | None = None,
         progress: Progress | None = None,
     ) -> Composite:
         """Generates what stands on a stage: one sampling pass per layer, each over the result so far.
 
         The same stage, settings and seed give the same frames. See `Sampling` for the arguments. Without
         paste-back the stage must have been set with the framing "whole".
+
+        Where `latents` is a file that was left with what this very call would sample, it is decoded at once;
+        tiles may be others. A file made from anything else is replaced.
         """
-        check_sampling(steps, seed, solver, paste_back, feather, prompt, guidance)
+        check_sampling(steps, seed, solver, paste_back, feather, prompt, guidance, fast)
         checkpoint.check_prompt(prompt, self.model.prompts)
+        file, how = None if latents is None else Path(latents), fast_lib.parse(fast)
+        if file is not None:
+            latents_lib.read(file)
+        if self.programs is not None and str(how):
+            raise InputError(f"fast={how}: compiled programs are of the exact pass; leave one of the two out")
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
         if self.programs is not None:
             self.programs.check(made_for(stage.arch, steps, is_guided(prompt, guidance)))
@@ -234,7 +255,12 @@ class Compositor:
                 inside = conditions.mask[..., 0] > 0
             key = jax.random.fold_in(jax.random.key(seed), i)
             report = _later(progress, i * steps, total)
-            raw = generate(model, conditions, key, plan, report, clock, prompt, guidance, run)
+            place = None
+            if file is not None:
+                made_from = _made_from(model, conditions, key, plan, prompt, guidance, how)
+                place = latents_lib.Place(file, i, made_from)
+            led: Any = {"prompt": prompt, "guidance": guidance, "fast": how}
+            raw = generate(model, conditions, key, plan, report, clock, **led, run=run, place=place)
             with clock("paste back"):
                 if paste_back:
                     current, inside = staging.put_in(shot, current, raw, inside, feather)
@@ -265,6 +291,8 @@ class Compositor:
                 "feather": feather,
                 "prompt": prompt,
                 "guidance": guidance if prompt is not None else None,
+                "fast": str(how) or None,
+                "weights": "int8" if int8.is_quantised(model.arrays) else None,
             },
             seconds=clock.seconds,
         )
@@ -311,8 +339,10 @@ def is_guided(prompt: str | None, guidance: float) -> bool:
     return prompt is not None and guidance != 1
 
 
-def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
-    """The part of a project file that `render` takes."""
+def scene_sampling(
+    scene: Scene, progress: Progress | None = None, latents: PathLike | None = None
+) -> Sampling:
+    """The part of a project file that `render` takes, and what a project file doesn't say."""
     return Sampling(
         steps=scene.steps,
         seed=scene.seed,
@@ -321,6 +351,8 @@ def scene_sampling(scene: Scene, progress: Progress | None = None) -> Sampling:
         feather=scene.feather,
         prompt=scene.prompt,
         guidance=scene.guidance,
+        fast=scene.fast,
+        latents=latents,
         progress=progress,
     )
 
@@ -333,6 +365,7 @@ def check_sampling(
     feather: float = 2.0,
     prompt: str | None = None,
     guidance: float = 6.0,
+    fast: str | None = None,
 ) -> None:
     """Raises InputError where a setting of `render` is out of its range, before anything is generated."""
     fields.integer(steps, "steps", 1, 1000)
@@ -343,6 +376,7 @@ def check_sampling(
     if prompt is not None:
         fields.text(prompt, "prompt")
     fields.number(guidance, "guidance", low=0.0, high=100.0)
+    fast_lib.parse(fast).check(steps)
 
 
 class Clock:
@@ -371,36 +405,102 @@ def generate(
     prompt: str | None = None,
     guidance: float = 6.0,
     run: Run = directly,
+    fast: Fast = Fast(),  # noqa: B008 (frozen)
+    place: latents_lib.Place | None = None,
 ) -> np.ndarray:
     """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
 
     `plan` comes from `sampler.plan`. The same key gives the same frames. prompt: one of the model's; the
     empty one needs no guidance, whatever its scale, and half of the work. run: who calls the compiled parts.
+    fast: what is approximated. place: where the latents are kept before they are decoded; if they are there,
+    nothing is sampled. Raises InputError where the device has too little memory to decode.
     """
     clock = clock or Clock()
     # Masks come inflated: how isn't the programs' business.
-    arch, arrays = dataclasses.replace(model.arch, inflation=Inflation()), model.arrays
+    model = dataclasses.replace(model, arch=dataclasses.replace(model.arch, inflation=Inflation()))
+    found: Any = None if place is None else place.read()
+    if found is None:
+        found = _sampled(model, conditions, key, plan, progress, clock, prompt, guidance, run, fast)
+        if place is not None:
+            place.write(np.asarray(found))
+    with clock("decode"):
+        try:
+            return np.asarray(run(_decode, model.arrays["codec"], found[None], arch=model.arch))[0]
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            kept = f"; {place.path} keeps what was sampled, the same call goes on from it" if place else ""
+            raise InputError(
+                f"the device has too little memory to decode: decode in tiles (tiles=released){kept}"
+            ) from error
+
+
+def _sampled(
+    model: Model,
+    conditions: Conditions,
+    key: jax.Array,
+    plan: sampler.Steps,
+    progress: Progress | None,
+    clock: Clock,
+    prompt: str | None,
+    guidance: float,
+    run: Run,
+    fast: Fast,
+) -> jax.Array:
+    """`generate` up to the latents [t, h, w, C]."""
+    arch, arrays = model.arch, model.arrays
     text = arrays["null_text"] if prompt is None else model.prompts[prompt]
     guided = None
     if is_guided(prompt, guidance):
         guided = arrays["null_text"], jnp.float32(guidance)
+    count = len(plan.timestep)
+    length = part_length(count)
+    computed = fast_lib.computed_steps(count, fast.cache) if fast.cache > 1 else None
+    kept = fast_lib.kept_tokens(conditions.foreground[None], arch) if fast.drop_blank else None
     with clock("encode"):
         keys = generation.split(key[None])
         given = run(_encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
-        state = sampler.begin(generation.draw(keys.start, arch))
+        state = sampler.begin(generation.draw(keys.start, arch), skipping=computed is not None)
         jax.block_until_ready(given)
     with clock("sample"):
-        count = len(plan.timestep)
-        length = part_length(count)
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
         for first in range(0, count, length):
-            part = sampler.Steps(*(column[first : first + length] for column in columns))
-            state = run(_advance, arrays, text, guided, given, state, first, part, keys.steps, arch=arch)
+            now = slice(first, first + length)
+            part = sampler.Steps(*(column[now] for column in columns))
+            some = None if computed is None else computed[now]
+            moving = given, state, first, part, keys.steps, some, kept
+            state = run(_advance, arrays, text, guided, *moving, arch=arch)
             jax.block_until_ready(state)
             if progress is not None:
                 progress(first + length, count)
-    with clock("decode"):
-        return np.asarray(run(_decode, arrays["codec"], state.x, arch=arch))[0]
+    return state.x[0]
+
+
+def _made_from(
+    model: Model,
+    conditions: Conditions,
+    key: jax.Array,
+    plan: sampler.Steps,
+    prompt: str | None,
+    guidance: float,
+    fast: Fast,
+) -> str:
+    """A hash of all that the latents of a pass depend on, but for the tiles that its videos are encoded in:
+    they may be others for decoding.
+    """
+    arch = model.arch
+    if isinstance(arch.codec, VAEArch):
+        arch = dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=None))
+    text = np.asarray(model.arrays["null_text"] if prompt is None else model.prompts[prompt])
+    facts = {
+        "arch": to_json(arch),
+        "provenance": model.provenance,
+        "type": str(text.dtype),
+        "int8": int8.is_quantised(model.arrays),
+        "guidance": guidance if is_guided(prompt, guidance) else None,
+        "fast": str(fast),
+    }
+    return latents_lib.fingerprint(facts, [np.asarray(jax.random.key_data(key)), text, *plan, *conditions])
 
 
 def part_length(steps: int) -> int:
@@ -413,7 +513,7 @@ def part_length(steps: int) -> int:
 
 # The parts of a pass as programs of their own, for progress in between.
 _encode = jax.jit(generation.encode, static_argnames="arch")
-_advance = jax.jit(generation.advance, static_argnames="arch")
+_advance = jax.jit(generation.advance, static_argnames="arch", donate_argnames="state")
 _decode = jax.jit(generation.decode, static_argnames="arch")
 
 

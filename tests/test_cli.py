@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 
 from gencompositor_jax import checkpoint
+from gencompositor_jax import compositor as compositor_module
 from gencompositor_jax.cli import compose as compose_command
 from gencompositor_jax.cli import main
 from gencompositor_jax.controls.video import read_video
 from gencompositor_jax.controls.video_out import write_image_folder, write_video
+from tests.test_compositor import no_memory
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 6
 TRAJECTORY = "20,30 45,34 70,30"
@@ -120,6 +122,41 @@ def test_compose_writes_video_sheet_facts_and_project(compose, here, capsys):
     assert {"read", "load", "encode", "sample", "decode", "paste back", "write"} <= facts["seconds"].keys()
     assert facts["versions"]["jax"] and facts["device"]
     assert "out.mp4" in capsys.readouterr().out
+
+
+def test_what_was_sampled_waits_for_the_decoder(compose, here, capsys, monkeypatch):
+    """A run without the memory to decode leaves it; the same command goes on from it and clears it away."""
+    words = compose(fast="drop-blank,cache:2", weights="int8", out="images")
+    with monkeypatch.context() as patch:
+        patch.setattr(compositor_module, "_decode", no_memory)
+        assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "too little memory" in said and "images.latents.npz" in said and said.count("\n") == 1
+    assert [p.name for p in here.iterdir()] == ["images.latents.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr(compositor_module, "_sampled", lambda *_: pytest.fail("sampled again"))
+        assert main(words) == 0
+    assert "nothing was sampled" in capsys.readouterr().err
+    assert sorted(p.name for p in here.iterdir()) == [
+        "images",
+        "images.json",
+        "images.png",
+        "images.scene.json",
+    ]
+    facts = json.loads((here / "images.json").read_text())
+    assert facts["settings"]["fast"] == "drop-blank,cache:2" and facts["settings"]["weights"] == "int8"
+    scene = json.loads((here / "images.scene.json").read_text())
+    assert scene["fast"] == "drop-blank,cache:2" and scene["weights"] == "int8"
+
+
+def test_a_file_in_the_place_of_the_latents_stays(compose, here, capsys, no_model):
+    (here / "out.latents.npz").write_text("mine")
+    assert "out.latents.npz: not a file of latents" in refused(compose(overwrite=""), capsys, here)
+    assert (here / "out.latents.npz").read_text() == "mine"
+
+
+def test_compiled_programs_are_exact(compose, here, capsys, no_model):
+    assert "leave one of the two out" in refused(compose(fast="cache:2", compiled="programs"), capsys, here)
 
 
 def test_project_file_makes_the_same_again(compose, here, small_checkpoint):
@@ -410,6 +447,9 @@ def test_elements_that_cannot_be_found(
         ({"tau": "1.5"}, "--tau"),
         ({"latent_mask": "all"}, "--latent-mask"),
         ({"tiles": "released"}, "no tiles"),
+        ({"fast": "often"}, "fast: 'often'; pass drop-blank, cache:N"),
+        ({"fast": "cache:4", "steps": "2"}, "2 steps has none to skip"),
+        ({"weights": "int4"}, "--weights"),
         ({"anchor": "left"}, "--anchor"),
         ({"checkpoint": "nowhere"}, "nowhere"),
         ({"foreground": None}, "--foreground"),

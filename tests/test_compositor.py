@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import compositor as module
-from gencompositor_jax import sampler
+from gencompositor_jax import int8, sampler
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor, part_length
 from gencompositor_jax.controls import stage as staging
@@ -52,6 +52,79 @@ def test_same_seed_same_frames_and_one_program_per_shape(compositor):
     # Another number of frames is another shape.
     compositor.compose(scenery(9), disc(9), TRAJECTORY, steps=4, frames=9)
     assert program._cache_size() == 2
+
+
+def test_lengths_of_the_foreground_come_in_steps(compositor):
+    """Elements of about one size share a program; one that fills the frame has the exact pass."""
+    program: Any = module._advance
+    program.clear_cache()
+    how: Any = {"steps": 4, "seed": 7, "framing": "whole"}
+    exact = compositor.compose(scenery(), disc(side=24), TRAJECTORY, **how)
+    assert exact.settings["fast"] is None and program._cache_size() == 1
+    small = compositor.compose(scenery(), disc(side=24), TRAJECTORY, fast="drop-blank", **how)
+    again = compositor.compose(scenery(), disc(side=20), TRAJECTORY, fast="drop-blank", **how)
+    assert small.settings["fast"] == "drop-blank" and program._cache_size() == 2
+    assert (small.raw != exact.raw).any() and (small.raw != again.raw).any()
+    block = np.full((5, 64, 96, 4), 200, np.uint8)
+    large = compositor.compose(scenery(), block, [(48.0, 32.0)], fast="drop-blank", **how)
+    assert program._cache_size() == 2
+    np.testing.assert_array_equal(large.raw, compositor.compose(scenery(), block, [(48.0, 32.0)], **how).raw)
+
+
+def test_steps_are_skipped_where_asked(compositor):
+    how: Any = {"steps": 10, "seed": 7}
+    exact = compositor.compose(scenery(), disc(), TRAJECTORY, **how)
+    heard: list[tuple[int, int]] = []
+    skipped = compositor.compose(
+        scenery(), disc(), TRAJECTORY, fast="cache:3", progress=lambda *now: heard.append(now), **how
+    )
+    assert skipped.settings["fast"] == "cache:3" and heard[-1] == (10, 10)
+    difference = np.abs(skipped.raw.astype(int) - exact.raw)
+    assert 0 < difference.max() < 64
+    # With every other step this seldom, the answer is another one.
+    seldom = compositor.compose(scenery(), disc(), TRAJECTORY, fast="cache:9", **how)
+    assert (seldom.raw != skipped.raw).any()
+
+
+def test_weights_in_8_bits(compositor, small_checkpoint):
+    rounded = Compositor.load(small_checkpoint, weights="int8")
+    exact = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4)
+    result = rounded.compose(scenery(), disc(), TRAJECTORY, steps=4)
+    assert result.settings["weights"] == "int8" and exact.settings["weights"] is None
+    # Weights as small as these change the answer by less than a grey level.
+    assert int8.is_quantised(rounded.model.arrays) and np.abs(result.raw.astype(int) - exact.raw).max() <= 1
+    with pytest.raises(InputError, match="weights"):
+        Compositor.load(small_checkpoint, weights="int4")  # type: ignore[arg-type]
+
+
+def no_memory(*_: Any, **__: Any) -> Any:
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+
+def test_a_decoder_without_memory_costs_no_sampling(compositor, tmp_path, monkeypatch):
+    file, how = tmp_path / "out.latents.npz", {"steps": 4, "seed": 3}
+
+    def compose(**changes: Any) -> Any:
+        return compositor.compose(scenery(), disc(), TRAJECTORY, **how | changes)
+
+    exact = compose()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_decode", no_memory)
+        with pytest.raises(InputError, match=r"too little memory to decode.*tiles.*out\.latents\.npz keeps"):
+            compose(latents=file)
+        with pytest.raises(InputError, match="too little memory to decode"):
+            compose()
+    assert file.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sampled", lambda *_: pytest.fail("sampled again"))
+        again = compose(latents=file)
+        np.testing.assert_array_equal(again.frames, exact.frames)
+        assert "sample" not in again.seconds and "decode" in again.seconds
+    for change in ({"seed": 4}, {"steps": 5}, {"solver": "ddim"}, {"fast": "cache:2"}, {"scale": 0.9}):
+        before = file.read_bytes()
+        other = compose(latents=file, **change)
+        assert "sample" in other.seconds and file.read_bytes() != before
+        np.testing.assert_array_equal(other.frames, compose(**change).frames)
 
 
 def test_outside_the_mask_every_pixel_is_the_input(compositor):
@@ -110,7 +183,7 @@ def test_layers_go_on_top_of_each_other(compositor, monkeypatch):
     seen = []
     colours = iter([(255, 0, 0), (0, 0, 255)])
 
-    def paint(model, conditions, key, plan, progress, clock, *_):
+    def paint(model, conditions, *_, **__):
         seen.append(conditions)
         return np.broadcast_to(np.array(next(colours), np.uint8), (5, 32, 48, 3))
 
@@ -172,10 +245,12 @@ def test_a_small_element_gets_a_window_and_a_large_one_the_whole(compositor):
         ({"seed": -1}, "seed"),
         ({"solver": "euler"}, "solver"),
         ({"feather": float("nan")}, "feather"),
+        ({"fast": "cache:1"}, "cache:N"),
+        ({"fast": "cache:2", "steps": 2}, "none to skip"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_generated(compositor, monkeypatch, change, names):
-    monkeypatch.setattr(module, "generate", lambda *_: pytest.fail("generated"))
+    monkeypatch.setattr(module, "generate", lambda *_, **__: pytest.fail("generated"))
     wanted = {"background": scenery(), "foreground": disc(), "trajectory": TRAJECTORY} | change
     with pytest.raises(InputError, match=names):
         compositor.compose(

@@ -19,6 +19,7 @@ def register(subcommands: Any) -> None:
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
     )
+    parser.add_argument("--weights", choices=("int8",), help="as compose will be told")
     parser.add_argument(
         "--frames",
         type=int,
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, **changes), args.frames)
     sampling: Any = {"steps": args.steps, "prompt": args.prompt, "guidance": args.guidance}
     check_sampling(**sampling)
-    compositor = load(args.checkpoint, **changes)
+    compositor = load(args.checkpoint, None, args.weights, **changes)
     began = time.perf_counter()
     size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **sampling)
     print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - began:.0f} s")

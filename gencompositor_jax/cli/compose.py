@@ -2,16 +2,18 @@
 
 import argparse
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from gencompositor_jax.cli import options
 from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
+from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch
-    from gencompositor_jax.compositor import Composite, Compositor
+    from gencompositor_jax.compositor import Composite, Compositor, Weights
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
     from gencompositor_jax.executables import Programs
@@ -52,11 +54,11 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool, compiled: str | N
     from gencompositor_jax.compositor import scene_sampling
 
     began = time.perf_counter()
-    programs = programs_of(compiled, stage.arch, scene.steps, scene.prompt, scene.guidance)
-    compositor = load(scene.checkpoint, programs, **changes)
+    programs = programs_of(compiled, stage.arch, scene.steps, scene.prompt, scene.guidance, scene.fast)
+    compositor = load(scene.checkpoint, programs, scene.weights, **changes)
     loaded = time.perf_counter() - began
     with bar(scene.steps * len(stage.shots)) as progress:
-        composite = compositor.render(stage, **scene_sampling(scene, progress))
+        composite = compositor.render(stage, **scene_sampling(scene, progress, outputs.latents))
     finish(
         "compose", composite, stage, outputs, overwrite, scene, scene.start, {"read": read, "load": loaded}
     )
@@ -72,7 +74,7 @@ def finish(
     start: float,
     seconds: dict[str, float],
 ) -> None:
-    """Writes a composite and all that goes beside it."""
+    """Writes a composite and all that goes beside it; then its latents are of no more use."""
     from gencompositor_jax.controls.sheet import overlay
     from gencompositor_jax.controls.window import cut
 
@@ -97,7 +99,10 @@ def finish(
         "versions": versions(),
         "device": device(),
     }
+    if "sample" not in composite.seconds:
+        note(f"nothing was sampled: an earlier run left {outputs.latents}")
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
+    Path(outputs.latents).unlink(missing_ok=True)
 
 
 def ways(stage: "Stage") -> np.ndarray | None:
@@ -122,7 +127,12 @@ def checkpoint_arch(
 
 
 def programs_of(
-    folder: str | None, arch: "ModelArch", steps: int, prompt: str | None, guidance: float
+    folder: str | None,
+    arch: "ModelArch",
+    steps: int,
+    prompt: str | None,
+    guidance: float,
+    fast: str | None = None,
 ) -> "Programs | None":
     """The compiled programs of a folder; None without one. Raises InputError where they don't fit the run."""
     from gencompositor_jax.compositor import is_guided, made_for
@@ -130,18 +140,23 @@ def programs_of(
 
     if folder is None:
         return None
+    if fast is not None:
+        raise InputError("--fast: the programs of --compiled are exact; leave one of the two out")
     programs = Programs.load(folder)
     programs.check(made_for(arch, steps, is_guided(prompt, guidance)))
     return programs
 
 
 def load(
-    folder: str | None, programs: "Programs | None" = None, **changes: Unpack["Changes"]
+    folder: str | None,
+    programs: "Programs | None" = None,
+    weights: "Weights | None" = None,
+    **changes: Unpack["Changes"],
 ) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
-    return Compositor.load(folder, programs=programs, **changes)
+    return Compositor.load(folder, programs=programs, weights=weights, **changes)
 
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:

@@ -49,14 +49,21 @@ class Outputs:
         """The project file that makes the same again."""
         return self._stem + ".scene.json"
 
+    @property
+    def latents(self) -> str:
+        """What was sampled, until all these are written: if that fails, the same command goes on from it."""
+        return self._stem + ".latents.npz"
+
     def check(self, overwrite: bool, with_project: bool) -> None:
         """Raises InputError where one of them can't be written, or exists and `overwrite` is False."""
+        from gencompositor_jax import latents
         from gencompositor_jax.controls.output import check_output
         from gencompositor_jax.controls.video_out import check_video_output
 
         (check_output if self.is_folder else check_video_output)(self.video, overwrite)
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
+        latents.read(Path(self.latents))
 
 
 def write(

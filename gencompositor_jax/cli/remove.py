@@ -52,15 +52,15 @@ def run(args: argparse.Namespace) -> None:
     mask = staging.read_mask(args.mask, background, start, args.end)
     framing: Framing = "whole" if args.no_paste_back else args.framing or "auto"
     stage = staging.Stage(background, (staging.removal_shot(mask, arch, framing),), arch)
-    sampling = {"steps": 20, "prompt": None, "guidance": 6.0} | options.sampling_of(args)
+    sampling = {"steps": 20, "prompt": None, "guidance": 6.0, "fast": None} | options.sampling_of(args)
     check_sampling(**sampling)
     read = time.perf_counter() - began
 
     began = time.perf_counter()
-    guided = sampling["prompt"], sampling["guidance"]
-    programs = programs_of(args.compiled, arch, sampling["steps"], *guided)
-    compositor = load(args.checkpoint, programs, **changes)
+    how = (sampling[name] for name in ("steps", "prompt", "guidance", "fast"))
+    programs = programs_of(args.compiled, arch, *how)
+    compositor = load(args.checkpoint, programs, args.weights, **changes)
     loaded = time.perf_counter() - began
     with bar(sampling["steps"]) as progress:
-        composite = compositor.render(stage, **sampling, progress=progress)
+        composite = compositor.render(stage, **sampling, latents=outputs.latents, progress=progress)
     finish("remove", composite, stage, outputs, args.overwrite, None, start, {"read": read, "load": loaded})

@@ -28,6 +28,8 @@ out; these are the defaults, and `null` stands for "not set"):
       "feather": 2,
       "prompt": null,
       "guidance": 6,
+      "fast": null,
+      "weights": null,
       "tiles": null,
       "sigma": null,
       "tau": null,
@@ -43,8 +45,9 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
+from gencompositor_jax import fast
 from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element import Extend
@@ -93,6 +96,8 @@ class Scene:
     feather: float = 2.0  # model pixels
     prompt: str | None = None  # name of a prompt that the checkpoint stores; None: the empty one
     guidance: float = 6.0  # how far the prompt leads; without one it has no effect
+    fast: str | None = None  # approximations of the sampling, see `fast`
+    weights: Literal["int8"] | None = None  # the network's in 8 bits
     tiles: Tiles | None = None  # of the VAE; None, as for the next three: as the checkpoint says
     sigma: float | None = None  # of the mask's inflation, model pixels
     tau: float | None = None  # response from which the inflated mask is set
@@ -148,6 +153,7 @@ def _from_json(value: Any, where: str) -> Scene:
         raise InputError(
             f"{where}: background.end: {scene.end:g} must be after start, {scene.start:g} seconds"
         )
+    fast.parse(scene.fast).check(scene.steps)
     return scene
 
 
@@ -221,6 +227,10 @@ def _key(value: Any, where: str) -> str:
     return key
 
 
+def _fast(value: Any, where: str) -> str:
+    return str(fast.parse(fields.text(value, where), where))
+
+
 def _optional(reader: Reader) -> Reader:
     return lambda value, where: None if value is None else reader(value, where)
 
@@ -275,6 +285,8 @@ _SCENE: dict[str, Reader] = {
     "feather": _number(low=0, high=1000),
     "prompt": _optional(fields.text),
     "guidance": _number(low=0, high=100),
+    "fast": _optional(_fast),
+    "weights": _optional(lambda value, where: fields.choice(value, where, ("int8",))),
     "tiles": _optional(_choice(Tiles)),
     "sigma": _optional(_number(above=0, high=200)),
     "tau": _optional(_number(above=0, high=1)),
