@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gencompositor_jax.cli import (
+    benchmark,
     compile,
     compose,
     convert,
@@ -23,7 +24,20 @@ from gencompositor_jax.cli import (
 )
 from gencompositor_jax.errors import InputError
 
-COMMANDS = (compose, preview, remove, demo, data, train, evaluate, convert, export, inspect, compile)
+COMMANDS = (
+    compose,
+    preview,
+    remove,
+    demo,
+    data,
+    train,
+    evaluate,
+    convert,
+    export,
+    inspect,
+    compile,
+    benchmark,
+)
 OVERRIDE = "--config."
 
 
