@@ -47,14 +47,18 @@ class Work(NamedTuple):
         return self.linear + self.attention
 
 
-def backbone(arch: ModelArch) -> Work:
-    """One evaluation of the backbone for one clip."""
+def backbone(arch: ModelArch, foreground: int | None = None) -> Work:
+    """One evaluation of the backbone for one clip.
+
+    foreground: how many of its tokens are looked at (see `fast`); None: all.
+    """
     stack, (t, rows, columns) = arch.backbone, arch.token_grid
     video, channels = t * rows * columns, arch.codec.latent_channels
+    foreground = video if foreground is None else foreground
     cells = stack.patch**2 * channels
-    embed = video * 3 * cells * stack.width  # noisy with background, and foreground: 2 + 1 streams
+    embed = (2 * video + foreground) * cells * stack.width  # noisy and background in one, and foreground
     head = stack.time_embed_dim * 2 * stack.width + video * stack.width * cells
-    return _stack(stack, 2 * video, 2.0 * (embed + head))
+    return _stack(stack, video + foreground, 2.0 * (embed + head))
 
 
 def branch(arch: ModelArch) -> Work:

@@ -64,6 +64,19 @@ def test_forward_is_every_matrix_product_of_the_network(name):
     assert flops.forward(ARCHS[name]) == products(jax.make_jaxpr(evaluate)(variables, *inputs).jaxpr)
 
 
+def test_foreground_tokens_that_are_left_out_are_not_counted():
+    arch, kept = ARCHS["deep"], 5
+    _, variables, (latents, _, _, mask, text) = network(arch)
+
+    def evaluate(variables: Any, latents: Any, mask: Any, text: Any) -> Any:
+        given = LatentConditions(latents, latents, mask)
+        steps = jnp.zeros(1, jnp.int32)
+        return Denoiser(arch)(variables, latents, steps, given, text, jnp.arange(kept))
+
+    counted = products(jax.make_jaxpr(evaluate)(variables, latents, mask, text).jaxpr)
+    assert flops.backbone(arch, kept).total + flops.branch(arch).total == counted < flops.forward(arch)
+
+
 def test_xla_counts_about_as_much():
     """XLA counts norms and activations, too, and counts a loop's body once: here every loop has one turn."""
     evaluate, variables, inputs = network(ARCHS["one layer"])
