@@ -157,6 +157,18 @@ def to_devices(batch: Mapping[str, np.ndarray], rows: Sequence[int], batch_size:
     return {name: one(local) for name, local in batch.items()}
 
 
+def platform() -> str:
+    """What the mesh in force is made of, "cpu", "gpu" or "tpu", be its devices here or only described; without
+    one, JAX's default.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    device = None if mesh.empty else mesh.abstract_device
+    if device is None:
+        return jax.default_backend()
+    kind = device.device_kind
+    return "tpu" if kind.startswith("TPU") else "cpu" if kind == "cpu" else "gpu"
+
+
 def padded_length(length: int) -> int:
     """The next length from `length` up that the mesh in force can cut into equal parts along TOKENS."""
     parts = _current_size(TOKENS)

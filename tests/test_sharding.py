@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from gencompositor_jax import arch, attention, checkpoint, sharding
+from gencompositor_jax import arch, checkpoint, sharding
 from gencompositor_jax.errors import InputError
 
 MESHES = [
@@ -107,29 +107,3 @@ def test_the_released_sequence_is_padded_by_two():
     for parts in ({"context": 8}, {"context": 2, "tensor": 4}):
         with jax.set_mesh(sharding.make_mesh(parts)):
             assert sharding.padded_length(35_326) == 35_328
-
-
-@pytest.mark.parametrize("heads", [8, 6])  # of which 6 can't be dealt to 8 devices
-def test_attention_on_a_mesh_is_attention(mesh, heads):
-    rng = np.random.default_rng(0)
-    q, k, v = (jnp.asarray(rng.standard_normal((8, 24, heads, 16)), jnp.float32) for _ in range(3))
-    length = 21
-
-    def mixed(attend):
-        def loss(q, k, v):
-            out = attend(q, k, v)[:, :length]
-            return jnp.sum(jnp.sin(out)), out
-
-        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))
-
-    def oracle(q, k, v):
-        return attention.naive(q, k[:, :length], v[:, :length])
-
-    def ours(q, k, v):
-        return attention.attend(q, k, v, length)
-
-    expected = mixed(oracle)(q, k, v)
-    with jax.set_mesh(mesh):
-        found = mixed(ours)(q, k, v)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
