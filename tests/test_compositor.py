@@ -10,6 +10,7 @@ from gencompositor_jax import int8, sampler
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor, part_length
 from gencompositor_jax.controls import stage as staging
+from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element import Element
 from gencompositor_jax.controls.trajectory import from_points
 from gencompositor_jax.controls.video import Video
@@ -176,6 +177,21 @@ def test_sampling_in_parts_is_the_whole_scan():
         state = advance(state, first, part)
     np.testing.assert_array_equal(state.x, whole)
     assert advance._cache_size() == 1
+
+
+def test_latents_of_the_step_before_make_room(compositor):
+    """A part of the sampler is given its state for good: there are never two of them."""
+    arch, states = compositor.arch, []
+    pixels = (arch.frames, arch.height, arch.width)
+    nothing = Conditions(*(np.zeros((*pixels, channels), np.float32) for channels in (1, 3, 3)))
+
+    def run(program: Any, *args: Any, **static: Any) -> Any:
+        states.extend(x for arg in args if isinstance(arg, sampler.Progress) for x in jax.tree.leaves(arg))
+        return program(*args, **static)
+
+    plan = sampler.plan(arch.diffusion, 4, "dpm")
+    module.generate(compositor.model, nothing, jax.random.key(0), plan, run=run)
+    assert len(states) == 2 * 4 and all(state.is_deleted() for state in states)
 
 
 def test_layers_go_on_top_of_each_other(compositor, monkeypatch):

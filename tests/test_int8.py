@@ -95,3 +95,8 @@ def test_cut_kernels_stay_cut(small_model):
         before, after = before[part], after[part]
     assert not before.is_fully_replicated
     assert after.values.sharding.is_equivalent_to(before.sharding, before.ndim)
+    arguments = inputs(small_model.arch)
+    alone = jax.jit(Denoiser(small_model.arch).__call__)(int8.quantised(arrays), *arguments)
+    with jax.set_mesh(mesh):
+        cut = jax.jit(Denoiser(small_model.arch).__call__)(int8.quantised(placed), *arguments)
+    np.testing.assert_allclose(cut, alone, atol=1e-5)
