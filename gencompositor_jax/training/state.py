@@ -37,8 +37,13 @@ class Frozen(NamedTuple):
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW: warm-up, one cosine cycle to zero, clipping by the global norm, decay for matrices only."""
+    """AdamW: warm-up, one cosine cycle to zero, clipping by the global norm, decay for matrices only.
+
+    Raises InputError where the warm-up doesn't end before the run does.
+    """
     o = config.optimizer
+    if o.warmup >= config.steps:
+        raise InputError(f"optimizer.warmup={o.warmup}: must be below steps={config.steps}")
     schedule = optax.warmup_cosine_decay_schedule(0.0, o.learning_rate, o.warmup, config.steps)
     decay = optax.add_decayed_weights(o.weight_decay, mask=_matrices)
     return optax.chain(
