@@ -425,7 +425,7 @@ def generate(
             place.write(np.asarray(found))
     with clock("decode"):
         try:
-            return np.asarray(run(_decode, model.arrays["codec"], found[None], arch=model.arch))[0]
+            return np.asarray(run(decode, model.arrays["codec"], found[None], arch=model.arch))[0]
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -459,7 +459,7 @@ def _sampled(
     kept = fast_lib.kept_tokens(conditions.foreground[None], arch) if fast.drop_blank else None
     with clock("encode"):
         keys = generation.split(key[None])
-        given = run(_encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
+        given = run(encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
         state = sampler.begin(generation.draw(keys.start, arch), skipping=computed is not None)
         jax.block_until_ready(given)
     with clock("sample"):
@@ -469,7 +469,7 @@ def _sampled(
             part = sampler.Steps(*(column[now] for column in columns))
             some = None if computed is None else computed[now]
             moving = given, state, first, part, keys.steps, some, kept
-            state = run(_advance, arrays, text, guided, *moving, arch=arch)
+            state = run(advance, arrays, text, guided, *moving, arch=arch)
             jax.block_until_ready(state)
             if progress is not None:
                 progress(first + length, count)
@@ -512,9 +512,9 @@ def part_length(steps: int) -> int:
 
 
 # The parts of a pass as programs of their own, for progress in between.
-_encode = jax.jit(generation.encode, static_argnames="arch")
-_advance = jax.jit(generation.advance, static_argnames="arch", donate_argnames="state")
-_decode = jax.jit(generation.decode, static_argnames="arch")
+encode = jax.jit(generation.encode, static_argnames="arch")
+advance = jax.jit(generation.advance, static_argnames="arch", donate_argnames="state")
+decode = jax.jit(generation.decode, static_argnames="arch")
 
 
 def keep_compiled_programs() -> None:

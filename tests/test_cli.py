@@ -128,7 +128,7 @@ def test_what_was_sampled_waits_for_the_decoder(compose, here, capsys, monkeypat
     """A run without the memory to decode leaves it; the same command goes on from it and clears it away."""
     words = compose(fast="drop-blank,cache:2", weights="int8", out="images")
     with monkeypatch.context() as patch:
-        patch.setattr(compositor_module, "_decode", no_memory)
+        patch.setattr(compositor_module, "decode", no_memory)
         assert main(words) == 2
     said = capsys.readouterr().err
     assert "too little memory" in said and "images.latents.npz" in said and said.count("\n") == 1

@@ -37,7 +37,7 @@ def compositor(small_model):
 
 
 def test_same_seed_same_frames_and_one_program_per_shape(compositor):
-    program: Any = module._advance
+    program: Any = module.advance
     program.clear_cache()
     first = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=7)
     again = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=7)
@@ -57,7 +57,7 @@ def test_same_seed_same_frames_and_one_program_per_shape(compositor):
 
 def test_lengths_of_the_foreground_come_in_steps(compositor):
     """Elements of about one size share a program; one that fills the frame has the exact pass."""
-    program: Any = module._advance
+    program: Any = module.advance
     program.clear_cache()
     how: Any = {"steps": 4, "seed": 7, "framing": "whole"}
     exact = compositor.compose(scenery(), disc(side=24), TRAJECTORY, **how)
@@ -110,7 +110,7 @@ def test_a_decoder_without_memory_costs_no_sampling(compositor, tmp_path, monkey
 
     exact = compose()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_decode", no_memory)
+        patch.setattr(module, "decode", no_memory)
         with pytest.raises(InputError, match=r"too little memory to decode.*tiles.*out\.latents\.npz keeps"):
             compose(latents=file)
         with pytest.raises(InputError, match="too little memory to decode"):
