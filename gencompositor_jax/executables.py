@@ -8,18 +8,20 @@ device and one set of shapes: `Programs.load` and `Programs.check` compare all o
 Executables are code, as this package is: load none that you wouldn't run.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import pickle
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jaxlib
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 from gencompositor_jax import checkpoint
 from gencompositor_jax.errors import InputError
@@ -88,7 +90,8 @@ class Recorder:
         """The program's answer."""
         of = signature(program, args, static)
         if of.key not in self.kept:
-            packed = _pack(program.lower(*args, **static).compile())
+            with _nothing_cached():
+                packed = _pack(program.lower(*args, **static).compile())
             self._loaded[of.key] = _unpack(packed)
             self.kept[of.key] = of, packed
         return self._loaded[of.key](*args)
@@ -207,6 +210,23 @@ def _processor() -> str:
             value = line.partition(":")[2].strip()
             found.append(value if name == "model name" else hashlib.sha256(value.encode()).hexdigest()[:8])
     return " ".join(found)
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    """Compiles anew: on a CPU, XLA can't write a second time what it has read from the persistent cache (the
+    written program lacks its functions, with jaxlib 0.10 and 0.11).
+    """
+    setting = "jax_enable_compilation_cache"
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, False)
+    compilation_cache.reset_cache()  # JAX looks at the setting once
+    jax.clear_caches()  # what this process has read before
+    try:
+        yield
+    finally:
+        jax.config.update(setting, before)
+        compilation_cache.reset_cache()
 
 
 def _pack(compiled: jax.stages.Compiled) -> bytes:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from gencompositor_jax import executables
 from gencompositor_jax.errors import InputError
@@ -191,3 +192,43 @@ def test_signatures_tell_shapes_types_and_nesting_apart_and_nothing_else():
     others = [(x, x), ([x],), (x.T,), (x.astype(jnp.int32),), ({"x": x},), (State(x),)]
     keys = {signature(twice, args, {}).key for args in others} | {same.key, signature(plus, (x,), {}).key}
     assert len(keys) == 8
+
+
+@pytest.fixture
+def persistent_cache(tmp_path):
+    """JAX's own cache on disk, in use."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "cache"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path / "cache"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_what_came_from_the_persistent_cache_is_compiled_anew(persistent_cache):
+    """XLA on a CPU can't write again what it has read: such a program would fail when it runs."""
+    x = jnp.ones((8, 8))
+
+    @jax.jit
+    def joined(x):
+        return jax.lax.scan(
+            lambda c, _: (jnp.concatenate([jnp.tanh(c @ c.T)[:3], c[3:]]), c.sum()), x, None, 2
+        )
+
+    expected = joined(x)
+    written = len(list(persistent_cache.iterdir()))
+    assert written
+    jax.clear_caches()
+    joined(x)  # read from the cache
+    recorder = Recorder()
+    jax.tree.map(np.testing.assert_array_equal, recorder(joined, x), expected)
+    jax.clear_caches()
+    jax.tree.map(np.testing.assert_array_equal, Recorder()(joined, x), expected)
+    assert jax.config.jax_enable_compilation_cache
