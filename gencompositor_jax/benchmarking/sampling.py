@@ -11,33 +11,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, compositor, flops, sampler
+from gencompositor_jax import checkpoint, compositor, flops, int8, sampler
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.benchmarking import measure
 from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.compositor import Weights
 from gencompositor_jax.controls.conditions import Conditions, to_signed
 from gencompositor_jax.executables import Rehearsal
 
 PROMPT = "noise"  # a prompt that a measured model has, for guidance
 
 
-def random_model(arch: ModelArch, dtype: Any = jnp.bfloat16, seed: int = 0) -> Model:
-    """A model of random weights, made on the device: scales near 1, all else with standard deviation 0.02.
+def random_model(
+    arch: ModelArch, dtype: Any = jnp.bfloat16, weights: Weights | None = None, seed: int = 0
+) -> Model:
+    """A model of random weights, made on the device: norms' scales near 1, all else with standard deviation
+    0.02. weights: "int8" makes large kernels in 8 bits, without their other form ever being there.
 
-    No weight is zero, fresh ones' zeros included: chips are faster on zeros.
+    No weight is zero, not even those that training starts from zero: chips are faster on zeros.
     """
-    shapes = checkpoint.array_shapes(arch)
-    keys = jax.random.split(jax.random.key(seed, impl="rbg"), len(jax.tree.leaves(shapes)))
-
-    def one(path: Any, leaf: Any, key: jax.Array) -> jax.Array:
-        return _draw(key, tuple(leaf.shape), jnp.dtype(dtype), float(path[-1].key == "scale"))
-
-    keys = jax.tree.unflatten(jax.tree.structure(shapes), list(keys))
-    return Model(arch, jax.tree_util.tree_map_with_path(one, shapes, keys))
+    shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), checkpoint.array_shapes(arch))
+    if weights == "int8":
+        shapes = jax.eval_shape(int8.quantised, shapes)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+    keys = jax.random.split(jax.random.key(seed, impl="rbg"), len(leaves))
+    drawn = []
+    for (path, leaf), key in zip(leaves, keys, strict=True):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.endswith("kernel/scale"):  # of 8 bits, whose standard deviation is 74
+            drawn.append(jnp.full(leaf.shape, 0.02 / 74, leaf.dtype))
+        else:
+            drawn.append(_draw(key, tuple(leaf.shape), leaf.dtype, float(name.endswith("/scale"))))
+    return Model(arch, jax.tree.unflatten(tree, drawn))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, mean: float) -> jax.Array:
+    if dtype == jnp.int8:
+        return jax.random.bits(key, shape, jnp.uint8).astype(jnp.int8)
     half = 0.02 * math.sqrt(3)
     return (mean + jax.random.uniform(key, shape, dtype, -half, half)).astype(dtype)
 
@@ -77,8 +88,9 @@ def run(
     return {
         "mode": "sample",
         **facts(arch),
-        "parameters": _parameters(model),
+        "parameters": parameters(model),
         "dtype": dtype.name,
+        "weights_in": "int8" if int8.is_quantised(model.arrays) else dtype.name,
         "steps": steps,
         "guided": guided,
         "rounds": rounds,
@@ -123,10 +135,11 @@ def facts(arch: ModelArch) -> dict[str, Any]:
     }
 
 
-def _parameters(model: Model) -> int:
+def parameters(model: Model) -> int:
     """Numbers that are learnt: those of both stacks and the codec, without position tables and texts."""
     learnt = [model.arrays[name]["params"] for name in ("backbone", "branch")], model.arrays["codec"]
-    return sum(x.size for x in jax.tree.leaves(learnt))
+    leaves = jax.tree.leaves(learnt, is_leaf=lambda leaf: isinstance(leaf, int8.Int8))
+    return sum(leaf.values.size if isinstance(leaf, int8.Int8) else leaf.size for leaf in leaves)
 
 
 def noise(arch: ModelArch, seed: int = 0) -> Conditions:

@@ -39,6 +39,7 @@ def register(subcommands: Any) -> None:
     sample.add_argument(
         "--size", metavar="TxHxW", help="frames, height and width of the clip (default: the model's)"
     )
+    sample.add_argument("--weights", choices=("int8",), help="as compose --weights")
     sample.add_argument("--guided", action="store_true", help="as with a prompt: twice the work per step")
     sample.add_argument("--rounds", type=int, metavar="N", help="clips that are sampled (default 1)")
     train = parser.add_argument_group("training, on one device; any --config.KEY=VALUE changes the config")
@@ -58,7 +59,11 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """What belongs to the other mode is refused, not ignored."""
-    other = ("config",) if args.mode == "sample" else ("checkpoint", "random", "size", "guided", "rounds")
+    other = (
+        ("config",)
+        if args.mode == "sample"
+        else ("checkpoint", "random", "size", "weights", "guided", "rounds")
+    )
     for name in other:
         if getattr(args, name):
             raise InputError(f"--{name}: has no meaning with --mode {args.mode}")
@@ -79,17 +84,16 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
 
-    import jax.numpy as jnp
-
-    from gencompositor_jax import checkpoint
     from gencompositor_jax.benchmarking import sampling
 
     if args.random is not None:
-        model, source = sampling.random_model(sampling.arch_of(args.random, size)), f"random {args.random}"
+        arch, source = sampling.arch_of(args.random, size), f"random {args.random}"
+        model = sampling.random_model(arch, weights=args.weights)
     else:
-        dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16  # as compose loads it
-        folder, source = args.checkpoint or checkpoint.packaged(), args.checkpoint or "embedded"
-        model = sampling.resized(checkpoint.load(folder, dtype), size)
+        from gencompositor_jax.cli.compose import load
+
+        source = args.checkpoint or "embedded"
+        model = sampling.resized(load(args.checkpoint, None, args.weights).model, size)
     report = sampling.run(model, args.steps or 20, args.guided, args.rounds or 1)
     return _with_machine(report, weights=source)
 
@@ -134,13 +138,14 @@ def lines(report: dict[str, Any]) -> list[str]:
     known = report["versions"]
     said = ", ".join(f"{name} {known[name]}" for name in ("python", "jax", "jaxlib", "flax"))
     blocks, branch = report["blocks"]
+    kept = " kept in 8 bits" if report.get("weights_in") == "int8" else ""
     rows = [
         ("machine", f"{report['device']}{limit}; {report['host_cores']} host cores"),
         ("versions", f"{said}; {report['platform_version']}"),
         (
             "network",
-            f"{report['parameters']:,} parameters in {report['dtype']}, {blocks} + {branch} blocks of width "
-            f"{report['token_size']}",
+            f"{report['parameters']:,} parameters{kept}, computed in {report['dtype']}, {blocks} + {branch} "
+            f"blocks of width {report['token_size']}",
         ),
         (
             "shapes",

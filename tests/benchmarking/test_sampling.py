@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, flops
+from gencompositor_jax import checkpoint, flops, int8
 from gencompositor_jax.benchmarking import measure, sampling
 from gencompositor_jax.errors import InputError
 
@@ -64,6 +64,17 @@ def test_random_models_have_all_arrays_none_of_them_zero(small_model):
         model.arrays["backbone"]["params"]["blocks"]["feed_forward"][x]["bias"] for x in ("up", "down")
     )
     assert (np.asarray(up).ravel()[:8] != np.asarray(down).ravel()[:8]).any()
+
+
+def test_random_weights_in_8_bits_are_like_the_others(small_model):
+    small = sampling.random_model(small_model.arch, weights="int8")
+    assert int8.is_quantised(small.arrays)
+    expected = checkpoint.named_leaves(small_model.arrays)
+    for name, leaf in checkpoint.named_leaves(int8.restored(small.arrays, jnp.bfloat16)).items():
+        assert leaf.shape == expected[name].shape, name
+        std = np.asarray(leaf, np.float32).std()
+        assert leaf.size < 1000 or std == pytest.approx(0.02, rel=0.05), name
+    assert sampling.parameters(small) == sampling.parameters(small_model)
 
 
 def test_random_released_weights_are_as_many_as_the_release_has():
