@@ -8,9 +8,9 @@ model on the first held-out clips, and for the recorded network with random weig
 that is at hand; means over clips or seeds. For the embedded model also PSNR to the right answer, which tells
 whether what differs is worse. Another seed's answer shows what a wholly different sample scores.
 
-Speed: a network of 4 blocks, 512 wide, with random weights, and a foreground that a quarter of which is not
-blank. All modes take turns, round after round (A B C A B C); medians of whole passes. On an idle machine, please:
-`load_average` says how many processes competed.
+Speed: a network of 4 blocks, 512 wide, with random weights, and a foreground three quarters of which are
+blank. All modes take turns, round after round (A B C A B C); medians of whole passes. On an idle machine,
+please: `load_average` says how many processes competed.
 
 Work: multiplications of a pass of the released model (49 x 480 x 720) against the exact pass.
 
