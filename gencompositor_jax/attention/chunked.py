@@ -42,7 +42,7 @@ def forward(q: jax.Array, k: jax.Array, v: jax.Array, valid: int | jax.Array) ->
 
     Returns float32 [N, Q, d] and [N, Q].
     """
-    scale = q.shape[-1] ** -0.5
+    q = q * q.shape[-1] ** -0.5
     chunk, block = _tile(q.shape[1], k.shape[1])
 
     def one_head(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -52,7 +52,7 @@ def forward(q: jax.Array, k: jax.Array, v: jax.Array, valid: int | jax.Array) ->
             def add(carry: Any, keys: Any) -> tuple[Any, None]:
                 top, total, mixed = carry
                 k, v, bias = keys
-                scores = _scores(q, k, scale, bias)
+                scores = _scores(q, k, bias)
                 new = jnp.maximum(top, scores.max(axis=-1))
                 weights, fade = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
                 total = total * fade + weights.sum(axis=-1)
@@ -82,6 +82,7 @@ def backward(
     out, log_sum: of the queries over all of their keys, these and others; gradient: by `out`, [N, Q, d].
     """
     scale = q.shape[-1] ** -0.5
+    q = q * scale
     chunk, block = _tile(q.shape[1], k.shape[1])
     inner = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
 
@@ -96,8 +97,8 @@ def backward(
             def add(carry: Any, queries: Any) -> tuple[Any, jax.Array]:
                 dk, dv = carry
                 q, g, log_sum, inner = queries
-                p = jnp.exp(_scores(q, k, scale, bias) - log_sum[:, None])
-                ds = (p * (_dot(g, v.T) - inner[:, None]) * scale).astype(q.dtype)
+                p = jnp.exp(_scores(q, k, bias) - log_sum[:, None])
+                ds = (p * (_dot(g, v.T) - inner[:, None])).astype(q.dtype)
                 return (dk + _dot(ds.T, q), dv + _dot(p.astype(g.dtype).T, g)), _dot(ds, k)
 
             nothing = jnp.zeros(k.shape)
@@ -108,7 +109,8 @@ def backward(
         dq, (dk, dv) = jax.lax.scan(one_block, jnp.zeros(chunks[0].shape), blocks)
         return _join(dq, len(q)), _join(dk, len(k)), _join(dv, len(v))
 
-    return _each_head(one_head, q, k, v, gradient, log_sum, inner)
+    dq, dk, dv = _each_head(one_head, q, k, v, gradient, log_sum, inner)
+    return dq * scale, dk, dv
 
 
 KERNEL = ring.Kernel(forward, backward)
@@ -144,8 +146,8 @@ def _bias(keys: int, valid: int | jax.Array, block: int) -> jax.Array | None:
     return _cut(jnp.where(jnp.arange(keys + -keys % block) < valid, 0.0, _NEVER), block)
 
 
-def _scores(q: jax.Array, k: jax.Array, scale: float, bias: jax.Array | None) -> jax.Array:
-    scores = _dot(q, k.T) * scale
+def _scores(q: jax.Array, k: jax.Array, bias: jax.Array | None) -> jax.Array:
+    scores = _dot(q, k.T)
     return scores if bias is None else scores + bias
 
 

@@ -16,8 +16,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None) 
     """q, k, v [B, S, heads, d], bfloat16 or float16 -> [B, S, heads, d]; keys from `length` on count for
     nothing. Raises whatever cuDNN does where it can't be used: ask `usable` first.
     """
-    padded = length is not None and length < k.shape[1]
-    lengths = jnp.full(len(k), length, jnp.int32) if padded else None
+    lengths = None if length in (None, k.shape[1]) else jnp.array([length] * len(k), jnp.int32)
     return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=lengths, implementation="cudnn")
 
 

@@ -95,8 +95,8 @@ def _backward_rule(
         dq, dk, dv = (a + b for a, b in zip((dq, dk, dv), more, strict=True))
         return (_pass_on(queries, axis), dq, dk, dv), None
 
-    nothing = (jnp.zeros(x.shape, jnp.float32) for x in (q, k, v))
-    start = (q, out, log_sum, gradient), *nothing
+    nothing = [jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)]
+    start: Any = (q, out, log_sum, gradient), *nothing
     (_, dq, dk, dv), _ = jax.lax.scan(step, start, length=jax.lax.axis_size(axis))
     return _pass_on(dq, axis).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
 

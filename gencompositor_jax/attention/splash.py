@@ -16,9 +16,8 @@ from gencompositor_jax.attention import ring
 
 _LANES = 128
 # Tokens of a block: as many as fit into a core's 16 MiB of fast memory (XLA says what fits), because all keys
-# are read once per block of queries. A tile of scores is at most so wide as half of the largest block.
-_BLOCKS = (512, 640, 768, 1024, 1280, 1536)
-_AT_A_TIME = 768
+# are read once per block of queries. Float32 inputs take blocks of at most half the largest.
+_BLOCKS = (512, 640, 768, 896, 1024, 1152, 1280, 1536)
 
 
 def attend(
@@ -40,8 +39,8 @@ def attend(
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, valid: int | jax.Array, interpret: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Means [N, Q, d] and log-sums float32 [N, Q] of q [N, Q, d] over the first `valid` keys of k, v
-    [N, K, d].
+    """Means [N, S, d] and log-sums float32 [N, S] of q [N, S, d] over the first `valid` keys of k, v
+    [N, S, d].
     """
     kernel, arrays, segments = _prepare(q, k, v, valid, interpret, save_residuals=True)
     out, (log_sum,) = kernel(*arrays, segments)
@@ -66,12 +65,14 @@ def backward(
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
     kernel, arrays, segments = _prepare(q, k, v, valid, interpret)
-    blocks = kernel.kwargs["block_sizes"]
+    told, blocks = kernel.kwargs, kernel.kwargs["block_sizes"]
     out, gradient, log_sum = (_fill(x, blocks.block_q) for x in (out, gradient, log_sum))
     kept = *arrays, segments, None, out, log_sum, kernel.dq_mask_info, kernel.dkv_mask_info
-    told = (kernel.kwargs[name] for name in ("save_residuals", "mask_value", "is_mqa", "block_sizes"))
-    _, _, _, dq, dk, dv, *_ = splash._splash_attention_bwd(*told, None, None, None, interpret, kept, gradient)
-    return dq[:, : q.shape[1]] * q.shape[-1] ** -0.5, dk[:, : k.shape[1]], dv[:, : v.shape[1]]
+    _, _, _, dq, dk, dv, *_ = splash._splash_attention_bwd(
+        False, told["mask_value"], False, blocks, None, None, None, interpret, kept, gradient
+    )
+    dq, dk, dv = (x[:, : q.shape[1]] for x in (dq, dk, dv))
+    return dq * q.shape[-1] ** -0.5, dk, dv
 
 
 KERNEL = ring.Kernel(forward, backward)
@@ -88,39 +89,39 @@ def _prepare(
     """The kernel for such arrays, the arrays with queries scaled and all filled up, and their segments."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
-    most = _AT_A_TIME if q.dtype.itemsize > 2 else max(_BLOCKS)
-    of_queries, of_keys = (block_size(x.shape[1], most) for x in (q, k))
-    arrays = _fill(q * q.shape[-1] ** -0.5, of_queries), _fill(k, of_keys), _fill(v, of_keys)
-    queries, keys = arrays[0].shape[1], arrays[1].shape[1]
-    kernel = _kernel(of_queries, of_keys, save_residuals, interpret)
-    if isinstance(valid, int) and valid == keys:
+    tokens = q.shape[1]
+    block = block_size(tokens, max(_BLOCKS) if q.dtype.itemsize <= 2 else max(_BLOCKS) // 2)
+    arrays = tuple(_fill(x, block) for x in (q * q.shape[-1] ** -0.5, k, v))
+    kernel = _kernel(block, save_residuals, interpret)
+    filled = arrays[0].shape[1]
+    if isinstance(valid, int) and valid == filled:
         return kernel, arrays, None
-    own = jnp.zeros(queries, jnp.int32), (jnp.arange(keys) >= valid).astype(jnp.int32)
-    return kernel, arrays, splash.SegmentIds(*own)
+    padding = (jnp.arange(filled) >= valid).astype(jnp.int32)
+    return kernel, arrays, splash.SegmentIds(jnp.zeros_like(padding), padding)
 
 
 def block_size(tokens: int, most: int = max(_BLOCKS)) -> int:
-    """The block with the fewest tokens of padding, of those the largest."""
+    """The block of at most `most` tokens that takes the least padding, of those the largest."""
     if tokens <= min(_BLOCKS):
         return -(-tokens // _LANES) * _LANES
     return min((b for b in _BLOCKS if b <= most), key=lambda b: (-(-tokens // b) * b, -b))
 
 
-def _kernel(of_queries: int, of_keys: int, save_residuals: bool, interpret: bool) -> Any:
+def _kernel(block: int, save_residuals: bool, interpret: bool) -> Any:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import MaskInfo
 
-    queries_at_a_time, keys_at_a_time = (b if b <= _AT_A_TIME else b // 2 for b in (of_queries, of_keys))
+    tile = max(n for n in range(_LANES, 1024, _LANES) if block % n == 0)
     along_lanes = splash.QKVLayout.SEQ_MINOR
     sizes = splash.BlockSizes(
-        block_q=of_queries,
-        block_kv=of_keys,
-        block_kv_compute=keys_at_a_time,
-        block_q_dkv=of_queries,
-        block_kv_dkv=of_keys,
-        block_kv_dkv_compute=keys_at_a_time,
-        block_q_dq=queries_at_a_time,
-        block_kv_dq=of_keys,
+        block_q=block,
+        block_kv=block,
+        block_kv_compute=tile,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_kv_dkv_compute=tile,
+        block_q_dq=tile,
+        block_kv_dq=block,
         q_layout=along_lanes,
         k_layout=along_lanes,
         v_layout=along_lanes,

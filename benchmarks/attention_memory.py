@@ -1,0 +1,103 @@
+"""Compiles attention for growing numbers of tokens and prints the memory that XLA asks for besides inputs and
+outputs, forward alone and with gradients.
+
+    python benchmarks/attention_memory.py                        # chunks, and all scores at once, on the CPU
+    python benchmarks/attention_memory.py --topology v5e:2x2     # splash and chunks on one of these chips
+
+Nothing is computed. The second form needs libtpu (pip install 'gencompositor-jax[tpu-aot]') and no TPU. 48
+heads of 64 for one clip, in the type that each platform works in. Takes a minute or two. Adds to
+benchmarks/results/attention_memory.json.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu must not look for the TPU that isn't there
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+
+from gencompositor_jax import attention, sharding
+
+MIB = 2**20
+TOKENS = (4_096, 8_192, 16_384, 32_768)
+HEADS, HEAD_DIM = 48, 64
+
+
+def temporaries(step: Callable[..., object], x: jax.ShapeDtypeStruct) -> float:
+    """MiB of XLA's temporary buffers in step(x, x, x)."""
+    facts: Any = jax.jit(step).lower(x, x, x).compile().memory_analysis()
+    return round(facts.temp_size_in_bytes / MIB, 1)
+
+
+def measure(
+    backend: attention.Backend, tokens: int, dtype: jnp.dtype, where: NamedSharding
+) -> dict[str, object]:
+    """One row of the table."""
+
+    def forward(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return attention.attend(q, k, v, backend=backend)
+
+    def gradients(q: jax.Array, k: jax.Array, v: jax.Array) -> object:
+        return jax.vjp(forward, q, k, v)[1](q)
+
+    x = jax.ShapeDtypeStruct((1, tokens, HEADS, HEAD_DIM), dtype, sharding=where)
+    return {
+        "backend": backend,
+        "tokens": tokens,
+        "input_mib": tokens * HEADS * HEAD_DIM * dtype.itemsize / MIB,
+        "forward_mib": temporaries(forward, x),
+        "gradients_mib": temporaries(gradients, x),
+    }
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--topology", help="v5e:2x2, v5p:2x2x1, ...; the CPU if not given")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "attention_memory.json"
+    )
+    args = parser.parse_args()
+    backends: tuple[attention.Backend, ...]
+    if args.topology:
+        device: Any = topologies.get_topology_desc(platform="tpu", topology_name=args.topology).devices[0]
+        backends, dtype = ("splash", "chunked"), jnp.dtype(jnp.bfloat16)
+    else:
+        device = jax.devices()[0]
+        backends, dtype = ("chunked", "naive"), jnp.dtype(jnp.float32)
+    mesh = sharding.make_mesh({}, [device])
+    where = NamedSharding(mesh, PartitionSpec())
+    rows = []
+    with jax.set_mesh(mesh):
+        for backend in backends:
+            for tokens in TOKENS:
+                rows.append(measure(backend, tokens, dtype, where))
+                print(json.dumps(rows[-1]), flush=True)
+    report = {
+        "device": device.device_kind,
+        "jax": jax.__version__,
+        "dtype": dtype.name,
+        "heads": HEADS,
+        "head_dim": HEAD_DIM,
+        "rows": rows,
+    }
+    args.out.parent.mkdir(exist_ok=True)
+    others = json.loads(args.out.read_text()) if args.out.exists() else []
+    reports = [r for r in others if r["device"] != report["device"]] + [report]
+    beside = args.out.with_suffix(".part")
+    beside.write_text(json.dumps(reports, indent=2) + "\n")
+    beside.replace(args.out)
+
+
+if __name__ == "__main__":
+    main()
