@@ -121,6 +121,11 @@ class Compositor:
         """The checkpoint's architecture."""
         return self.model.arch
 
+    @property
+    def weights(self) -> Weights | None:
+        """How the network's weights are kept, if not in the type it computes in."""
+        return "int8" if int8.is_quantised(self.model.arrays) else None
+
     def compose(
         self,
         background: PathLike | Video | np.ndarray,
@@ -242,7 +247,8 @@ class Compositor:
             raise InputError(f"fast={how}: compiled programs are of the exact pass; leave one of the two out")
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
         if self.programs is not None:
-            self.programs.check(made_for(stage.arch, steps, is_guided(prompt, guidance)))
+            guided = is_guided(prompt, guidance)
+            self.programs.check(made_for(stage.arch, steps, guided, self.weights))
         run = self.programs or directly
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         clock, total = Clock(), steps * len(stage.shots)
@@ -292,7 +298,7 @@ class Compositor:
                 "prompt": prompt,
                 "guidance": guidance if prompt is not None else None,
                 "fast": str(how) or None,
-                "weights": "int8" if int8.is_quantised(model.arrays) else None,
+                "weights": self.weights,
             },
             seconds=clock.seconds,
         )
@@ -324,14 +330,14 @@ class Compositor:
         recorder = Recorder()
         how: Any = {"prompt": prompt, "guidance": guidance, "run": Rehearsal(recorder)}
         generate(model, nothing, jax.random.key(0), plan, **how)
-        needs = made_for(arch, steps, is_guided(prompt, guidance))
+        needs = made_for(arch, steps, is_guided(prompt, guidance), self.weights)
         return recorder.save(Path(folder), needs, overwrite)
 
 
-def made_for(arch: ModelArch, steps: int, guided: bool) -> dict[str, Any]:
+def made_for(arch: ModelArch, steps: int, guided: bool, weights: Weights | None) -> dict[str, Any]:
     """What of a pass its programs depend on that a user may change; see `Programs.check`."""
     size = {"frames": arch.frames, "height": arch.height, "width": arch.width}
-    return {**size, "steps_per_call": part_length(steps), "guided": guided}
+    return {**size, "steps_per_call": part_length(steps), "guided": guided, "weights": weights}
 
 
 def is_guided(prompt: str | None, guidance: float) -> bool:

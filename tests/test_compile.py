@@ -1,5 +1,6 @@
 """`gencompositor compile`, and what runs from it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from gencompositor_jax import compositor as module
 from gencompositor_jax.cli import compose as compose_command
 from gencompositor_jax.cli import main, parse
-from gencompositor_jax.compositor import Compositor
+from gencompositor_jax.compositor import Compositor, is_guided
 from gencompositor_jax.controls.video import read_video
 from gencompositor_jax.controls.video_out import write_image_folder
 from gencompositor_jax.executables import Programs
@@ -82,6 +83,8 @@ def test_other_steps_and_frames_are_refused_before_the_model_loads(
     for option, value, says in (
         ("--steps", "20", "made for steps_per_call=1, not 2"),
         ("--frames", "1", "made for frames=5, not 1"),
+        ("--weights", "int8", "made for weights=None, not int8"),
+        ("--fast", "drop-blank", "leave one of the two out"),
     ):
         assert main([*given, option, value]) == 2
         assert says in capsys.readouterr().err
@@ -91,17 +94,15 @@ def test_other_steps_and_frames_are_refused_before_the_model_loads(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_guided_pass_has_programs_of_its_own(small_model, tmp_path):
-    text = np.ones_like(small_model.arrays["null_text"])
-    prompts = {"night": text}
-    model = type(small_model)(small_model.arch, small_model.arrays, {}, prompts)
-    compositor = Compositor(model)
-    for name, prompt, guidance in (("plain", None, 6.0), ("guided", "night", 6.0), ("alone", "night", 1.0)):
-        compositor.compile(tmp_path / name, steps=4, prompt=prompt, guidance=guidance)
-    made = {name: Programs.load(tmp_path / name) for name in ("plain", "guided", "alone")}
-    assert [made[name].made_for["guided"] for name in made] == [False, True, False]
-    keys = {name: set(one.executables) for name, one in made.items()}
-    assert keys["plain"] == keys["alone"] and len(keys["plain"] - keys["guided"]) == 1
+def test_a_guided_pass_has_programs_of_its_own(small_model, programs, tmp_path):
+    model = dataclasses.replace(small_model, prompts={"night": np.ones_like(small_model.arrays["null_text"])})
+    Compositor(model).compile(tmp_path / "guided", steps=4, prompt="night")
+    guided, plain = Programs.load(tmp_path / "guided"), Programs.load(programs)
+    assert guided.made_for["guided"] and not plain.made_for["guided"]
+    same = plain.executables.keys() & guided.executables.keys()
+    assert sorted(plain.signatures[key].name for key in same) == ["decode", "encode"]
+    # A prompt alone is asked like the empty one.
+    assert not is_guided("night", 1.0) and not is_guided(None, 6.0)
 
 
 def test_an_existing_folder_is_refused_before_the_model_loads(programs, monkeypatch, capsys):

@@ -54,7 +54,8 @@ def compose(scene: "Scene", outputs: Outputs, overwrite: bool, compiled: str | N
     from gencompositor_jax.compositor import scene_sampling
 
     began = time.perf_counter()
-    programs = programs_of(compiled, stage.arch, scene.steps, scene.prompt, scene.guidance, scene.fast)
+    how = scene.steps, scene.prompt, scene.guidance, scene.fast
+    programs = programs_of(compiled, stage.arch, scene.weights, *how)
     compositor = load(scene.checkpoint, programs, scene.weights, **changes)
     loaded = time.perf_counter() - began
     with bar(scene.steps * len(stage.shots)) as progress:
@@ -129,6 +130,7 @@ def checkpoint_arch(
 def programs_of(
     folder: str | None,
     arch: "ModelArch",
+    weights: "Weights | None",
     steps: int,
     prompt: str | None,
     guidance: float,
@@ -143,7 +145,7 @@ def programs_of(
     if fast is not None:
         raise InputError("--fast: the programs of --compiled are exact; leave one of the two out")
     programs = Programs.load(folder)
-    programs.check(made_for(arch, steps, is_guided(prompt, guidance)))
+    programs.check(made_for(arch, steps, is_guided(prompt, guidance), weights))
     return programs
 
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
     began = time.perf_counter()
     how = (sampling[name] for name in ("steps", "prompt", "guidance", "fast"))
-    programs = programs_of(args.compiled, arch, *how)
+    programs = programs_of(args.compiled, arch, args.weights, *how)
     compositor = load(args.checkpoint, programs, args.weights, **changes)
     loaded = time.perf_counter() - began
     with bar(sampling["steps"]) as progress:
