@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoint, int8, sharding
 from gencompositor_jax.denoiser import Denoiser
-from tests.test_denoiser import ARCH, inputs, noisy_variables
+from tests.test_denoiser import ARCH, inputs
 
 
 def kernels_of(tree):
@@ -38,19 +38,32 @@ def test_rounding_is_off_by_half_a_step_at_most(seed, size):
 
 
 @pytest.fixture(scope="module")
-def variables():
-    return noisy_variables(ARCH)
+def variables(small_model):
+    """The small model's, larger: with such small ones the blocks hardly count."""
+    return jax.tree.map(lambda x: 6 * x, {name: small_model.arrays[name] for name in ("backbone", "branch")})
 
 
-def test_the_network_runs_on_them_and_is_near(variables):
+@pytest.fixture(scope="module")
+def run(small_model):
+    """The network of the small model, jitted, on fixed inputs: variables -> prediction."""
+    network = jax.jit(Denoiser(small_model.arch).__call__)
+    return lambda variables: network(variables, *inputs(small_model.arch))
+
+
+@pytest.fixture(scope="module")
+def near(variables, run):
+    return run(int8.quantised(variables))
+
+
+def test_the_network_runs_on_them_and_is_near(variables, run, near):
     small = int8.quantised(variables)
     assert int8.is_quantised(small) and not int8.is_quantised(variables)
-    run = jax.jit(Denoiser(ARCH).__call__)
-    exact, near = run(variables, *inputs(ARCH)), run(small, *inputs(ARCH))
+    exact = run(variables)
     error = jnp.linalg.norm(near - exact) / jnp.linalg.norm(exact)
     assert 1e-5 < error < 0.01
     # It is the rounded kernels' answer, not something else that is near.
-    np.testing.assert_allclose(run(int8.restored(small, jnp.float32), *inputs(ARCH)), near, atol=1e-4)
+    rounded = run(int8.restored(small, jnp.float32))
+    assert jnp.linalg.norm(rounded - near) < 0.01 * jnp.linalg.norm(near - exact)
 
 
 def test_kernels_of_every_block_and_nothing_else_are_rounded(variables):
@@ -85,18 +98,15 @@ def test_the_released_networks_take_half_the_bytes_of_bfloat16():
     assert 0.5 < size(rounded) / size(half) < 0.51
 
 
-def test_cut_kernels_stay_cut(small_model):
+def test_cut_kernels_stay_cut_and_answer_the_same(small_model, variables, near):
     mesh = sharding.make_mesh({"fsdp": 8})
-    arrays = {name: small_model.arrays[name] for name in ("backbone", "branch")}
-    placed = jax.device_put(arrays, sharding.shardings(arrays, mesh))
+    placed = jax.device_put(variables, sharding.shardings(variables, mesh))
     up = ("backbone", "params", "blocks", "feed_forward", "up", "kernel")
     before, after = placed, int8.quantised(placed)
     for part in up:
         before, after = before[part], after[part]
     assert not before.is_fully_replicated
     assert after.values.sharding.is_equivalent_to(before.sharding, before.ndim)
-    arguments = inputs(small_model.arch)
-    alone = jax.jit(Denoiser(small_model.arch).__call__)(int8.quantised(arrays), *arguments)
     with jax.set_mesh(mesh):
-        cut = jax.jit(Denoiser(small_model.arch).__call__)(int8.quantised(placed), *arguments)
-    np.testing.assert_allclose(cut, alone, atol=1e-5)
+        cut = jax.jit(Denoiser(small_model.arch).__call__)(int8.quantised(placed), *inputs(small_model.arch))
+    np.testing.assert_allclose(cut, near, atol=1e-5 * float(jnp.abs(near).max()))
