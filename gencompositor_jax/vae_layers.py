@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from gencompositor_jax import sharding
+
 Cache = dict[str, Any]
 _KERNEL = 3  # every convolution that sees neighbours, in time as in space
 
@@ -60,6 +62,8 @@ def causal_conv(
     if past is None:
         past = jnp.repeat(x[:, :1], reach, axis=1)
     x = jnp.concatenate([past, x], axis=1)
+    # Taken before the convolution: otherwise XLA may keep all of x until the next chunk asks for these frames.
+    x, last = lax.optimization_barrier((x, x[:, x.shape[1] - reach :]))
     rows, columns = kernel.shape[1] // 2, kernel.shape[2] // 2
     y = lax.conv_general_dilated(
         x,
@@ -69,7 +73,7 @@ def causal_conv(
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
         precision=_precision(x.dtype),
     )
-    return y + bias, x[:, x.shape[1] - reach :]
+    return y + bias, last
 
 
 def frame_conv(
@@ -197,10 +201,14 @@ class ConditionedNorm(nn.Module):
         normed = GroupNorm(self.groups, self.eps, name="norm")(x)
 
         def modulation(name: str) -> jax.Array:
-            low = PixelLinear(x.shape[-1], self.dtype, name=name)(z).astype(jnp.float32)
+            low = PixelLinear(x.shape[-1], self.dtype, name=name)(z)
             return repeat_pixels(repeat_frames(low, x.shape[1]), x.shape[2] // z.shape[2])
 
-        return normed * modulation("gain") + modulation("shift")
+        gain, shift = modulation("gain"), modulation("shift")
+        if sharding.platform() == "tpu":
+            # XLA:TPU writes out what is repeated: let it be in this type, not after the cast to float32.
+            gain, shift = lax.optimization_barrier((gain, shift))
+        return normed * gain.astype(jnp.float32) + shift.astype(jnp.float32)
 
 
 class ResBlock(nn.Module):

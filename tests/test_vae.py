@@ -204,3 +204,16 @@ def test_norm_of_a_nearly_flat_clip_is_that_of_float64():
     mean, variance = (f(groups, axis=(1, 2, 3, 5), keepdims=True) for f in (np.mean, np.var))
     exact = ((groups - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
     np.testing.assert_allclose(ours, exact, rtol=0, atol=5e-4)
+
+
+def test_a_tpu_decodes_to_the_same_numbers(params, monkeypatch):
+    z = jax.random.normal(jax.random.key(5), (1, 5, 4, 6, 2))
+
+    def decoded():
+        return jax.jit(lambda z: vae.decode.__wrapped__(params, SMALL, z))(z)
+
+    here = decoded()
+    asked = []
+    monkeypatch.setattr(vae_layers.sharding, "platform", lambda: asked.append(1) or "tpu")
+    np.testing.assert_allclose(decoded(), here, rtol=1e-5, atol=1e-5)
+    assert asked
