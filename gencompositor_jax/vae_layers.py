@@ -62,7 +62,7 @@ def causal_conv(
     if past is None:
         past = jnp.repeat(x[:, :1], reach, axis=1)
     x = jnp.concatenate([past, x], axis=1)
-    # Taken before the convolution: otherwise XLA may keep all of x until the next chunk asks for these frames.
+    # Taken before the convolution: else XLA may keep all of x until the next chunk asks for these frames.
     x, last = lax.optimization_barrier((x, x[:, x.shape[1] - reach :]))
     rows, columns = kernel.shape[1] // 2, kernel.shape[2] // 2
     y = lax.conv_general_dilated(
