@@ -18,6 +18,7 @@ from gencompositor_jax.cli import (
     evaluate,
     export,
     inspect,
+    plan,
     preview,
     remove,
     train,
@@ -36,6 +37,7 @@ COMMANDS = (
     export,
     inspect,
     compile,
+    plan,
     benchmark,
 )
 OVERRIDE = "--config."

@@ -1,0 +1,77 @@
+"""`gencompositor plan`: what a config needs of chips that need not be there."""
+
+import argparse
+from typing import Any
+
+from gencompositor_jax.errors import InputError
+
+
+def register(subcommands: Any) -> None:
+    """The arguments."""
+    parser = subcommands.add_parser(
+        "plan",
+        help="memory, work and time of sampling or training on other machines, by compiling for them",
+        epilog="Any value of the config can be replaced: --config.arch_changes.frames=17",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE.py[:ARG]", help="for example configs/gencompositor_6b.py"
+    )
+    parser.add_argument("--mode", choices=("sample", "train"), default="sample", help="default sample")
+    parser.add_argument(
+        "--topology",
+        required=True,
+        metavar="T",
+        help="TPU chips and their grid (v5e:2x2, v5p:4x4x4, v6e:1x1), virtual CPU devices (cpu:8), or gpu: "
+        "those of this machine",
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="B", help="clips at once (default: the config's; 1 to sample)"
+    )
+    parser.add_argument(
+        "--mesh",
+        metavar="AXIS=N,...",
+        help="devices along data, fsdp, context, tensor (default: the config's; to sample, clips over data "
+        "and the rest over tensor)",
+    )
+    parser.add_argument(
+        "--thorough",
+        action="store_true",
+        help="for TPUs: with all of XLA's optimisation, as it will run; takes minutes more",
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON, too, in one last line")
+    parser.set_defaults(run=run, overrides=[])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compiles and prints."""
+    from gencompositor_jax.training.config import load_config
+
+    if args.batch is not None and args.batch < 1:
+        raise InputError(f"--batch {args.batch}: pass 1 or more")
+    mesh = mesh_of(args.mesh)
+    if args.mode == "sample" and any(o.startswith("mesh.") for o in args.overrides):
+        raise InputError("--config.mesh is the training's; pass --mesh for sampling")
+    config = load_config(args.config, args.overrides)
+
+    from gencompositor_jax.planning import plan, report, topology
+
+    target = topology.find(args.topology)
+    made = plan.make(config, args.mode, target, args.batch, mesh, args.thorough)
+    print(report.text(made))
+    if args.json:
+        print(report.as_json(made))
+
+
+def mesh_of(text: str | None) -> dict[str, int] | None:
+    """Sizes by axis from "fsdp=8,context=2". Raises InputError."""
+    if text is None:
+        return None
+    sizes = {}
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        try:
+            sizes[axis.strip()] = int(size)
+        except ValueError as error:
+            raise InputError(f"--mesh {text}: pass axes and sizes such as fsdp=8,context=2") from error
+    return sizes
