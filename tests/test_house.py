@@ -15,23 +15,22 @@ PACKAGE = "gencompositor_jax"
 
 # Ground floor first. A file imports from floors below its own, and beside it only inside one folder.
 FLOORS: dict[str, float] = {
-    **dict.fromkeys(
-        ("errors", "arch", "erope", "diffusion", "masks", "mask_shapes", "attention", "sharding"), 0
-    ),
+    **dict.fromkeys(("errors", "arch", "erope", "diffusion", "masks", "mask_shapes", "int8", "sharding"), 0),
+    "attention": 0.5,
     "layers": 1,
     **dict.fromkeys(("dit", "branch", "vae", "vae_layers", "vae_tiling", "codec"), 2),
-    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "flops"), 3),
+    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "flops", "fast"), 3),
     "controls": 4,
     "data_pipelines": 4.3,  # beside the package: knows floor 0 and the controls, and no network
-    "generation": 4.4,
+    **dict.fromkeys(("generation", "executables", "latents"), 4.4),
     "evaluation": 4.5,
     "training": 4.6,
     **dict.fromkeys(("compositor", "conversion"), 5),
-    "planning": 5.5,  # compiles what the floors below run
+    **dict.fromkeys(("benchmarking", "planning"), 5.5),  # measure and compile what the floors below run
     **dict.fromkeys(("cli", "app", "__main__"), 6),
     "configs": 7,
 }
-PURE_ROOMS = {name for name, floor in FLOORS.items() if floor == 0}
+PURE_ROOMS = {name for name, floor in FLOORS.items() if floor < 1}
 
 
 def room_of(module: str) -> str:

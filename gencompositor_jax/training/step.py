@@ -55,18 +55,17 @@ def make_step(
         norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
 
-        def update() -> tuple[Any, Any, Any]:
-            updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, updates)
-            if state.ema is None:
-                return params, None, moments
+        updates, moments = optimizer.update(gradients, state.optimizer, state.params)
+        params, ema = optax.apply_updates(state.params, updates), state.ema
+        if ema is not None:
             # The average starts short, so that early steps are forgotten: decay min(ema, (1 + n) / (10 + n)).
             decay = jnp.minimum(longest, (1 + state.step) / (10 + state.step))
-            ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-            return params, ema, moments
-
+            ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        # Chosen number by number: behind a branch XLA would hold old and new at once.
         kept = state.params, state.ema, state.optimizer
-        params, ema, moments = jax.lax.cond(finite, update, lambda: kept)
+        params, ema, moments = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (params, ema, moments), kept
+        )
         skipped = state.skipped + ~finite
         metrics = {**metrics, "gradient_norm": norm, "skipped": skipped}
         return TrainState(params, ema, moments, state.step + 1, skipped), metrics
