@@ -15,7 +15,7 @@ SIZE = ["--frames=9", "--height=64", "--width=96", "--workers=0"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", 3, frames=30)
+    return make_folder(tmp_path_factory.mktemp("videocomp") / "data", range(3), frames=30)
 
 
 def test_check_says_that_a_folder_is_whole(folder, capsys):
