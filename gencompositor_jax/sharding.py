@@ -158,8 +158,9 @@ def to_devices(batch: Mapping[str, np.ndarray], rows: Sequence[int], batch_size:
 
 
 def platform() -> str:
-    """What the mesh in force is made of, "cpu", "gpu" or "tpu", be its devices here or only described; without
-    one, JAX's default.
+    """What the mesh in force is made of, "cpu", "gpu" or "tpu", be its devices here or only described.
+
+    Without a mesh, JAX's default.
     """
     mesh = jax.sharding.get_abstract_mesh()
     device = None if mesh.empty else mesh.abstract_device
