@@ -128,7 +128,8 @@ def _tpus(chip: str, grid: str) -> tuple[Any, ...]:
 def _cpus(count: int) -> tuple[Any, ...]:
     with contextlib.suppress(RuntimeError):  # a backend is there already; it may have enough
         jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", count)
+        if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+            jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices("cpu")
     if len(devices) < count:
         raise InputError(
