@@ -48,6 +48,8 @@ EXTRAS = {
     "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
     "cuda12": ["jax[cuda12]"],  # older drivers
     "tpu": ["jax[tpu]"],
+    # XLA's compiler for TPUs, for `gencompositor plan` on any x86 machine with Linux; JAX says which libtpu.
+    "tpu-aot": ["jax[tpu]"],
 }
 
 setup(
