@@ -1,0 +1,82 @@
+"""Compiles the training step for 8 to 512 TPU chips; writes memory and traffic per chip.
+
+    pip install 'gencompositor-jax[tpu-aot]'
+    python benchmarks/scaling.py
+
+No TPU is needed and nothing is allocated: XLA:TPU compiles the step that `gencompositor train` runs, for
+chips that aren't there. Each size is a process of its own, one after another; those that are done are kept,
+so that a stopped run goes on. Takes minutes per size. Writes benchmarks/results/scaling.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+# Chips, their grid, the mesh and clips per step: first tokens are cut, then more clips come in.
+SIZES: tuple[tuple[str, str, int], ...] = (
+    ("v5p:2x2x2", "fsdp=8", 8),
+    ("v5p:2x2x4", "fsdp=8,context=2", 8),
+    ("v5p:2x4x4", "fsdp=8,context=4", 8),
+    ("v5p:4x4x4", "fsdp=16,context=4", 16),
+    ("v5p:4x4x8", "fsdp=32,context=4", 32),
+    ("v5p:4x8x8", "fsdp=64,context=4", 64),
+    ("v5p:8x8x8", "fsdp=64,context=8", 64),
+)
+KEPT = (
+    "devices",
+    "mesh",
+    "batch",
+    "bytes_per_device",
+    "hbm_bytes",
+    "fits",
+    "flops_per_device",
+    "collective_bytes_per_device",
+    "step_seconds_estimate",
+    "compile_seconds",
+)
+
+
+def planned(config: str, topology: str, mesh: str, batch: int) -> dict[str, object]:
+    """The figures of one size, from `gencompositor plan`. Exits with its message where that fails."""
+    command = ["plan", "--config", config, "--mode", "train", "--topology", topology, "--mesh", mesh]
+    command += ["--batch", str(batch), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gencompositor_jax", *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(done.stderr.strip().splitlines()[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
+    step = told["programs"]["train step"]
+    found = {name: told[name] for name in KEPT}
+    return found | {"memory": step["memory"], "collectives": step["collectives"]}
+
+
+def main() -> None:
+    """Compiles what isn't there yet, and prints a line for each size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", default="configs/gencompositor_6b.py")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
+    parser.add_argument("--again", action="store_true", help="sizes that are done already, too")
+    args = parser.parse_args()
+    report = json.loads(args.out.read_text()) if args.out.exists() and not args.again else {}
+    for topology, mesh, batch in SIZES:
+        if topology not in report:
+            report[topology] = planned(args.config, topology, mesh, batch)
+            args.out.parent.mkdir(exist_ok=True)
+            part = args.out.with_name(args.out.name + ".part")
+            part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            part.replace(args.out)
+        row = report[topology]
+        print(
+            f"{topology:<10} {mesh:<18} {batch:>3} clips  {row['bytes_per_device'] / 2**30:6.1f} GiB and "
+            f"{row['collective_bytes_per_device'] / 1e9:6.1f} GB sent per chip",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
