@@ -5,17 +5,15 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from gencompositor_jax import attention, sharding
 from gencompositor_jax.attention import parallel
 
 MESHES = [
-    {"data": 8},
     {"fsdp": 8},
     {"context": 8},
     {"tensor": 8},
-    {"data": 2, "fsdp": 2, "context": 2},
     {"data": 2, "context": 2, "tensor": 2},
 ]
 DIVISORS = [2, 3, 4, 6, 8, 12, 16, 24, 48]  # of the released 48 heads
@@ -39,6 +37,16 @@ def collectives(mesh, heads, tokens=24):
 def test_attention_on_a_mesh_is_attention(agree, make_inputs, sizes, heads):
     with jax.set_mesh(mesh_of(sizes)):
         agree(attention.attend, make_inputs(24, heads, batch=8), 21)
+
+
+@pytest.mark.parametrize("heads", [8, 5])
+def test_rows_and_tokens_stay_where_they_are(heads):
+    mesh = mesh_of({"fsdp": 4, "context": 2})
+    place = NamedSharding(mesh, PartitionSpec(sharding.ROWS, sharding.TOKENS))
+    x = jax.ShapeDtypeStruct((4, 24, heads, 8), jnp.float32, sharding=place)
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(attention.attend, out_shardings=place).lower(x, x, x).compile()
+    assert "all-gather" not in compiled.as_text()
 
 
 @pytest.mark.parametrize("heads", [8, 5])
