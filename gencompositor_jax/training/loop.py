@@ -46,7 +46,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     the devices, the data or what lies in `workdir`.
     """
     began = time.monotonic()
-    first = jax.process_index() == 0
 
     # ---- Devices, and what can be refused before any work.
     mesh = sharding.make_mesh(config.mesh)
@@ -60,9 +59,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         goodput = stack.enter_context(Goodput(workdir))
-        kept = config.checkpoint.keep_last, config.checkpoint.keep_every
+        keep = config.checkpoint
         checkpoints = stack.enter_context(
-            open_checkpoints(workdir / "checkpoints", keep_last=kept[0], keep_every=kept[1])
+            open_checkpoints(workdir / "checkpoints", keep_last=keep.keep_last, keep_every=keep.keep_every)
         )
 
         # ---- State: fresh, or where the last checkpoint stands.
@@ -150,8 +149,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             whole = checkpoint.Model(arch, arrays, told_of)
             checkpoint.save(workdir / "model", whole, dtype=jnp.bfloat16, overwrite=True)
             model = workdir / "model"
-    if first:
-        print(goodput.summary(), flush=True)
+    say(goodput.summary())
     return model
 
 

@@ -70,7 +70,7 @@ def shapes(
     key, whole = jax.random.key(0), sharding.replicated(mesh)
     known = checkpoint.array_shapes(arch)
     params = {name: known[name]["params"] for name in STACKS}
-    trained, frozen = partition.split(params, config.trainable) if config.trainable else ({}, params)
+    trained, frozen = _split(params, config.trainable)
     if config.lora.rank:
         adapters = jax.eval_shape(lambda k: lora.init(k, params, config.lora.rank, config.lora.targets), key)
         trained = {**trained, LORA: adapters}
@@ -98,6 +98,11 @@ def shapes(
     return state, Frozen(frozen, buffers, everywhere(known["codec"]), everywhere(known["null_text"]))
 
 
+def _split(params: Any, trainable: str) -> tuple[Any, Any]:
+    """What is trained and what is frozen; an empty expression freezes everything."""
+    return partition.split(params, trainable) if trainable else ({}, params)
+
+
 def begin(
     config: ml_collections.ConfigDict,
     arch: ModelArch,
@@ -118,7 +123,7 @@ def begin(
         arch, config.init, for_weights, where, missing=config.init_missing
     )
     params = {name: variables[name]["params"] for name in STACKS}
-    trained, fixed = partition.split(params, config.trainable) if config.trainable else ({}, params)
+    trained, fixed = _split(params, config.trainable)
     if config.lora.rank:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
         own = jax.tree.map(lambda x: x.sharding, state.params[LORA])
