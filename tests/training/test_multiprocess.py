@@ -7,6 +7,7 @@ import re
 import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -127,5 +128,6 @@ def test_told_to_stop_it_saves_and_goes_on_elsewhere(alone, folder):
     with start(workdir, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.context": 2}) as group:
         group.check(300)
     assert_near(losses(workdir), alone)
-    arrays = checkpoint.load(workdir / "model").arrays
-    assert all(np.isfinite(x).all() for x in [arrays["null_text"]])
+    ours, theirs = (checkpoint.load(folder / run / "model").arrays for run in ("stopped", "alone"))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)  # exported in half precision
