@@ -211,9 +211,9 @@ def test_rotation_in_the_header_is_respected(make_clip, turns):
     assert (probe(path).height, probe(path).width) == expected.shape[1:3]
 
 
-def test_a_name_that_looks_like_a_protocol_is_still_a_file(make_clip):
+def test_a_name_that_looks_like_a_protocol_is_still_a_file(make_clip, monkeypatch):
     path = make_clip("a.mp4", count=2)
-    os.chdir(path.parent)
+    monkeypatch.chdir(path.parent)
     path.rename("take:2.mp4")
     assert len(read_video("take:2.mp4").frames) == 2
 
