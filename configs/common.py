@@ -39,7 +39,9 @@ def base() -> ml_collections.ConfigDict:
     config.steps = 10_000  # updates; the learning rate's cosine ends there
     config.batch_size = 8  # clips per update, over all devices and processes
     config.compute_dtype = "bfloat16"  # master weights, averages and moments are float32 in any case
-    config.remat = True  # block by block, activations are computed again for the gradient instead of kept
+    # What is kept for the gradient: "none" computes nothing again and keeps all activations, "blocks" keeps
+    # each block's input and attention, "offload" keeps these in the host's memory.
+    config.remat = "blocks"
 
     # Devices along each axis of the mesh (gencompositor_jax/sharding.py says what they do), -1 for all the
     # rest; data x fsdp x accumulate divides the batch. rules: (regular expression on a parameter's path, one

@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.steps = 4_500
     config.batch_size = 16
     config.compute_dtype = "float32"
-    config.remat = False
+    config.remat = "none"
     config.mesh.data, config.mesh.fsdp = -1, 1  # small enough for a copy on each device
 
     config.data.source = "cache"

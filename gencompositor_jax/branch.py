@@ -16,6 +16,7 @@ from gencompositor_jax.layers import (
     Dtype,
     LayerNorm,
     PatchEmbedding,
+    Remat,
     TimeEmbedding,
     joint_sequence,
     stacked_blocks,
@@ -27,7 +28,7 @@ class BackgroundBranch(nn.Module):
 
     arch: ModelArch
     dtype: Dtype = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
     quantised: bool = False  # the blocks' kernels are `int8.Int8`
 
     @nn.compact

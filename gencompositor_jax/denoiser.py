@@ -12,6 +12,7 @@ from gencompositor_jax import int8, masks
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.branch import BackgroundBranch
 from gencompositor_jax.dit import FusionDiT
+from gencompositor_jax.layers import Remat
 
 Params = Any
 
@@ -30,7 +31,7 @@ class Denoiser:
 
     arch: ModelArch
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
 
     def _stacks(self, quantised: bool = False) -> tuple[FusionDiT, BackgroundBranch]:
         how = self.arch, self.dtype, self.remat, quantised

@@ -17,6 +17,7 @@ from gencompositor_jax.layers import (
     Dtype,
     LayerNorm,
     PatchEmbedding,
+    Remat,
     TimeEmbedding,
     from_patches,
     joint_sequence,
@@ -31,7 +32,7 @@ class FusionDiT(nn.Module):
 
     arch: ModelArch
     dtype: Dtype = jnp.float32
-    remat: bool = False
+    remat: Remat = "none"
     quantised: bool = False  # the blocks' kernels are `int8.Int8`
 
     @nn.compact

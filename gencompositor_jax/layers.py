@@ -7,13 +7,14 @@ foreground). Text tokens have modulations of their own, chosen token by token.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 
 from gencompositor_jax import attention, erope, int8, sharding
 from gencompositor_jax.arch import TransformerArch
@@ -21,6 +22,11 @@ from gencompositor_jax.arch import TransformerArch
 BLOCK_EPS = 1e-5
 QK_EPS = 1e-6
 Dtype = Any
+
+# What a stack keeps of its blocks from the forward to the backward pass. "none": all activations. "blocks":
+# their inputs and attention's outputs; the rest is computed again. "offload": the same, in the host's memory.
+Remat = Literal["none", "blocks", "offload"]
+_INPUT = "block input"
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
@@ -155,6 +161,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, time: jax.Array, joint: "Joint") -> jax.Array:
         """x [B, S, D], time [B, E] -> [B, S, D]."""
+        x = checkpoint_name(x, _INPUT)
         y, gate = ModulatedNorm(self.dtype, name="norm1")(x, time, joint.is_text)
         mixed = SelfAttention(self.arch, self.dtype, name="attention")(y, joint.cos, joint.sin, joint.length)
         x = x + gate * mixed
@@ -242,15 +249,29 @@ def joint_sequence(tables: erope.Tables, text_tokens: int) -> Joint:
     return Joint(is_text=jnp.arange(size) < text_tokens, cos=cos, sin=jnp.pad(tables.sin, pad), length=length)
 
 
-def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: bool, quantised: bool = False) -> Any:
-    """The block class that a stack scans over, with its activations computed again in the backward pass if
-    `remat`. Attention outputs are kept: they are two thirds of the work and a small part of the memory.
+def stacked_blocks(arch: TransformerArch, dtype: Dtype, remat: Remat, quantised: bool = False) -> Any:
+    """The block class that a stack scans over.
 
     quantised: the kernels are `int8.Int8`, and become arrays inside the scan, one layer's at a time; there is
     no backward pass then.
     """
     if quantised:
         return nn.map_variables(Block, "params", functools.partial(int8.restored, dtype=dtype))
-    if not remat:
+    if remat == "none":
         return Block
-    return nn.remat(Block, policy=attention.keep, prevent_cse=False)
+    return nn.remat(Block, policy=attention.keep if remat == "blocks" else _offload, prevent_cse=False)
+
+
+def _offload(primitive: Any, *given: Any, **params: Any) -> Any:
+    """A policy for jax.checkpoint: what has a name goes to the host's memory, and comes back from there.
+    cuDNN's outputs, which can't be named, stay.
+    """
+    named = jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=[attention.NAME, _INPUT],
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
+    if params.get("name") in (attention.NAME, _INPUT):
+        return named(primitive, *given, **params)
+    return attention.keep(primitive, *given, **params)

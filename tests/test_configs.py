@@ -74,7 +74,7 @@ def test_the_large_config_is_the_recipe_of_paper_and_release():
         "optimizer.warmup": 1000,
         "batch_size": 8,
         "compute_dtype": "bfloat16",
-        "remat": True,
+        "remat": "blocks",
         "data.removal": 0.2,
         "data.mask_shapes": 0.3,
         "loss.mask_weight": 5.0,

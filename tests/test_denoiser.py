@@ -108,16 +108,28 @@ def test_the_branch_reaches_only_unmasked_tokens():
     assert changed[~masked].all()
 
 
-def test_recomputing_activations_changes_nothing(variables):
+@pytest.mark.parametrize("remat", ["blocks", "offload"])
+def test_recomputing_activations_changes_nothing(remat, variables):
     def gradient(remat):
         def loss(variables):
             return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
 
         return jax.jit(jax.grad(loss))(variables)
 
-    plain, recomputed = jax.tree.leaves(gradient(False)), jax.tree.leaves(gradient(True))
+    plain, recomputed = jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat))
     for a, b in zip(plain, recomputed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
+
+
+def test_what_is_offloaded_goes_to_the_host_and_comes_back(variables):
+    def loss(variables, remat):
+        return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
+
+    def moves(remat):
+        return str(jax.make_jaxpr(jax.grad(loss), static_argnums=1)(variables, remat)).count("device_put[")
+
+    # To and fro, in both stacks: blocks' inputs, attention's outputs and log-sums.
+    assert moves("offload") - moves("blocks") == 2 * 2 * 3
 
 
 def test_half_precision_is_near(variables):

@@ -13,6 +13,8 @@ from gencompositor_jax.attention import chunked, cudnn, naive, parallel, ring, s
 
 Backend = Literal["auto", "naive", "chunked", "cudnn", "splash"]
 
+NAME = ring.NAME  # of what `keep` keeps
+
 BACKENDS: dict[str, Callable[..., jax.Array]] = {
     "naive": naive.attend,
     "chunked": chunked.attend,
@@ -55,4 +57,4 @@ def keep(primitive: Any, *_: Any, **params: Any) -> bool:
 
     They are two thirds of the work and a small part of the memory. cuDNN's bear no name: its operation does.
     """
-    return params.get("name") == ring.NAME or primitive.name == "dot_product_attention_fwd_wrapper"
+    return params.get("name") == NAME or primitive.name == "dot_product_attention_fwd_wrapper"

@@ -114,6 +114,7 @@ def advice(plan: Plan) -> list[str]:
             f"--mesh fsdp={plan.mesh['fsdp']},context=2 on twice the chips: halves the activations, and "
             "nothing else"
         )
+        found.append("--config.remat=offload: what the blocks keep lies in the host's memory")
         found.append("--config.optimizer.ema=0: no average, 4 bytes less per parameter")
         found.append("--config FILE.py:lora where the config has it: adapters instead of all weights")
         return found

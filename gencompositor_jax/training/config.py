@@ -11,11 +11,12 @@ import re
 import runpy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ml_collections
 
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.layers import Remat
 
 # A section of any keys: fields of the architecture that differ from the preset; `arch.preset` checks them.
 OPEN = "arch_changes"
@@ -46,7 +47,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "profile.first": (0, math.inf),
     "profile.steps": (0, math.inf),
 }
-DTYPES = ("float32", "bfloat16", "float16")
+CHOICES = {
+    "compute_dtype": ("float32", "bfloat16", "float16"),
+    "remat": get_args(Remat),
+}
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -81,8 +85,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         if value is not None and not low <= value <= high:
             wanted = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
             raise InputError(f"config.{key}={value}: pass {wanted}")
-    if (dtype := values.get("compute_dtype")) not in (None, *DTYPES):
-        raise InputError(f"config.compute_dtype={dtype!r}: known are {', '.join(DTYPES)}")
+    for key, known in CHOICES.items():
+        if key in values and values[key] not in known:
+            raise InputError(f"config.{key}={values[key]!r}: known are {', '.join(known)}")
     patterns = {key: values[key] for key in ("trainable", "lora.targets") if key in values}
     rules = values.get("sharding.rules", ())
     for rule in rules:

@@ -13,13 +13,13 @@ LARGE = str(CONFIGS / "gencompositor_6b.py")
 
 
 def test_argument_and_overrides():
-    overrides = ["optimizer.learning_rate=3e-4", "steps=7", "data.path=elsewhere", "remat=false", "init=5"]
+    overrides = ["optimizer.learning_rate=3e-4", "steps=7", "data.path=elsewhere", "remat=none", "init=5"]
     config = load_config(f"{LARGE}:release", overrides)
     assert config.trainable == "^backbone/"  # the argument's
     assert config.optimizer.learning_rate == 3e-4
     assert config.steps == 7
     assert config.data.path == "elsewhere"
-    assert config.remat is False
+    assert config.remat == "none"
     assert config.init == "5"  # text stays text
 
 
@@ -60,7 +60,8 @@ def test_the_architecture_takes_any_field():
         ("steps=2.5", "pass a whole number"),
         ("steps=true", "pass a whole number"),
         ("steps=none", "pass a whole number"),
-        ("remat=1", "pass true or false"),
+        ("data.flip=1", "pass true or false"),
+        ("remat=true", "config.remat=.true.: known are none, blocks, offload"),
         ("optimizer.clip=nan", "pass a number"),
         ("data.gamma=1", "pass 2 numbers such as 0.4,1.9"),
         ("data.gamma=1,2,3", "pass 2 numbers"),

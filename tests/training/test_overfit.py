@@ -48,7 +48,7 @@ def recipe():
             "backbone": {**STACK, "num_layers": 2},
             "branch": STACK,
         }
-    config.steps, config.batch_size, config.compute_dtype, config.remat = 400, CLIPS, "float32", False
+    config.steps, config.batch_size, config.compute_dtype, config.remat = 400, CLIPS, "float32", "none"
     config.data.source, config.data.workers = "procedural", 0
     config.data.gamma, config.data.removal, config.data.mask_shapes = (1.0, 1.0), 0.0, 0.0
     config.loss.weight_cap = 3.0

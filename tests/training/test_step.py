@@ -205,7 +205,7 @@ def test_half_precision_computes_on_float32_masters(config, alone):
     optimizer = state_lib.make_optimizer(config)
     with jax.set_mesh(mesh):
         state, frozen = state_lib.begin(config, ARCH, optimizer, mesh)
-        denoiser = Denoiser(ARCH, jnp.bfloat16, remat=True)
+        denoiser = Denoiser(ARCH, jnp.bfloat16, remat="blocks")
         step = make_step(config, denoiser, optimizer, state, mesh)
         state, metrics = step(state, frozen, batch_of(ARCH, config))
     assert float(metrics["loss"]) == pytest.approx(alone[0][0], rel=2e-2)
