@@ -10,12 +10,13 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity demo pictures test test-lowest check format lint types clean
+.PHONY: help install parity tpu-aot demo pictures test test-lowest check format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
 	@echo "make test          run the tests"
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
+	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
 	@echo "make test-lowest   the same with the oldest versions that setup.py allows"
 	@echo "make check         formatting, lint, types and tests"
 	@echo "make pictures      make the pictures and the table in the documents anew"
@@ -35,6 +36,11 @@ $(STAMP): setup.py $(CONSTRAINTS)
 parity: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[parity]' || \
 		echo "PyTorch, diffusers and transformers can't be installed here: tests/parity/live will be skipped" >&2
+
+# libtpu for tests/planning/test_tpu.py, likewise. It compiles for TPUs on any x86 machine with Linux.
+tpu-aot: $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tpu-aot]' || \
+		echo "libtpu can't be installed here: tests/planning/test_tpu.py will be skipped" >&2
 
 demo: $(STAMP)
 	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite

@@ -30,6 +30,7 @@ KEPT = (
     "batch",
     "bytes_per_device",
     "hbm_bytes",
+    "host_bytes_per_device",
     "fits",
     "flops_per_device",
     "collective_bytes_per_device",

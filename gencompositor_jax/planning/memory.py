@@ -23,6 +23,7 @@ class Memory:
     outputs: int  # beside those that take an argument's place
     temporaries: int  # activations, gradients, gathered weights: whatever lives at the worst moment
     code: int
+    host: int = 0  # of the host's memory, for this device: what was offloaded; no part of the total
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -51,6 +52,7 @@ def of(program: Program, compiled: jax.stages.Compiled) -> Memory:
         outputs=max(0, facts.output_size_in_bytes - facts.alias_size_in_bytes),
         temporaries=facts.temp_size_in_bytes,
         code=facts.generated_code_size_in_bytes,
+        host=facts.host_temp_size_in_bytes,
     )
 
 

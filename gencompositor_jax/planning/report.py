@@ -139,6 +139,8 @@ def assumptions(plan: Plan) -> list[str]:
         f"{chip.links / 1e9:.4g} GB/s sent to other devices ({chip.source})",
         "every operation runs at the peak of its arithmetic or of its memory; what is sent is hidden behind",
     ]
+    if host := max(map(_host, plan.programs)):
+        lines.append(f"the way of {host / GIB:.1f} GiB to the host and back is hidden behind")
     if chip.unit > 64:
         lines.append(
             f"attention with heads of 64 fills {64 / chip.unit:.0%} of a matrix unit of side {chip.unit}"
@@ -152,6 +154,7 @@ def _figures(program: Compiled) -> dict[str, Any]:
         "flops_per_device": program.flops,
         "useful_flops_per_device": program.useful_flops,
         "memory_bytes_moved_per_device": program.bytes,
+        "host_bytes_per_device": _host(program),
         "collective_bytes_per_device": sent,
         "step_seconds_estimate": program.estimate and program.estimate.seconds,
     }
@@ -165,8 +168,17 @@ def _memory_rows(programs: Sequence[Compiled]) -> list[Row]:
     rows = [
         (name, [_gib(p.memory.kinds.get(name, 0)) if p.memory else "?" for p in programs]) for name in names
     ]
-    shown = [(name, cells) for name, cells in rows if any(cell not in ("-", "?") for cell in cells)]
-    return [*shown, ("in all", [_gib(p.needed) for p in programs])]
+    shown: list[Row] = [
+        (name, cells) for name, cells in rows if any(cell not in ("-", "?") for cell in cells)
+    ]
+    shown.append(("in all", [_gib(p.needed) for p in programs]))
+    if any(_host(p) for p in programs):
+        shown.append(("in the host's memory", [_gib(_host(p)) for p in programs]))
+    return shown
+
+
+def _host(program: Compiled) -> int:
+    return program.memory.host if program.memory else 0
 
 
 def _work_rows(programs: Sequence[Compiled]) -> list[Row]:
