@@ -8,6 +8,7 @@
 #     sample       49 frames of 480 x 720 in 20 steps, from pixels to pixels
 #     guided       a few steps as with a prompt
 #     int8         the same as sample with weights in 8 bits
+#     convolutions the VAE's, as 3-D and as 2-D ones
 #     train        the training step of all parameters, without an average: what fits one GPU of 139 GiB
 #     attention    of the attention's kernels alone, all else frozen in bfloat16
 #     lora         of adapters alone
@@ -21,7 +22,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} limit=${LIMIT:-530} out=${1:-benchmarks/results/gpu}
 shift || true
 pieces=("$@")
-if ((!$#)); then pieces=(sample train torch guided int8 attention lora torch); fi
+if ((!$#)); then pieces=(sample convolutions train torch guided int8 attention lora torch); fi
 mkdir -p "$out"
 
 config=configs/gencompositor_6b.py weights=(--random released) few=4 steps=20 small=()
@@ -60,6 +61,7 @@ for piece in "${pieces[@]}"; do
     sample) sample sample --steps "$steps" ;;
     guided) sample guided --steps "$few" --guided ;;
     int8) sample int8 --steps "$few" --weights int8 ;;
+    convolutions) measure convolutions benchmarks/vae_convolutions.py --json --out "$out/vae_convolutions.json" "${small[@]:0:1}" ;;
     train) train train --config "$config" ;;
     attention) train attention --config "$config" "--config.trainable=blocks/attention/" ;;
     lora) train lora --config "${config%:runlocal}:lora${SMALL:+,runlocal}" ;;

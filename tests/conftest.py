@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING
 
 # Before anything imports JAX: tests compare numbers, and those are recorded on the CPU.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Eight virtual devices, for tests of meshes; whatever knows no mesh runs on the first one.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+# Eight virtual devices, for tests of meshes; whatever knows no mesh runs on the first one. Most of the tests'
+# time is LLVM's: programs that run once need no fast code.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
+)
 os.environ["GENCOMPOSITOR_CACHE"] = (
     ""  # no compilation cache on disk: a test must not depend on an earlier run
 )

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax import sampler
@@ -25,6 +25,7 @@ def test_coefficients_are_finite(solver, steps, prediction):
         assert np.isfinite(column).all()
 
 
+@settings(max_examples=30)  # each compiles
 @given(st.sampled_from(SOLVERS), st.sampled_from([1, 2, 4, 5, 10, 20, 25, 50]), st.integers(0, 99))
 def test_a_perfect_prediction_is_reached(solver, steps, seed):
     answer = jax.random.normal(jax.random.key(seed + 1), (1, 6))

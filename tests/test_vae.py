@@ -142,6 +142,19 @@ def test_a_convolution_in_two_chunks_is_the_convolution_of_the_whole(
     np.testing.assert_allclose(np.concatenate([head, tail], axis=1), np.asarray(whole), atol=1e-5)
 
 
+@settings(max_examples=8, deadline=None)
+@given(frames=st.integers(3, 6), batch=st.integers(1, 2), time=st.sampled_from([1, 3]))
+def test_a_convolution_of_frames_is_that_of_the_video(frames: int, batch: int, time: int) -> None:
+    rng = np.random.default_rng(frames)
+    x, kernel = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((batch, frames, 5, 4, 2), (time, 3, 3, 2, 3))
+    )
+    video, images = vae_layers.convolve_video(x, kernel), vae_layers.convolve_frames(x, kernel)
+    assert video.shape == (batch, frames - time + 1, 5, 4, 3)
+    np.testing.assert_allclose(images, video, atol=1e-5)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 9))
 def test_doubling_time_undoes_halving_it_for_clips_that_change_in_pairs(frames: int) -> None:

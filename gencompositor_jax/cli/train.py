@@ -66,8 +66,10 @@ def run(args: argparse.Namespace) -> None:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
 
+        from gencompositor_jax.compositor import keep_compiled_programs
         from gencompositor_jax.training.loop import train
 
+        keep_compiled_programs()  # a run that goes on compiles nothing again
         model = train(config, workdir, args.minutes)
         if model is not None:
             print(f"Try it: gencompositor compose --checkpoint {model} ...")

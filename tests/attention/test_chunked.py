@@ -50,9 +50,8 @@ def test_a_block_of_nothing_but_padding_counts_for_nothing(make_inputs):
 def test_tiles_are_full(monkeypatch, platform, tokens):
     """Of the queries and keys in tiles, hardly any is padding, and a tile is as large as it may be."""
     monkeypatch.setattr(sharding, "platform", lambda: platform)
-    for size, most in zip(
-        chunked._tile(tokens, tokens), (512 if platform == "cpu" else 1024, 1024), strict=True
-    ):
+    largest = chunked._CPU_TILE if platform == "cpu" else chunked._TILE
+    for size, most in zip(chunked._tile(tokens, tokens), largest, strict=True):
         assert most / 2 < size <= most or size == tokens
         assert -tokens % size <= tokens / 100
 

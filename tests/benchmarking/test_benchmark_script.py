@@ -11,7 +11,7 @@ from gencompositor_jax.cli import parse
 from gencompositor_jax.training.config import load_config
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "benchmark_gpu.sh"
-PIECES = ["sample", "train", "torch", "guided", "int8", "attention", "lora"]
+PIECES = ["sample", "convolutions", "train", "torch", "guided", "int8", "attention", "lora"]
 # Stands for python3: writes down what it was called with, fails where it is told to.
 FAKE = """#!/bin/sh
 echo "$XLA_PYTHON_CLIENT_MEM_FRACTION $*" >>"$CALLS"

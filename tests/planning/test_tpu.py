@@ -48,6 +48,7 @@ def test_the_training_step_fits_eight_chips(eight):
     assert not eight.step.unknown
 
 
+@pytest.mark.heavy
 def test_offloading_takes_what_the_blocks_keep_to_the_host(eight):
     offloaded = planned("train", "v5p:2x2x2", ["remat=offload"], batch=8)
     moved = eight.needed - offloaded.needed

@@ -29,6 +29,7 @@ with distributed.together():
     total = jax.jit(jnp.sum)(ones)
     print(f"sum {float(total):g} of {jax.local_device_count()} here, first: {distributed.is_first()}")
     sys.stdout.flush()
+    if args.how != "ends": time.sleep(1)  # a process that ends takes away what others may still add up
     if args.how == f"raises{args.process}": raise RuntimeError("a fault of this process")
     if args.how == f"refuses{args.process}": raise InputError("a file of\\n this process")
     if args.how != "ends": time.sleep(60)

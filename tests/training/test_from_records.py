@@ -63,7 +63,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr(loop.sharding, "make_mesh", lambda sizes: make_mesh(sizes, devices))
 
 
-def train(workdir, start, source, path, capsys):
+def train(workdir, start, source, path, capsys, validation=0):
     """Three steps; the losses."""
     changes = [f"arch_changes.{k}={v}" for k, v in _flat(SMALL)]
     settings = [
@@ -78,7 +78,7 @@ def train(workdir, start, source, path, capsys):
         "log_every=1",
         "data.mask_shapes=0.0",
         "checkpoint.every=3",
-        "validation.every=3",
+        f"validation.every={validation}",
     ]
     overrides = [f"--config.{setting}" for setting in settings]
     code = main(["train", "--config", f"{CONFIG}:runlocal", "--workdir", str(workdir), *overrides])
@@ -106,7 +106,7 @@ def test_from_the_folder_to_records_to_moments(data, start, tmp_path, capsys):
     assert main(command) == 0
     assert re.search(r"4 clips with moments", capsys.readouterr().out)
 
-    from_folder = train(tmp_path / "a", start, "videocomp", data, capsys)
+    from_folder = train(tmp_path / "a", start, "videocomp", data, capsys, validation=3)
     from_records = train(tmp_path / "b", start, "arrayrecord", records, capsys)
     with_moments = train(tmp_path / "c", start, "arrayrecord", moments, capsys)
     # JPEG and half-precision moments differ a little from what they stand for; other clips would a lot.
