@@ -17,6 +17,7 @@ import logging
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -141,8 +142,11 @@ class Checkpoints:
             reason = checkpoint.disk_says(error)
             if reason is None:
                 raise
-            with suppress(OSError):
-                _remove_leftovers(self.folder)
+            for _ in range(20):  # other files of this step may still be on their way
+                with suppress(OSError):
+                    _remove_leftovers(self.folder)
+                    break
+                time.sleep(0.1)
             kept = resume.steps(self.folder)
             intact = f"that of step {kept[-1]} is intact" if kept else "there is none before it"
             raise InputError(
