@@ -105,7 +105,7 @@ def test_memory_is_that_of_a_chunk_whatever_the_length():
         return memory.temp_size_in_bytes / 2**20
 
     short, long = megabytes(5), megabytes(33)
-    assert long < 1.5 * short
+    assert long < 2 * short  # of 6.6 times the latents
     assert megabytes(33, dataclasses.replace(SMALL, latents_per_chunk=32)) > 3 * long
 
 

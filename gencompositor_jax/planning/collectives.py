@@ -50,6 +50,10 @@ def group_size(instruction: Instruction, devices: int) -> int:
         return int(found[2])
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", text):
         return len(found[1].split(","))
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):  # XLA of JAX 0.11
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
+        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2])  # all of an axis, or a part of it
+        return math.prod(int(part or sizes[name]) for name, part in axes)
     if "source_target_pairs=" in text:
         return 2
     return devices

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 
@@ -21,7 +22,11 @@ Mode = Literal["sample", "train"]
 
 # Turns off most of XLA's search for faster code, which takes it minutes for the codec's convolutions. Memory
 # comes out the same within a few per cent, rather higher.
-QUICKLY: Any = {"exec_time_optimization_effort": -1.0}
+QUICKLY: Any = (
+    {"exec_time_optimization_effort": -1.0}  # JAX 0.10
+    if hasattr(jax.config, "jax_exec_time_optimization_effort")
+    else {"optimization_level": "O0"}
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from gencompositor_jax import attention, sharding
 from gencompositor_jax.attention import chunked, parallel
@@ -21,6 +21,10 @@ DIVISORS = [2, 3, 4, 6, 8, 12, 16, 24, 48]  # of the released 48 heads
 
 def mesh_of(sizes):
     return sharding.make_mesh(sizes, jax.devices()[: math.prod(sizes.values())])
+
+
+def abstract(*sizes):
+    return AbstractMesh(sizes, sharding.AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def collectives(mesh, heads, tokens=24):
@@ -77,20 +81,20 @@ def test_the_released_heads_by_ulysses(agree, make_inputs, parts):
 @pytest.mark.parametrize("parts", DIVISORS)
 def test_the_released_heads_are_dealt_to_as_many_devices_as_divide_them(parts):
     for context in (n for n in range(1, parts + 1) if parts % n == 0):
-        mesh = AbstractMesh((1, 1, context, parts // context), sharding.AXES)
+        mesh = abstract(1, 1, context, parts // context)
         assert parallel.layout(mesh, 48) == ("tensor", "context", True)
         assert collectives(mesh, 48, tokens=48) == (4, 0)  # queries, keys and values in, outputs out
 
 
 @pytest.mark.parametrize("parts", [5, 9, 32, 64])
 def test_on_other_numbers_of_devices_keys_go_round(parts):
-    mesh = AbstractMesh((1, 1, parts, 1), sharding.AXES)
+    mesh = abstract(1, 1, parts, 1)
     assert parallel.layout(mesh, 48) == ("tensor", "context", False)
     assert collectives(mesh, 48, tokens=parts) == (0, 2)  # keys and values
 
 
 def test_heads_that_tensor_does_not_divide_stay_together():
-    mesh = AbstractMesh((1, 1, 2, 4), sharding.AXES)
+    mesh = abstract(1, 1, 2, 4)
     assert parallel.layout(mesh, 6) == (None, ("context", "tensor"), False)
 
 
