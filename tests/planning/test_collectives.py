@@ -62,6 +62,9 @@ def test_a_collective_along_one_axis_is_among_that_axis_devices():
         ("replica_groups=[2,4]<=[8]", 4),
         ("replica_groups=[4,2]<=[2,4]T(1,0), use_global_device_ids=true", 2),
         ("replica_groups={}", 8),
+        ("replica_groups=mesh['x'=2,'y'=4] {'x'}, use_global_device_ids=true", 2),
+        ("replica_groups=mesh['x'=2,'y'=4] {'x','y'}, use_global_device_ids=true", 8),
+        ("replica_groups=mesh['x'=2,'y'=4] {'x','y':(1)2}, use_global_device_ids=true", 4),
     ],
 )
 def test_group_sizes_as_xla_writes_them(attributes, size):
