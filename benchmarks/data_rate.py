@@ -51,18 +51,12 @@ CORES = 2
 ARCH = ModelArch()  # 49 frames of 480 x 720
 
 
-class FfmpegSource:
+class FfmpegSource(VideoCompSource):
     """Whole videos through a pipe, then every third frame of them."""
 
     def __init__(self, folder: Path, ffmpeg: str) -> None:
-        self.rows, self.ffmpeg = VideoCompSource(folder, ARCH).rows, ffmpeg
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, index: int) -> str:
-        """The right answer's file."""
-        return str(self.rows[index].video(TARGET))
+        super().__init__(folder, ARCH)
+        self.ffmpeg = ffmpeg
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
         """The same arrays as ours."""

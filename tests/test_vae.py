@@ -155,6 +155,14 @@ def test_a_convolution_of_frames_is_that_of_the_video(frames: int, batch: int, t
     np.testing.assert_allclose(images, video, atol=1e-5)
 
 
+@pytest.mark.parametrize("platform, sides", [("gpu", 2), ("cpu", 3), ("tpu", 3)])
+def test_a_gpu_convolves_frames(monkeypatch: pytest.MonkeyPatch, platform: str, sides: int) -> None:
+    monkeypatch.setattr(vae_layers.sharding, "platform", lambda: platform)
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 3, 4, 4, 2), (3, 3, 3, 2, 3), (3,))]
+    program = str(jax.make_jaxpr(lambda *given: vae_layers.causal_conv(*given, None))(*shapes))
+    assert f"window_strides=({', '.join(['1'] * sides)})" in program
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 9))
 def test_doubling_time_undoes_halving_it_for_clips_that_change_in_pairs(frames: int) -> None:

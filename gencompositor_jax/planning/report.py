@@ -114,7 +114,8 @@ def advice(plan: Plan) -> list[str]:
             f"--mesh fsdp={plan.mesh['fsdp']},context=2 on twice the chips: halves the activations, and "
             "nothing else"
         )
-        found.append("--config.remat=offload: what the blocks keep lies in the host's memory")
+        if not _host(largest):
+            found.append("--config.remat=offload: what the blocks keep lies in the host's memory")
         found.append("--config.optimizer.ema=0: no average, 4 bytes less per parameter")
         found.append("--config FILE.py:lora where the config has it: adapters instead of all weights")
         return found
@@ -154,7 +155,7 @@ def _figures(program: Compiled) -> dict[str, Any]:
         "flops_per_device": program.flops,
         "useful_flops_per_device": program.useful_flops,
         "memory_bytes_moved_per_device": program.bytes,
-        "host_bytes_per_device": _host(program),
+        "host_bytes_per_device": program.memory and program.memory.host,
         "collective_bytes_per_device": sent,
         "step_seconds_estimate": program.estimate and program.estimate.seconds,
     }

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -35,6 +37,23 @@ def test_a_program_holds_its_arguments_what_waits_and_what_xla_adds():
     assert (found.kinds["w"], found.kinds["x"], found.kinds["next"]) == (whole, share, share)
     assert found.outputs == share and found.temporaries > 0
     assert found.total == sum(found.kinds.values()) >= whole + 3 * share
+
+
+def test_what_lies_on_the_host_is_no_part_of_the_device():
+    """As a compiler says it that can offload; the CPU's doesn't."""
+    mesh = sharding.make_mesh({"fsdp": -1})
+    x = placed(mesh, (512, 512), "fsdp")
+    stats = types.SimpleNamespace(
+        argument_size_in_bytes=memory.share(x),
+        output_size_in_bytes=0,
+        alias_size_in_bytes=0,
+        temp_size_in_bytes=7,
+        generated_code_size_in_bytes=0,
+        host_temp_size_in_bytes=5 * GIB,
+    )
+    compiled = types.SimpleNamespace(memory_analysis=lambda: stats)
+    found = memory.of(Program("p", lambda: None, {"x": x}), compiled)
+    assert (found.host, found.total) == (5 * GIB, memory.share(x) + 7)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import jax
 import pytest
@@ -105,3 +106,14 @@ def test_a_mesh_that_does_not_fit_is_refused(config, target, mesh):
 def test_a_batch_that_does_not_divide_is_refused(config, target):
     with pytest.raises(InputError, match="batch_size=3"):
         plan.make(config, "train", target, batch=3)
+
+
+def test_what_is_offloaded_is_told_and_not_advised_again(training):
+    (step,) = training.programs
+    small = shrunk(training, 1)
+    offloading = dataclasses.replace(step, memory=dataclasses.replace(step.memory, host=3 * 2**30))
+    offloaded = dataclasses.replace(small, programs=[offloading])
+    assert "remat=offload" in report.text(small) and "in the host's memory  " not in report.text(small)
+    assert "remat=offload" not in report.text(offloaded)
+    assert re.search(r"in the host's memory +3\.000", report.text(offloaded))
+    assert json.loads(report.as_json(offloaded))["host_bytes_per_device"] == 3 * 2**30
