@@ -60,7 +60,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["gencompositor_jax*", "data_pipelines*", "configs*"]),
+    packages=find_packages(include=["gencompositor_jax*"]),
     package_data={"gencompositor_jax": ["weights/**/*", "py.typed"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,

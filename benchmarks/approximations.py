@@ -36,12 +36,15 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from data_pipelines.examples import held_out_example  # noqa: E402
 from gencompositor_jax import arch as arch_lib  # noqa: E402
-from gencompositor_jax import checkpoint, compositor, fast, flops, int8, sampler  # noqa: E402
-from gencompositor_jax.checkpoint import Model  # noqa: E402
+from gencompositor_jax import checkpoints, compositor  # noqa: E402
+from gencompositor_jax.checkpoints import Model  # noqa: E402
 from gencompositor_jax.controls.conditions import Conditions, to_signed  # noqa: E402
+from gencompositor_jax.data_pipelines.examples import held_out_example  # noqa: E402
+from gencompositor_jax.diffusion import approximations, sampler  # noqa: E402
 from gencompositor_jax.evaluation import metrics  # noqa: E402
+from gencompositor_jax.model import int8  # noqa: E402
+from gencompositor_jax.perf import flops  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "approximations.json"
@@ -98,7 +101,7 @@ def answers(model: Model, conditions: Conditions) -> Answer:
         plan = sampler.plan(model.arch.diffusion, mode.steps, mode.solver)
         chosen = rounded if mode.weights == "int8" else model
         key = jax.random.key(mode.seed)
-        return compositor.generate(chosen, conditions, key, plan, fast=fast.parse(mode.fast))
+        return compositor.generate(chosen, conditions, key, plan, fast=approximations.parse(mode.fast))
 
     return answer
 
@@ -128,7 +131,7 @@ def means(clips: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float
 
 def embedded(count: int) -> dict[str, dict[str, float]]:
     """The embedded model on held-out clips."""
-    model = checkpoint.load(checkpoint.packaged())
+    model = checkpoints.load(checkpoints.packaged())
     model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
     arch, found = model.arch, []
     for number in range(count):
@@ -148,7 +151,7 @@ def golden(count: int) -> dict[str, Any] | None:
     if not (ROOT / "tests" / "golden").is_dir():
         return None
     sys.path.insert(0, str(ROOT))
-    from gencompositor_jax.denoiser import Denoiser, LatentConditions
+    from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
     from tests.parity import released
     from tests.recordings import load
 
@@ -185,7 +188,7 @@ def golden(count: int) -> dict[str, Any] | None:
         return float(f"{jnp.linalg.norm(other - exact) / jnp.linalg.norm(exact):.2e}")
 
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), stacks)
-    kept = fast.kept_tokens(foreground[None], arch)
+    kept = approximations.kept_tokens(foreground[None], arch)
     velocity = {
         "weights int8": error(run(int8.quantised(stacks), *rest)),
         "drop-blank": error(run(stacks, *rest, None if kept is None else jnp.asarray(kept))),
@@ -197,7 +200,7 @@ def golden(count: int) -> dict[str, Any] | None:
 def speed(rounds: int) -> dict[str, Any]:
     """Seconds of sampling at medium size, and how often the exact pass's time that is."""
     rng = np.random.default_rng(0)
-    shapes = checkpoint.array_shapes(MEDIUM)
+    shapes = checkpoints.array_shapes(MEDIUM)
     arrays = jax.tree.map(lambda x: jnp.asarray(0.02 * rng.standard_normal(x.shape, np.float32)), shapes)
     pixels = (MEDIUM.frames, MEDIUM.height, MEDIUM.width)
     foreground = np.ones((*pixels, 3), np.float32)
@@ -237,8 +240,8 @@ def work() -> dict[str, float]:
     fewer = flops.backbone(arch, quarter).total + flops.branch(arch).total
     found = {}
     for mode in MODES:
-        how = fast.parse(mode.fast)
-        evaluations = int(fast.computed_steps(mode.steps, how.cache).sum())
+        how = approximations.parse(mode.fast)
+        evaluations = int(approximations.computed_steps(mode.steps, how.cache).sum())
         found[mode.name] = round(
             exact / (evaluations * (fewer if how.drop_blank else flops.forward(arch))), 2
         )
@@ -247,7 +250,7 @@ def work() -> dict[str, float]:
 
 def memory() -> dict[str, float]:
     """GB of the released networks' weights (no memory is taken)."""
-    shapes = {name: checkpoint.array_shapes(arch_lib.released())[name] for name in ("backbone", "branch")}
+    shapes = {name: checkpoints.array_shapes(arch_lib.released())[name] for name in ("backbone", "branch")}
     half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)
     trees = {"bfloat16": half, "int8": jax.eval_shape(int8.quantised, half)}
     return {

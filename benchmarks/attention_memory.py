@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gencompositor_jax import attention, sharding
+from gencompositor_jax import sharding
+from gencompositor_jax.model import attention
 
 MIB = 2**20
 TOKENS = (4_096, 8_192, 16_384, 32_768)

@@ -36,10 +36,11 @@ DEVICES = 8
 IMPORTS = "import jax, gencompositor_jax.conversion.convert; jax.devices()"
 RESTORE = """
 import sys, jax
-from gencompositor_jax import checkpoint, restore
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import restore
 folder = sys.argv[1]
 mesh = jax.make_mesh((jax.device_count(),), ("shares",))
-shardings = restore.spread(checkpoint.read_facts(folder)[0], mesh)
+shardings = restore.spread(checkpoints.read_facts(folder)[0], mesh)
 model = restore.load_sharded(folder, shardings)
 leaves = jax.tree.leaves(model.arrays)
 print(sum(s.data.nbytes for x in leaves for s in x.addressable_shards if s.device == jax.devices()[0]))

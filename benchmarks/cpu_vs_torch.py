@@ -29,8 +29,8 @@ from diffusers import CogVideoXTransformer3DModel  # noqa: E402
 from diffusers import __version__ as diffusers_version  # noqa: E402
 
 from gencompositor_jax import arch as arch_lib  # noqa: E402
-from gencompositor_jax import flops  # noqa: E402
-from gencompositor_jax.dit import FusionDiT  # noqa: E402
+from gencompositor_jax.model.fusion_dit import FusionDiT  # noqa: E402
+from gencompositor_jax.perf import flops  # noqa: E402
 
 STACK = arch_lib.TransformerArch(num_layers=4, num_heads=8, head_dim=64)  # 512 wide
 ARCH = dataclasses.replace(

@@ -35,15 +35,22 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from data_pipelines import videocomp  # noqa: E402
-from data_pipelines.augmentation import Augmentation  # noqa: E402
-from data_pipelines.build import Settings, build, inputs_of  # noqa: E402
-from data_pipelines.foreground_fit import fit_foreground  # noqa: E402
-from data_pipelines.pipeline import batches  # noqa: E402
-from data_pipelines.records import ArrayRecordSource  # noqa: E402
-from data_pipelines.source import ClipArrays, Source  # noqa: E402
-from data_pipelines.videocomp import BACKGROUND, FOREGROUND, MASK, MASKED, TARGET, VideoCompSource  # noqa: E402
 from gencompositor_jax.arch import ModelArch  # noqa: E402
+from gencompositor_jax.data_pipelines import videocomp  # noqa: E402
+from gencompositor_jax.data_pipelines.augmentation import Augmentation  # noqa: E402
+from gencompositor_jax.data_pipelines.build import Settings, build, inputs_of  # noqa: E402
+from gencompositor_jax.data_pipelines.foreground_fit import fit_foreground  # noqa: E402
+from gencompositor_jax.data_pipelines.pipeline import batches  # noqa: E402
+from gencompositor_jax.data_pipelines.records import ArrayRecordSource  # noqa: E402
+from gencompositor_jax.data_pipelines.source import ClipArrays, Source  # noqa: E402
+from gencompositor_jax.data_pipelines.videocomp import (  # noqa: E402
+    BACKGROUND,
+    FOREGROUND,
+    MASK,
+    MASKED,
+    TARGET,
+    VideoCompSource,
+)
 from tests.data_pipelines.videocomp_folder import make_folder  # noqa: E402
 
 METHODS = ("ffmpeg", "videocomp", "arrayrecord")

@@ -61,8 +61,8 @@ def measure_ours(small: bool, steps: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from gencompositor_jax.benchmarking import measure, sampling
     from gencompositor_jax.compositor import keep_compiled_programs
+    from gencompositor_jax.perf.benchmark import measure, sampling
 
     if not small and jax.default_backend() != "gpu":
         sys.exit("gpu_vs_torch: JAX finds no GPU here; pass --small to try the script on a CPU")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipelines.examples import TestExample
+from gencompositor_jax.data_pipelines.examples import TestExample
 from gencompositor_jax.evaluation import heldout, report
 from gencompositor_jax.evaluation.heldout import Answers, Scores
 

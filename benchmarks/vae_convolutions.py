@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from gencompositor_jax import vae_layers
+from gencompositor_jax.codec import vae_layers
 
 # Frames that come out, height, width, channels in and out.
 SHAPES = (

@@ -22,7 +22,7 @@ launch/ has the scripts for each. Arguments, separated by commas (configs/gencom
 
 import ml_collections
 
-from configs.common import base, runlocal, switches
+from gencompositor_jax.configs.common import base, runlocal, switches
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

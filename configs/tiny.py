@@ -9,7 +9,7 @@ is a smoke test of a minute.
 
 import ml_collections
 
-from configs.common import base, switches
+from gencompositor_jax.configs.common import base, switches
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -11,10 +11,10 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_pipelines.source import FRAMES, ClipArrays
+from gencompositor_jax.data_pipelines.source import FRAMES, ClipArrays
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.mask_shapes import reshape
-from gencompositor_jax.masks import blacken
+from gencompositor_jax.masks.inflation import blacken
+from gencompositor_jax.masks.shapes import reshape
 
 # What a training step reads: uint8 `target`, `masked_background`, `foreground` [T, H, W, 3], bool `mask`
 # [T, H, W], and what else a source gives. Of a batch, with one more axis in front.
@@ -28,7 +28,7 @@ class Augmentation:
     gamma: tuple[float, float] = (0.4, 1.9)  # of the foreground, uniform, one per clip
     removal: float = 0.2  # share of samples with a white foreground and the empty background as the target
     mask_shapes: float = (
-        0.3  # share of clips whose mask becomes a drawn shape (`gencompositor_jax.mask_shapes`)
+        0.3  # share of clips whose mask becomes a drawn shape (`gencompositor_jax.masks.shapes`)
     )
     flip: bool = False  # mirrors left-right and reverses time, each in half of the clips
     colour_cast: float = 0.0  # spread of the logarithm of an extra gamma per colour channel of the foreground

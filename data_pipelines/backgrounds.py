@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from data_pipelines.sprites import FAMILIES, make_sprite
-from data_pipelines.textures import (
+from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
+from gencompositor_jax.data_pipelines.textures import (
     LUMINANCE,
     colour_ramp,
     dead_leaves,

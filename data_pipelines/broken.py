@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.source import Source
 from gencompositor_jax.errors import InputError
 
 LISTED = 50  # names in the message that stops a run; all of them are on stderr by then

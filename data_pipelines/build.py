@@ -27,13 +27,20 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines import clip_record, videocomp
-from data_pipelines.clip_list import ListedClip, read_list, read_listed
-from data_pipelines.clip_record import Record
-from data_pipelines.reading import read_by_pyav
-from data_pipelines.records import KIND, NAME, ArrayRecordSource, read_facts, shard_writer, write_json
-from data_pipelines.videocomp import Row
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines import clip_record, videocomp
+from gencompositor_jax.data_pipelines.clip_list import ListedClip, read_list, read_listed
+from gencompositor_jax.data_pipelines.clip_record import Record
+from gencompositor_jax.data_pipelines.reading import read_by_pyav
+from gencompositor_jax.data_pipelines.records import (
+    KIND,
+    NAME,
+    ArrayRecordSource,
+    read_facts,
+    shard_writer,
+    write_json,
+)
+from gencompositor_jax.data_pipelines.videocomp import Row
 from gencompositor_jax.errors import InputError
 
 Input = Row | ListedClip
@@ -138,7 +145,7 @@ def build_tfds(
     Records are built as `build` does in `out`/arrayrecord, resumably, copied, and deleted there when the
     dataset is complete. Meanwhile the disk holds all of it twice.
     """
-    from data_pipelines import tfds_builder  # half a second
+    from gencompositor_jax.data_pipelines import tfds_builder  # half a second
 
     tfds_builder.check_absent(out)
     staged = build(

@@ -10,8 +10,10 @@ from typing import Any
 import av
 from tqdm import tqdm
 
-from data_pipelines.reading import RATE_TOLERANCE
-from data_pipelines.videocomp import (
+from gencompositor_jax.controls.media.container import frames_of, opened, picture
+from gencompositor_jax.controls.media.video import VideoInfo, probe
+from gencompositor_jax.data_pipelines.reading import RATE_TOLERANCE
+from gencompositor_jax.data_pipelines.videocomp import (
     FOREGROUND,
     FPS,
     KINDS,
@@ -22,8 +24,6 @@ from data_pipelines.videocomp import (
     read_rows,
     why_not,
 )
-from gencompositor_jax.controls.container import frames_of, opened, picture
-from gencompositor_jax.controls.video import VideoInfo, probe
 from gencompositor_jax.errors import InputError
 
 SHOWN = 20  # problems in the table; JSON has all

@@ -1,6 +1,6 @@
 """A folder of procedural clips made beforehand by all cores, read back by index without loading it whole.
 
-    PYTHONPATH=. python -m data_pipelines.clip_cache FOLDER --clips 4096
+    PYTHONPATH=. python -m gencompositor_jax.data_pipelines.clip_cache FOLDER --clips 4096
 
 One shard of SHARD clips is one memory-mappable file, uint8 [n, T, H, W, 10]: target, background, foreground
 (3 channels each) and a channel whose bits are the target region and the silhouette. A shard appears under
@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.examples import PlainClip, clip_arrays
-from data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.arch import Inflation, tiny
+from gencompositor_jax.data_pipelines.examples import PlainClip, clip_arrays
+from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.errors import InputError
 
 VERSION = 1  # raise it when clips of one seed change
@@ -68,7 +68,7 @@ class ClipCache:
         if missing:
             raise InputError(
                 f"{folder}: {len(missing)} of {self.settings.shards} shards are missing; "
-                "run data_pipelines.clip_cache again"
+                "make it again with python -m gencompositor_jax.data_pipelines.clip_cache"
             )
         self._shards = [
             np.load(shard_path(self.folder, i), mmap_mode="r") for i in range(self.settings.shards)
@@ -170,7 +170,8 @@ def read_settings(folder: Path) -> CacheSettings:
         settings = CacheSettings(**{**fields, "inflation": Inflation(**fields["inflation"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{folder}: no clip cache there ({error}); make one with data_pipelines.clip_cache"
+            f"{folder}: no clip cache there ({error}); make one with "
+            "python -m gencompositor_jax.data_pipelines.clip_cache"
         ) from error
     if (version, shard) != (VERSION, SHARD):
         raise InputError(

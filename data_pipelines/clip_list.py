@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.source import ClipArrays
-from gencompositor_jax.controls.video import probe, read_video
-from gencompositor_jax.controls.view import make_view, mask_to_model, to_model
+from gencompositor_jax.controls.geometry.view import make_view, mask_to_model, to_model
+from gencompositor_jax.controls.media.video import probe, read_video
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
 INSIDE = 128  # grey from which a pixel of a mask is inside

@@ -22,9 +22,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from data_pipelines.foreground_fit import element_box
-from data_pipelines.source import ClipArrays
 from gencompositor_jax.arch import Inflation, ModelArch
+from gencompositor_jax.data_pipelines.foreground_fit import element_box
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
 VERSION = 1  # of the record; raise it when old records can't be read any more
@@ -133,7 +133,9 @@ def decode(record: Record, inflation: Inflation, removal: bool) -> ClipArrays:
     A record without a background can't teach removal: it is read as a composition whatever `removal` says.
     Raises InputError, naming the record, where its parts aren't what its facts say.
     """
-    from gencompositor_jax.masks import inflate  # brings JAX, which building and its workers don't need
+    from gencompositor_jax.masks.inflation import (
+        inflate,  # brings JAX, which building and its workers don't need
+    )
 
     removal = removal and bool(record.background)
     target = pictures(record, "background" if removal else "target")

@@ -4,8 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-from data_pipelines.procedural import HELD_OUT_SEED, make_clip
-from gencompositor_jax.controls.video_out import write_image_folder, write_video
+from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, make_clip
 
 SEED = HELD_OUT_SEED + 19  # never trained on
 HEIGHT, WIDTH, FPS = 384, 576, 8.0

@@ -7,9 +7,15 @@ Training sees the foreground cut from the lit target (`clip_arrays`, which can b
 import cv2
 import numpy as np
 
-from data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip, to_uint8, warp
 from gencompositor_jax.arch import Inflation
-from gencompositor_jax.masks import blacken, inflate
+from gencompositor_jax.data_pipelines.procedural import (
+    HELD_OUT_SEED,
+    ProceduralClip,
+    make_clip,
+    to_uint8,
+    warp,
+)
+from gencompositor_jax.masks.inflation import blacken, inflate
 
 TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
 RING = 8  # pixels around the target region that are judged as well

@@ -7,7 +7,7 @@ Coordinates run from -1 to 1 over the square, x to the right and y down; shapes 
 import cv2
 import numpy as np
 
-from data_pipelines.textures import LUMINANCE, hsv, natural_noise, value_noise
+from gencompositor_jax.data_pipelines.textures import LUMINANCE, hsv, natural_noise, value_noise
 
 MATERIAL = 128  # pixels on a side of the painted material
 GLYPHS = "ABEFGHJKMNPQRSTWXYZ23456789&?!#"

@@ -19,8 +19,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from data_pipelines.augmentation import Augmentation, Example, augment
-from data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment
+from gencompositor_jax.data_pipelines.source import Source
 from gencompositor_jax.errors import InputError
 
 ATTEMPTS = 8  # records that are tried for one example

@@ -9,9 +9,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_pipelines.backgrounds import make_background
-from data_pipelines.lighting import Light, cast_shadow, draw_light, light_field, relight
-from data_pipelines.sprites import FAMILIES, make_sprite
+from gencompositor_jax.data_pipelines.backgrounds import make_background
+from gencompositor_jax.data_pipelines.lighting import Light, cast_shadow, draw_light, light_field, relight
+from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
 from gencompositor_jax.errors import InputError
 
 TRAINING_SEEDS = range(1_000_000)  # training draws from these seeds only

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gencompositor_jax.controls.decoding import decode
-from gencompositor_jax.controls.source import check_size, local_path
-from gencompositor_jax.controls.track import survey
+from gencompositor_jax.controls.media.decoding import decode
+from gencompositor_jax.controls.media.inputs import check_size, local_path
+from gencompositor_jax.controls.media.stream import survey
 from gencompositor_jax.errors import InputError
 
 # (path, numbers [n] increasing from 0, frames per second expected or None) -> uint8 [n, H, W, 3].

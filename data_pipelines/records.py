@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from data_pipelines import clip_record
-from data_pipelines.clip_record import Record
-from data_pipelines.source import ClipArrays
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.output import finished
+from gencompositor_jax.data_pipelines import clip_record
+from gencompositor_jax.data_pipelines.clip_record import Record
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import finished
 
 NAME = "dataset.json"
 KIND = "gencompositor clips"

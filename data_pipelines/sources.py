@@ -20,11 +20,11 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
-from data_pipelines.examples import clip_arrays
-from data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
-from data_pipelines.source import ClipArrays, Source
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
+from gencompositor_jax.data_pipelines.examples import clip_arrays
+from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
+from gencompositor_jax.data_pipelines.source import ClipArrays, Source
 from gencompositor_jax.errors import InputError
 
 KINDS = ("procedural", "cache", "videocomp", "arrayrecord", "tfds")
@@ -126,15 +126,15 @@ def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> Source:
         case "cache":
             return build_caches(data.path, arch, data.clips, data.followed_clips, data.followed)
         case "videocomp":
-            from data_pipelines.videocomp import VideoCompSource
+            from gencompositor_jax.data_pipelines.videocomp import VideoCompSource
 
             return VideoCompSource(data.path, arch, fps=data.fps, start=data.start)
         case "arrayrecord":
-            from data_pipelines.records import ArrayRecordSource
+            from gencompositor_jax.data_pipelines.records import ArrayRecordSource
 
             return ArrayRecordSource(data.path, arch)
         case "tfds":
-            from data_pipelines.tfds_builder import TfdsSource
+            from gencompositor_jax.data_pipelines.tfds_builder import TfdsSource
 
             return TfdsSource(data.path, arch)
         case unknown:

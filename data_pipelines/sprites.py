@@ -9,7 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from data_pipelines.materials import (
+from gencompositor_jax.data_pipelines.materials import (
     MATERIAL,
     Canvas,
     element_colours,

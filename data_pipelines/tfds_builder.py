@@ -21,11 +21,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data_pipelines import clip_record
-from data_pipelines.clip_record import BYTES, Record
-from data_pipelines.records import ArrayRecordSource
-from data_pipelines.source import ClipArrays
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines import clip_record
+from gencompositor_jax.data_pipelines.clip_record import BYTES, Record
+from gencompositor_jax.data_pipelines.records import ArrayRecordSource
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
 NAME = "gencompositor_clips"

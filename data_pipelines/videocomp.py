@@ -21,11 +21,11 @@ from typing import Literal
 
 import numpy as np
 
-from data_pipelines.foreground_fit import fit_foreground
-from data_pipelines.reading import Reader, read_by_decord
-from data_pipelines.source import ClipArrays
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.view import make_view, mask_to_model, to_model
+from gencompositor_jax.controls.geometry.view import make_view, mask_to_model, to_model
+from gencompositor_jax.data_pipelines.foreground_fit import fit_foreground
+from gencompositor_jax.data_pipelines.reading import Reader, read_by_decord
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
 TARGET, FOREGROUND, MASK, MASKED, BACKGROUND = KINDS = (

@@ -21,14 +21,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
-from data_pipelines import demo, procedural
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor
-from gencompositor_jax.controls.element import Element
-from gencompositor_jax.controls.placement import place
-from gencompositor_jax.controls.trajectory import parse_numbers, parse_trajectory, resolve_path
-from gencompositor_jax.controls.view import identity_view
-from gencompositor_jax.masks import inflate
+from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.geometry.placement import place
+from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory, resolve_path
+from gencompositor_jax.controls.geometry.view import identity_view
+from gencompositor_jax.data_pipelines import demo, procedural
+from gencompositor_jax.masks.inflation import inflate
 
 HERE = Path(__file__).parent
 PIXELS = 200  # width of a small picture

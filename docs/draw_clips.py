@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipelines import examples
 from gencompositor_jax.arch import tiny
+from gencompositor_jax.data_pipelines import examples
 
 CLIPS = (23, 24, 21, 32, 36, 18)  # numbers of held-out examples
 COLUMNS = ("scene, region to fill", "foreground, relit", "plain paste", "the right answer", "", "")

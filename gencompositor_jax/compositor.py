@@ -20,25 +20,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoint, generation, int8, sampler
-from gencompositor_jax import fast as fast_lib
-from gencompositor_jax import latents as latents_lib
+from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import Changes, Inflation, ModelArch, VAEArch, changed, to_json
-from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls import stage as staging
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.controls.element import Element, Extend, Segmenter, fit_length
-from gencompositor_jax.controls.placement import Anchor
+from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter, fit_length
+from gencompositor_jax.controls.geometry.placement import Anchor
+from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_points, parse_trajectory
+from gencompositor_jax.controls.geometry.window import Framing
+from gencompositor_jax.controls.media.video import Video, read_video
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.stage import PathLike, Stage
-from gencompositor_jax.controls.trajectory import Trajectory, from_points, parse_trajectory
-from gencompositor_jax.controls.video import Video, read_video
-from gencompositor_jax.controls.window import Framing
+from gencompositor_jax.diffusion import approximations, sampler
+from gencompositor_jax.diffusion.approximations import Fast
+from gencompositor_jax.diffusion.sampler import Solver
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.executables import Programs, Recorder, Rehearsal, Run, directly
-from gencompositor_jax.fast import Fast
-from gencompositor_jax.sampler import Solver
+from gencompositor_jax.inference import latents_file, pipeline
+from gencompositor_jax.inference.programs import Programs, Recorder, Rehearsal, Run, directly
+from gencompositor_jax.model import int8
 
 CACHE_VARIABLE = "GENCOMPOSITOR_CACHE"
 CACHE_FOLDER = "~/.cache/gencompositor"
@@ -87,7 +88,7 @@ class Compositor:
         self.model = model
         self.source = source
         self.programs = programs  # None: compiled when they are needed
-        self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoint.at_size, model))
+        self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoints.at_size, model))
 
     @classmethod
     def load(
@@ -110,8 +111,8 @@ class Compositor:
             dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
         if weights is not None:
             fields.choice(weights, "weights", get_args(Weights))
-        path = checkpoint.packaged() if folder is None else Path(folder)
-        model = checkpoint.load(path, dtype)
+        path = checkpoints.packaged() if folder is None else Path(folder)
+        model = checkpoints.load(path, dtype)
         arrays = model.arrays if weights is None else int8.quantised(model.arrays)
         model = dataclasses.replace(model, arch=changed(model.arch, changes), arrays=arrays)
         return cls(model, "embedded" if folder is None else os.fspath(folder), programs)
@@ -239,10 +240,10 @@ class Compositor:
         tiles may be others. A file made from anything else is replaced.
         """
         check_sampling(steps, seed, solver, paste_back, feather, prompt, guidance, fast)
-        checkpoint.check_prompt(prompt, self.model.prompts)
-        file, how = None if latents is None else Path(latents), fast_lib.parse(fast)
+        checkpoints.check_prompt(prompt, self.model.prompts)
+        file, how = None if latents is None else Path(latents), approximations.parse(fast)
         if file is not None:
-            latents_lib.read(file)
+            latents_file.read(file)
         if self.programs is not None and str(how):
             raise InputError(f"fast={how}: compiled programs are of the exact pass; leave one of the two out")
         plan = sampler.plan(stage.arch.diffusion, steps, solver)
@@ -264,7 +265,7 @@ class Compositor:
             place = None
             if file is not None:
                 made_from = _made_from(model, conditions, key, plan, prompt, guidance, how)
-                place = latents_lib.Place(file, i, made_from)
+                place = latents_file.Place(file, i, made_from)
             led: Any = {"prompt": prompt, "guidance": guidance, "fast": how}
             raw = generate(model, conditions, key, plan, report, clock, **led, run=run, place=place)
             with clock("paste back"):
@@ -320,7 +321,7 @@ class Compositor:
         the folder exists and `overwrite` is False, before anything heavy.
         """
         check_sampling(steps=steps, prompt=prompt, guidance=guidance)
-        checkpoint.check_prompt(prompt, self.model.prompts)
+        checkpoints.check_prompt(prompt, self.model.prompts)
         if Path(folder).exists() and not overwrite:
             raise InputError(f"{folder}: exists; pass --overwrite or another folder")
         arch = staging.arch_for(self.arch, frames)
@@ -382,7 +383,7 @@ def check_sampling(
     if prompt is not None:
         fields.text(prompt, "prompt")
     fields.number(guidance, "guidance", low=0.0, high=100.0)
-    fast_lib.parse(fast).check(steps)
+    approximations.parse(fast).check(steps)
 
 
 class Clock:
@@ -412,7 +413,7 @@ def generate(
     guidance: float = 6.0,
     run: Run = directly,
     fast: Fast = Fast(),  # noqa: B008 (frozen)
-    place: latents_lib.Place | None = None,
+    place: latents_file.Place | None = None,
 ) -> np.ndarray:
     """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
 
@@ -461,12 +462,12 @@ def _sampled(
         guided = arrays["null_text"], jnp.float32(guidance)
     count = len(plan.timestep)
     length = part_length(count)
-    computed = fast_lib.computed_steps(count, fast.cache) if fast.cache > 1 else None
-    kept = fast_lib.kept_tokens(conditions.foreground[None], arch) if fast.drop_blank else None
+    computed = approximations.computed_steps(count, fast.cache) if fast.cache > 1 else None
+    kept = approximations.kept_tokens(conditions.foreground[None], arch) if fast.drop_blank else None
     with clock("encode"):
-        keys = generation.split(key[None])
+        keys = pipeline.split(key[None])
         given = run(encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
-        state = sampler.begin(generation.draw(keys.start, arch), skipping=computed is not None)
+        state = sampler.begin(pipeline.draw(keys.start, arch), skipping=computed is not None)
         jax.block_until_ready(given)
     with clock("sample"):
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
@@ -506,7 +507,7 @@ def _made_from(
         "guidance": guidance if is_guided(prompt, guidance) else None,
         "fast": str(fast),
     }
-    return latents_lib.fingerprint(facts, [np.asarray(jax.random.key_data(key)), text, *plan, *conditions])
+    return latents_file.fingerprint(facts, [np.asarray(jax.random.key_data(key)), text, *plan, *conditions])
 
 
 def part_length(steps: int) -> int:
@@ -518,9 +519,9 @@ def part_length(steps: int) -> int:
 
 
 # The parts of a pass as programs of their own, for progress in between.
-encode = jax.jit(generation.encode, static_argnames="arch")
-advance = jax.jit(generation.advance, static_argnames="arch", donate_argnames="state")
-decode = jax.jit(generation.decode, static_argnames="arch")
+encode = jax.jit(pipeline.encode, static_argnames="arch")
+advance = jax.jit(pipeline.advance, static_argnames="arch", donate_argnames="state")
+decode = jax.jit(pipeline.decode, static_argnames="arch")
 
 
 def keep_compiled_programs() -> None:

@@ -20,7 +20,7 @@ from absl import flags
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from gencompositor_jax.checkpoint import Model
+    from gencompositor_jax.checkpoints import Model
 
 
 # The same examples every time, however slow the machine: a test that fails, fails for everyone.
@@ -42,7 +42,7 @@ def small_model() -> "Model":
     import jax
     import numpy as np
 
-    from gencompositor_jax import arch, checkpoint
+    from gencompositor_jax import arch, checkpoints
 
     tiny = arch.tiny()
     stack = dataclasses.replace(tiny.backbone, num_layers=2, num_heads=1, head_dim=16, time_embed_dim=16)
@@ -58,16 +58,16 @@ def small_model() -> "Model":
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(
         lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
-        checkpoint.array_shapes(small),
+        checkpoints.array_shapes(small),
     )
-    return checkpoint.Model(small, arrays)
+    return checkpoints.Model(small, arrays)
 
 
 @pytest.fixture(scope="session")
 def small_checkpoint(small_model: "Model", tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a checkpoint of `small_model`."""
-    from gencompositor_jax import checkpoint
+    from gencompositor_jax import checkpoints
 
     folder = tmp_path_factory.mktemp("checkpoint") / "small"
-    checkpoint.save(folder, small_model)
+    checkpoints.save(folder, small_model)
     return str(folder)

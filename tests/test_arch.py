@@ -9,7 +9,7 @@ import pytest
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import codec
 from gencompositor_jax.arch import PatchCodecArch
-from gencompositor_jax.checkpoint import array_shapes
+from gencompositor_jax.checkpoints import array_shapes
 from gencompositor_jax.errors import InputError
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import compositor as module
-from gencompositor_jax import int8, sampler
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor, part_length
 from gencompositor_jax.controls import stage as staging
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.controls.element import Element
-from gencompositor_jax.controls.trajectory import from_points
-from gencompositor_jax.controls.video import Video
+from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.geometry.trajectory import from_points
+from gencompositor_jax.controls.media.video import Video
+from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model import int8
 
 TRAJECTORY = [(20.0, 30.0), (45.0, 34.0), (70.0, 30.0)]
 
@@ -313,7 +314,9 @@ def test_a_prompt_leads_and_the_empty_one_costs_nothing(with_prompts, monkeypatc
     # Scale 1 is the prompt alone, scale 0 the empty prompt alone.
     np.testing.assert_allclose(raw(prompt="sea", guidance=0.0), alone, atol=1)
     assert np.abs(raw(prompt="sea", guidance=1.0) - sea).max() > 2
-    monkeypatch.setattr("gencompositor_jax.sampler.guided", lambda *_: pytest.fail("computed twice"))
+    monkeypatch.setattr(
+        "gencompositor_jax.diffusion.sampler.guided", lambda *_: pytest.fail("computed twice")
+    )
     np.testing.assert_array_equal(raw(guidance=9.0), alone)
     raw(prompt="sea", guidance=1.0)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.common import base, switches
 from gencompositor_jax import arch as arch_lib
+from gencompositor_jax.configs.common import base, switches
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.config import flatten, load_config
 

@@ -13,37 +13,41 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = "gencompositor_jax"
 
-# Ground floor first. A file imports from floors below its own, and beside it only inside one folder.
-FLOORS: dict[str, float] = {
-    **dict.fromkeys(("errors", "arch", "erope", "diffusion", "masks", "mask_shapes", "int8", "sharding"), 0),
-    "attention": 0.5,
-    "layers": 1,
-    **dict.fromkeys(("dit", "branch", "vae", "vae_layers", "vae_tiling", "codec"), 2),
-    **dict.fromkeys(("denoiser", "sampler", "manifest", "checkpoint", "restore", "flops", "fast"), 3),
-    "controls": 4,
-    "data_pipelines": 4.3,  # beside the package: knows floor 0 and the controls, and no network
-    **dict.fromkeys(("generation", "executables", "latents"), 4.4),
-    "evaluation": 4.5,
-    "training": 4.6,
-    **dict.fromkeys(("compositor", "conversion"), 5),
-    **dict.fromkeys(("benchmarking", "planning"), 5.5),  # measure and compile what the floors below run
-    **dict.fromkeys(("cli", "app", "__main__"), 6),
-    "configs": 7,
+# Ground floor first. A file imports from floors below its own, and beside it only inside its own room.
+FLOORS: dict[str, int] = {
+    **dict.fromkeys(("errors", "arch", "sharding", "files", "multihost"), 0),
+    **dict.fromkeys(("diffusion", "masks", "codec", "perf.hardware", "perf.flops"), 1),
+    "model": 2,
+    **dict.fromkeys(("checkpoints", "controls"), 3),
+    **dict.fromkeys(("data_pipelines", "inference", "conversion"), 4),
+    **dict.fromkeys(("compositor", "evaluation"), 5),
+    "training": 6,
+    **dict.fromkeys(("perf", "configs"), 7),  # plans and measures what the floors below run
+    **dict.fromkeys(("cli", "app"), 8),
+    "__main__": 9,
 }
-PURE_ROOMS = {name for name, floor in FLOORS.items() if floor < 1}
+# Rooms whose files are mathematics: pure functions on arrays, and Flax modules that declare their parameters.
+MATHEMATICS = ("arch", "diffusion", "masks", "codec", "model", "sharding", "perf.flops", "perf.hardware")
+# Of those the ones that hold no parameters.
+PURE = ("arch", "diffusion", "masks", "sharding", "perf.flops", "perf.hardware")
 
 
 def room_of(module: str) -> str:
-    """`gencompositor_jax.controls.video` lives in `controls`, `configs.tiny` in `configs`."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else parts[0]
+    """`gencompositor_jax.controls.media.video` is in the room `controls`: the longest name with a floor."""
+    parts = module.split(".")[1:]
+    names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((name for name in names if name in FLOORS), ".".join(parts))
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for top in (PACKAGE, "data_pipelines", "configs"):
+    """Every module by its name; data_pipelines/ and configs/ are rooms of the package through two links."""
+    for top, prefix in ((PACKAGE, ""), ("data_pipelines", f"{PACKAGE}."), ("configs", f"{PACKAGE}.")):
         for path in sorted((ROOT / top).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            name = prefix + ".".join(path.relative_to(ROOT).with_suffix("").parts)
             yield name.removesuffix(".__init__"), path
+
+
+MODULES = {name for name, _ in modules()}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -54,17 +58,13 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import; write the whole name"
             assert node.module is not None
-            yield node.lineno, node.module
-            if node.module in (
-                PACKAGE,
-                f"{PACKAGE}.controls",
-                f"{PACKAGE}.training",
-            ):  # from package import module
-                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            for alias in node.names:  # `from package.room import module` imports the module
+                full = f"{node.module}.{alias.name}"
+                yield node.lineno, full if full in MODULES else node.module
 
 
 def is_ours(module: str) -> bool:
-    return module.split(".")[0] in (PACKAGE, "data_pipelines", "configs") and module != PACKAGE
+    return module.split(".")[0] == PACKAGE and module != PACKAGE
 
 
 def test_every_module_has_a_floor():
@@ -79,34 +79,49 @@ def test_imports_run_downwards():
             continue
         here = room_of(name)
         for line, other in imports(path):
-            if not is_ours(other):
-                continue
-            there = room_of(other)
-            beside = name.rsplit(".", 1)[0] == other.rsplit(".", 1)[0] or here == there
-            if not (FLOORS[there] < FLOORS[here] or (FLOORS[there] == FLOORS[here] and beside)):
-                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {other}")
+            if is_ours(other):
+                there = room_of(other)
+                beside = there == here or FLOORS[there] == FLOORS[here] == 0
+                if not (FLOORS[there] < FLOORS[here] or beside):
+                    wrong.append(f"{path.relative_to(ROOT)}:{line} imports {other}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_mathematics_knows_no_flax_no_files_and_no_flags():
-    forbidden = {"flax", "orbax", "optax", "absl", "argparse", "pathlib", "os", "shutil", "av", "decord"}
+def test_the_folders_at_the_top_are_rooms_of_the_package():
+    """Installed under the package's own name they can't meet another project's `configs`."""
+    for name in ("data_pipelines", "configs"):
+        link = ROOT / PACKAGE / name
+        assert link.is_symlink() and link.resolve() == ROOT / name
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for top in (PACKAGE, "data_pipelines", "configs", "tests", "benchmarks", "docs")
+        for path in sorted((ROOT / top).rglob("*.py"))
+        for line, module in imports(path)
+        if module.split(".")[0] in ("data_pipelines", "configs")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_mathematics_knows_no_files_and_no_flags():
+    forbidden = {"orbax", "optax", "absl", "argparse", "pathlib", "os", "shutil", "av", "decord"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {module}"
         for name, path in modules()
-        if room_of(name) in PURE_ROOMS
+        if room_of(name) in MATHEMATICS
         for line, module in imports(path)
-        if module.split(".")[0] in forbidden
+        if module.split(".")[0] in forbidden | ({"flax"} if room_of(name) in PURE else set())
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_data_pipelines_know_no_network():
+    network = {"model", "checkpoints", "inference", "codec"}
     wrong = [
         f"{path.relative_to(ROOT)}:{line} imports {module}"
         for name, path in modules()
         if room_of(name) == "data_pipelines"
         for line, module in imports(path)
-        if module.split(".")[0] == "flax" or (is_ours(module) and 0 < FLOORS[room_of(module)] < 4)
+        if module.split(".")[0] == "flax" or (is_ours(module) and room_of(module) in network)
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -158,8 +173,8 @@ def test_gencompositor_commands_in_the_documents_parse(document):
 
 
 def test_project_and_trajectory_examples_are_read(tmp_path):
+    from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
     from gencompositor_jax.controls.scene import read_scene
-    from gencompositor_jax.controls.trajectory import parse_trajectory
 
     file, kinds = tmp_path / "example.json", []
     for example in json_examples(ROOT / "docs" / "controls.md"):

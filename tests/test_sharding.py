@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec
 
-from gencompositor_jax import arch, checkpoint, sharding
+from gencompositor_jax import arch, checkpoints, sharding
 from gencompositor_jax.errors import InputError
 
 MESHES = [
@@ -68,7 +68,7 @@ def test_a_rule_that_does_not_fit_is_refused(rules, says):
 @pytest.mark.parametrize("sizes", [*MESHES, {"fsdp": 4, "tensor": 2}], ids=str)
 def test_the_rules_fit_the_released_architecture_and_cut_its_weight(sizes):
     mesh = sharding.make_mesh(sizes)
-    shapes = checkpoint.array_shapes(arch.released())
+    shapes = checkpoints.array_shapes(arch.released())
     params = {name: shapes[name]["params"] for name in ("backbone", "branch")}
     cuts = sharding.shardings(params, mesh)
     share = sum(

@@ -84,7 +84,7 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from gencompositor_jax.benchmarking import sampling
+    from gencompositor_jax.perf.benchmark import sampling
 
     if args.random is not None:
         arch, source = sampling.arch_of(args.random, size), f"random {args.random}"
@@ -107,7 +107,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from gencompositor_jax.benchmarking import training
+    from gencompositor_jax.perf.benchmark import training
 
     report = training.run(config, args.steps or 5)
     return _with_machine(report, config=args.config, overrides=args.overrides)
@@ -116,8 +116,8 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 def _with_machine(report: dict[str, Any], **told: Any) -> dict[str, Any]:
     import jax
 
-    from gencompositor_jax.benchmarking import measure
     from gencompositor_jax.cli.outputs import versions
+    from gencompositor_jax.perf.benchmark import measure
 
     return {**report, **told, **measure.machine(jax.devices()[0]), "versions": versions()}
 

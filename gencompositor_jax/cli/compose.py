@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gencompositor_jax.compositor import Composite, Compositor, Weights
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
-    from gencompositor_jax.executables import Programs
+    from gencompositor_jax.inference.programs import Programs
 
 
 def register(subcommands: Any) -> None:
@@ -76,8 +76,8 @@ def finish(
     seconds: dict[str, float],
 ) -> None:
     """Writes a composite and all that goes beside it; then its latents are of no more use."""
-    from gencompositor_jax.controls.sheet import overlay
-    from gencompositor_jax.controls.window import cut
+    from gencompositor_jax.controls.geometry.window import cut
+    from gencompositor_jax.controls.media.sheet import overlay
 
     if composite.mask.shape == composite.background.shape[:3]:
         mask = overlay(composite.background, composite.mask, ways(stage))
@@ -119,11 +119,11 @@ def checkpoint_arch(
 
     Raises InputError where the checkpoint lacks the prompt or has no tiles.
     """
-    from gencompositor_jax import checkpoint
+    from gencompositor_jax import checkpoints
     from gencompositor_jax.arch import changed
 
-    facts = checkpoint.all_facts(checkpoint.packaged() if folder is None else folder)
-    checkpoint.check_prompt(prompt, facts.prompts)
+    facts = checkpoints.all_facts(checkpoints.packaged() if folder is None else folder)
+    checkpoints.check_prompt(prompt, facts.prompts)
     return changed(facts.arch, changes)
 
 
@@ -138,7 +138,7 @@ def programs_of(
 ) -> "Programs | None":
     """The compiled programs of a folder; None without one. Raises InputError where they don't fit the run."""
     from gencompositor_jax.compositor import is_guided, made_for
-    from gencompositor_jax.executables import Programs
+    from gencompositor_jax.inference.programs import Programs
 
     if folder is None:
         return None
@@ -163,7 +163,7 @@ def load(
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     """What is allowed but may surprise."""
-    from gencompositor_jax import sampler
+    from gencompositor_jax.diffusion import sampler
 
     found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
     if stage.arch.frames != arch.frames:

@@ -107,7 +107,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> None:
     """Prints the report; problems are an InputError."""
-    from data_pipelines.check import check, table
+    from gencompositor_jax.data_pipelines.check import check, table
 
     report = check(
         args.folder,
@@ -126,7 +126,7 @@ def run_check(args: argparse.Namespace) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Builds, and says what was left out and how to train on the rest."""
-    from data_pipelines.build import Settings, build, build_tfds, inputs_of
+    from gencompositor_jax.data_pipelines.build import Settings, build, build_tfds, inputs_of
 
     settings = Settings(args.frames, args.height, args.width, args.fps, args.quality, args.clips_per_shard)
     make = build_tfds if args.format == "tfds" else build
@@ -140,13 +140,13 @@ def run_build(args: argparse.Namespace) -> None:
 
 def run_moments(args: argparse.Namespace) -> None:
     """Encodes every clip once, with the checkpoint's VAE."""
-    from data_pipelines.build import add_moments
-    from gencompositor_jax import checkpoint
+    from gencompositor_jax import checkpoints
+    from gencompositor_jax.data_pipelines.build import add_moments
     from gencompositor_jax.training import moments
 
-    arch = checkpoint.all_facts(args.checkpoint).arch
+    arch = checkpoints.all_facts(args.checkpoint).arch
     moments.vae_of(arch)
-    codec = checkpoint.load(args.checkpoint).arrays["codec"]
+    codec = checkpoints.load(args.checkpoint).arrays["codec"]
     encode = moments.encoder(codec, arch)
     built = add_moments(args.folder, args.out, arch, encode, moments.fingerprint(codec))
     print(f"{built.folder}: {built.clips:,} clips with moments")

@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(str(folder / "composite.mp4"))
     outputs.check(args.overwrite, with_project=True)
 
-    from data_pipelines.demo import write_inputs
     from gencompositor_jax.cli import build_parser
+    from gencompositor_jax.data_pipelines.demo import write_inputs
 
     made = write_inputs(folder, arch.frames, args.overwrite)
     words = ["compose", "--background", made.background, "--foreground", made.foreground]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from gencompositor_jax.manifest import ArrayFacts
+    from gencompositor_jax.checkpoints.manifest import ArrayFacts
 
 
 def register(subcommands: Any) -> None:
@@ -33,11 +33,12 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints; a broken checkpoint is an error."""
-    from gencompositor_jax import checkpoint, manifest
+    from gencompositor_jax import checkpoints
+    from gencompositor_jax.checkpoints import manifest
     from gencompositor_jax.cli.progress import gigabytes
 
-    folder = args.checkpoint or checkpoint.packaged()
-    facts, written = checkpoint.all_facts(folder), manifest.read(folder)
+    folder = args.checkpoint or checkpoints.packaged()
+    facts, written = checkpoints.all_facts(folder), manifest.read(folder)
     if written is not None and args.verify:
         with gigabytes("verifying") as progress:
             manifest.verify(folder, written, progress=progress)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
     elif written is not None:
         manifest.verify(folder, written, hash_up_to=0)
-    stored = checkpoint.stored_arrays(folder)
+    stored = checkpoints.stored_arrays(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     state = (
         "verified: every file is as it was written" if args.verify else "not verified (--verify reads all)"

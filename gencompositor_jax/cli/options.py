@@ -187,8 +187,8 @@ def scene_of(args: argparse.Namespace) -> "Scene":
         if getattr(args, name) is None:
             raise InputError(f"--{name} is missing (or pass --project with a project file)")
 
-    from gencompositor_jax.controls.trajectory import parse_numbers, parse_trajectory
-    from gencompositor_jax.controls.video import probe
+    from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory
+    from gencompositor_jax.controls.media.video import probe
 
     changes_of(args)
     for path in (args.background, args.foreground, args.mask):

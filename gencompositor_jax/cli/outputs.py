@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from gencompositor_jax.controls.media.video import Video
     from gencompositor_jax.controls.scene import Scene
-    from gencompositor_jax.controls.video import Video
 
 SHOWN = 5  # times on a contact sheet
 
@@ -56,14 +56,14 @@ class Outputs:
 
     def check(self, overwrite: bool, with_project: bool) -> None:
         """Raises InputError where one of them can't be written, or exists and `overwrite` is False."""
-        from gencompositor_jax import latents
-        from gencompositor_jax.controls.output import check_output
-        from gencompositor_jax.controls.video_out import check_video_output
+        from gencompositor_jax.controls.media.video_out import check_video_output
+        from gencompositor_jax.files import check_output
+        from gencompositor_jax.inference import latents_file
 
         (check_output if self.is_folder else check_video_output)(self.video, overwrite)
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
-        latents.read(Path(self.latents))
+        latents_file.read(Path(self.latents))
 
 
 def write(
@@ -80,10 +80,10 @@ def write(
 
     background: the `Video` whose rate and sound (from `start` seconds on) the result has.
     """
-    from gencompositor_jax.controls.output import finished
+    from gencompositor_jax.controls.media.sheet import contact_sheet, write_png
+    from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
     from gencompositor_jax.controls.scene import write_scene
-    from gencompositor_jax.controls.sheet import contact_sheet, write_png
-    from gencompositor_jax.controls.video_out import write_image_folder, write_video
+    from gencompositor_jax.files import finished
 
     began = time.perf_counter()
     if outputs.is_folder:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--config.mesh is the training's; pass --mesh for sampling")
     config = load_config(args.config, args.overrides)
 
-    from gencompositor_jax.planning import plan, report, topology
+    from gencompositor_jax.perf.plan import plan, report, topology
 
     target = topology.find(args.topology)
     made = plan.make(config, args.mode, target, args.batch, mesh, args.thorough)

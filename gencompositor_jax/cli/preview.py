@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> None:
 
     from gencompositor_jax.cli.compose import checkpoint_arch, ways
     from gencompositor_jax.controls import stage as staging
-    from gencompositor_jax.controls.placement import paste_over
+    from gencompositor_jax.controls.geometry.placement import paste_over
+    from gencompositor_jax.controls.media.sheet import overlay
     from gencompositor_jax.controls.scene import scene_changes
-    from gencompositor_jax.controls.sheet import overlay
 
     began = time.perf_counter()
     arch = checkpoint_arch(scene.checkpoint, **scene_changes(scene))

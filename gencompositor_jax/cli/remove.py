@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=False)
 
-    from gencompositor_jax.controls.video import probe, read_video
+    from gencompositor_jax.controls.media.video import probe, read_video
 
     probe(args.background)
     probe(args.mask)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.compositor import check_sampling
     from gencompositor_jax.controls import stage as staging
-    from gencompositor_jax.controls.window import Framing
+    from gencompositor_jax.controls.geometry.window import Framing
 
     began = time.perf_counter()
     start = args.start if args.start is not None else 0.0

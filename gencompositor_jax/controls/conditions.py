@@ -6,7 +6,7 @@ import numpy as np
 
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.masks import blacken, inflate
+from gencompositor_jax.masks.inflation import blacken, inflate
 
 
 class Conditions(NamedTuple):

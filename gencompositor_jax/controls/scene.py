@@ -47,16 +47,16 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from gencompositor_jax import fast
 from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles
 from gencompositor_jax.controls import fields
-from gencompositor_jax.controls.element import Extend
-from gencompositor_jax.controls.keying import parse_key
-from gencompositor_jax.controls.placement import Anchor
-from gencompositor_jax.controls.trajectory import Trajectory, from_json, to_json
-from gencompositor_jax.controls.window import Framing
+from gencompositor_jax.controls.element.keying import parse_key
+from gencompositor_jax.controls.element.loading import Extend
+from gencompositor_jax.controls.geometry.placement import Anchor
+from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, to_json
+from gencompositor_jax.controls.geometry.window import Framing
+from gencompositor_jax.diffusion import approximations
+from gencompositor_jax.diffusion.sampler import Solver
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.sampler import Solver
 
 VERSION = 1
 
@@ -153,7 +153,7 @@ def _from_json(value: Any, where: str) -> Scene:
         raise InputError(
             f"{where}: background.end: {scene.end:g} must be after start, {scene.start:g} seconds"
         )
-    fast.parse(scene.fast).check(scene.steps)
+    approximations.parse(scene.fast).check(scene.steps)
     return scene
 
 
@@ -228,7 +228,7 @@ def _key(value: Any, where: str) -> str:
 
 
 def _fast(value: Any, where: str) -> str:
-    return str(fast.parse(fields.text(value, where), where))
+    return str(approximations.parse(fields.text(value, where), where))
 
 
 def _optional(reader: Reader) -> Reader:

@@ -11,16 +11,16 @@ import numpy as np
 
 from gencompositor_jax import codec
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls import window as windows
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
-from gencompositor_jax.controls.element import Element, Extend, Segmenter, fit_length, load_element
-from gencompositor_jax.controls.paste_back import native_mask, paste_back
-from gencompositor_jax.controls.placement import Anchor, place
+from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter, fit_length, load_element
+from gencompositor_jax.controls.geometry import window as windows
+from gencompositor_jax.controls.geometry.paste_back import native_mask, paste_back
+from gencompositor_jax.controls.geometry.placement import Anchor, place
+from gencompositor_jax.controls.geometry.trajectory import Path, Trajectory, resolve_path
+from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, mask_to_model, to_model
+from gencompositor_jax.controls.geometry.window import Framing, Window
+from gencompositor_jax.controls.media.video import Video, probe, read_video
 from gencompositor_jax.controls.scene import Scene, check_scene
-from gencompositor_jax.controls.trajectory import Path, Trajectory, resolve_path
-from gencompositor_jax.controls.video import Video, probe, read_video
-from gencompositor_jax.controls.view import View, identity_view, make_view, mask_to_model, to_model
-from gencompositor_jax.controls.window import Framing, Window
 from gencompositor_jax.errors import InputError
 
 MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints.manifest import ArrayFacts, FileFacts
 from gencompositor_jax.conversion.layout import contiguous
-from gencompositor_jax.manifest import ArrayFacts, FileFacts
 
 STRIP = 4 * 2**20  # bytes written at a time
 
@@ -50,7 +50,7 @@ class ArrayFolder:
         """Writes all but the arrays' contents into `folder`, which must not exist.
 
         leaves: every array by its path. empty: paths of nodes without arrays. parts: in how many shares each
-        layer is cut, see `checkpoint.cut_axis`.
+        layer is cut, see `checkpoints.cut_axis`.
         """
         self.folder, self.leaves = folder, dict(leaves)
         self.hashes: dict[str, FileFacts] = {}  # of the chunk files, by their path below `folder`
@@ -134,9 +134,9 @@ def _folder_name(name: str) -> str:
 
 
 def _chunk_shape(name: str, shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
-    axis = checkpoint.cut_axis(name, shape, parts) if parts > 1 else None
+    axis = checkpoints.cut_axis(name, shape, parts) if parts > 1 else None
     chunk = [n // parts if i == axis else n for i, n in enumerate(shape)]
-    if checkpoint.is_stacked(name):
+    if checkpoints.is_stacked(name):
         chunk[0] = 1
     return tuple(chunk)
 

@@ -21,8 +21,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoint, manifest
+from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.checkpoints import manifest
+from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.conversion import configs, plan, sources
 from gencompositor_jax.conversion.arrays import ArrayFolder
 from gencompositor_jax.conversion.configs import Config
@@ -30,7 +32,7 @@ from gencompositor_jax.conversion.layout import has_only_numbers
 from gencompositor_jax.conversion.plan import Piece, Plan
 from gencompositor_jax.conversion.sources import Source
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.manifest import ArrayFacts
+from gencompositor_jax.files import new_folder
 
 DTYPES = ("keep", "bfloat16", "float16", "float32")
 WRITERS = 2
@@ -167,7 +169,7 @@ def run(
     check_output(out, overwrite, needed)
     total = sum(source.bytes for source in work.sources.values())
     hashes: dict[str, dict[str, str]] = {}
-    with checkpoint.new_folder(out, overwrite) as folder:
+    with new_folder(out, overwrite) as folder:
         empty = [name for name in ("codec",) if not any(leaf.startswith(f"{name}/") for leaf in leaves)]
         arrays = ArrayFolder(folder / "arrays", leaves, empty, parts)
         for name, array in {**work.constants, **_text_arrays(text)}.items():
@@ -194,7 +196,7 @@ def run(
             "unused": {name: list(names) for name, names in work.unused.items() if names},
             **text.provenance,
         }
-        checkpoint.write_facts(folder, checkpoint.Facts(work.arch, facts, tuple(text.prompts)))
+        checkpoints.write_facts(folder, checkpoints.Facts(work.arch, facts, tuple(text.prompts)))
         known = {f"arrays/{name}": file for name, file in arrays.hashes.items()}
         manifest.write(folder, leaves, known)
     return Report(out, work.arch, total, needed, work.unused)

@@ -14,15 +14,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoint, manifest
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import manifest
+from gencompositor_jax.checkpoints.manifest import ArrayFacts
+from gencompositor_jax.checkpoints.restore import open_array
 from gencompositor_jax.conversion import plan, safetensors_io
 from gencompositor_jax.conversion.configs import to_configs
 from gencompositor_jax.conversion.convert import check_output
 from gencompositor_jax.conversion.network_names import Rule
 from gencompositor_jax.conversion.safetensors_io import Tensor
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.manifest import ArrayFacts
-from gencompositor_jax.restore import open_array
+from gencompositor_jax.files import new_folder
 
 SHARD_BYTES = 5 * 10**9
 Progress = Callable[[int, int], None]  # (bytes written, bytes in all)
@@ -40,7 +42,7 @@ def export(
 
     Raises InputError for models that the release can't run, and damaged checkpoints.
     """
-    facts, stored = checkpoint.all_facts(folder), checkpoint.stored_arrays(folder)
+    facts, stored = checkpoints.all_facts(folder), checkpoints.stored_arrays(folder)
     configs = to_configs(facts.arch)
     written = manifest.read(folder)
     if written is not None:
@@ -67,7 +69,7 @@ def export(
         if progress is not None:
             progress(done, total)
 
-    with checkpoint.new_folder(out, overwrite) as part:
+    with new_folder(out, overwrite) as part:
         for component, fields in configs.items():
             (part / component).mkdir()
             name = "scheduler_config.json" if component == "scheduler" else "config.json"

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gencompositor_jax import erope
 from gencompositor_jax.arch import Layout, ModelArch
 from gencompositor_jax.conversion import configs, plan
 from gencompositor_jax.conversion.configs import Config
 from gencompositor_jax.conversion.convert import Components, Job, config_of, job
 from gencompositor_jax.conversion.network_names import Rule
 from gencompositor_jax.conversion.plan import Piece
+from gencompositor_jax.model import erope
 
 BRANCH_LAYERS = 2
 POSITIONS = "patch_embed.pos_embedding"

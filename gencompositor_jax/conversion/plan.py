@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, VAEArch
 from gencompositor_jax.conversion.network_names import Rule, backbone_rules, branch_rules
 from gencompositor_jax.conversion.safetensors_io import Tensor
@@ -62,7 +62,7 @@ def released_plan(arch: ModelArch) -> Plan:
 
 def leaf_shapes(arch: ModelArch) -> dict[str, tuple[int, ...]]:
     """Shapes of all arrays of a checkpoint by their paths."""
-    leaves = checkpoint.named_leaves(checkpoint.array_shapes(arch))
+    leaves = checkpoints.named_leaves(checkpoints.array_shapes(arch))
     return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
 
 

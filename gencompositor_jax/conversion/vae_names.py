@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gencompositor_jax import vae
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae
 from gencompositor_jax.conversion.network_names import Rule
 
 _PARTS = {

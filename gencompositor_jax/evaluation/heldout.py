@@ -27,17 +27,17 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from data_pipelines.examples import TestExample, held_out_example
-from data_pipelines.procedural import HELD_OUT_SEED
-from gencompositor_jax import checkpoint as checkpoints
-from gencompositor_jax import sampler
+from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import Inflation
-from gencompositor_jax.checkpoint import Model
-from gencompositor_jax.controls.output import check_output
+from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
+from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
+from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
 from gencompositor_jax.evaluation.prediction import predict
-from gencompositor_jax.masks import inflate
+from gencompositor_jax.files import check_output
+from gencompositor_jax.masks.inflation import inflate
 
 Answers = dict[str, np.ndarray]  # by name of the method: uint8 [T, H, W, 3]
 Scores = dict[str, dict[str, float]]  # by method and region: dB

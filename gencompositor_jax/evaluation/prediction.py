@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipelines.examples import TestExample
-from gencompositor_jax import generation
-from gencompositor_jax.checkpoint import Model
-from gencompositor_jax.controls.paste_back import paste_back
-from gencompositor_jax.controls.view import identity_view
+from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.controls.geometry.paste_back import paste_back
+from gencompositor_jax.controls.geometry.view import identity_view
+from gencompositor_jax.data_pipelines.examples import TestExample
+from gencompositor_jax.inference import pipeline
 
 FEATHER = 2.0  # pixels; what `Compositor.render` uses unless told
 
@@ -39,9 +39,7 @@ def predict(
     Returns:
         uint8 [T, H, W, 3] for each example: outside its mask exactly its background.
     """
-    raw = generation.sample(
-        model.arrays, examples, numbers, arch=model.arch, steps=steps, seed=seed, size=size
-    )
+    raw = pipeline.sample(model.arrays, examples, numbers, arch=model.arch, steps=steps, seed=seed, size=size)
     return [composite(*pair) for pair in zip(examples, raw, strict=True)]
 
 

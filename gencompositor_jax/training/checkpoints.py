@@ -29,9 +29,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from gencompositor_jax import checkpoint, manifest
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import manifest
+from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.manifest import ArrayFacts
+from gencompositor_jax.files import disk_says
+from gencompositor_jax.multihost import agree, processes_where
 from gencompositor_jax.training import partition, resume
 from gencompositor_jax.training.resume import Restored
 
@@ -65,15 +68,15 @@ class Checkpoints:
         when this one is whole, never before.
         """
         self.wait()
-        if checkpoint.processes_where((self.folder / str(step)).exists()):
+        if processes_where((self.folder / str(step)).exists()):
             return
-        leaves = checkpoint.named_leaves(state)
+        leaves = checkpoints.named_leaves(state)
         arguments = ocp.args.Composite(
             state=ocp.args.PyTreeSave(partition.unflatten(leaves)), data=ocp.args.JsonSave(dict(data))
         )
         with self._explaining(step):
             self._checkpointer.save(self.folder / str(step), args=arguments)
-        self._saving = step, self._thread.submit(self._finish, step, checkpoint.facts_of(leaves))
+        self._saving = step, self._thread.submit(self._finish, step, checkpoints.facts_of(leaves))
 
     def wait(self) -> None:
         """Waits until the last save is on the disk with its hashes. Raises its error, once."""
@@ -96,7 +99,7 @@ class Checkpoints:
                 aside = self.folder / f"{step}.broken"
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.folder / str(step)).rename(aside)
-        checkpoint.agree()
+        agree()
         return restored
 
     def close(self) -> None:
@@ -139,7 +142,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = checkpoint.disk_says(error)
+            reason = disk_says(error)
             if reason is None:
                 raise
             for _ in range(20):  # other files of this step may still be on their way
@@ -187,7 +190,7 @@ def _check_folder(folder: Path) -> None:
             probe.touch()
     except OSError as error:
         problem = InputError(f"{folder}: can't be written ({error.strerror}); pass another --workdir")
-    checkpoint.agree(problem)
+    agree(problem)
     try:
         if not probe.exists():
             problem = InputError(
@@ -198,7 +201,7 @@ def _check_folder(folder: Path) -> None:
             own.unlink()
     except OSError as error:
         problem = InputError(f"{folder}: can't be written ({error.strerror}); pass another --workdir")
-    checkpoint.agree(problem)
+    agree(problem)
     if first:
         probe.unlink()
 

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import ml_collections
 
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.layers import Remat
+from gencompositor_jax.model.layers import Remat
 
 # A section of any keys: fields of the architecture that differ from the preset; `arch.preset` checks them.
 OPEN = "arch_changes"

@@ -18,14 +18,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from data_pipelines.broken import Broken
-from data_pipelines.pipeline import Augmentation, batches
-from data_pipelines.source import Source
-from data_pipelines.sources import open_source
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, flops, sharding
-from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax import checkpoints, sharding
+from gencompositor_jax.data_pipelines.broken import Broken
+from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
+from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.perf import flops
 from gencompositor_jax.training import metrics as metrics_lib
 from gencompositor_jax.training import moments, preemption
 from gencompositor_jax.training import state as state_lib
@@ -60,12 +61,12 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         stack.enter_context(jax.set_mesh(mesh))
         goodput = stack.enter_context(Goodput(workdir))
         keep = config.checkpoint
-        checkpoints = stack.enter_context(
+        kept = stack.enter_context(
             open_checkpoints(workdir / "checkpoints", keep_last=keep.keep_last, keep_every=keep.keep_every)
         )
 
         # ---- State: fresh, or where the last checkpoint stands.
-        restored = checkpoints.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
+        restored = kept.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
         write_config(workdir, config)  # now that it fits what is there
         before = restored.state if restored is not None else None
         state, frozen = state_lib.begin(config, arch, optimizer, mesh, before)
@@ -97,7 +98,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             unreported.extend(metrics_lib.plain(jax.device_get(m)) for m in pending)
             pending.clear()
             with goodput.spent("checkpoint"):
-                checkpoints.save(step, state, {"next_batch": step, "unreported": unreported})
+                kept.save(step, state, {"next_batch": step, "unreported": unreported})
 
         # ---- Steps.
         step, preempted = start, False
@@ -136,7 +137,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
                 save(step)
 
         # ---- The model that people use.
-        checkpoints.wait()
+        kept.wait()
         say(f"step {step} of {config.steps} saved in {workdir}")
         model = None
         if not preempted:
@@ -146,8 +147,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
                 "config": json.loads(as_json(config)),
             }
             arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
-            whole = checkpoint.Model(arch, arrays, told_of)
-            checkpoint.save(workdir / "model", whole, dtype=jnp.bfloat16, overwrite=True)
+            whole = checkpoints.Model(arch, arrays, told_of)
+            checkpoints.save(workdir / "model", whole, dtype=jnp.bfloat16, overwrite=True)
             model = workdir / "model"
     say(goodput.summary())
     return model

@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import codec, diffusion, masks, sharding, vae
+from gencompositor_jax import codec, sharding
 from gencompositor_jax.arch import ModelArch, VAEArch
-from gencompositor_jax.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.codec import vae
+from gencompositor_jax.diffusion import schedule
+from gencompositor_jax.masks.latent import latent_mask
+from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 
 Batch = dict[str, jax.Array]
 VIDEOS = ("target", "masked_background", "foreground")
@@ -98,16 +101,16 @@ def loss(
     arch = denoiser.arch
     x0, background, foreground = encode(fixed["codec"], arch, batch, draws.posterior, denoiser.dtype)
     factors = arch.codec.time_factor, arch.codec.space_factor
-    mask = masks.latent_mask(batch["mask"], *factors, arch.latent_mask)[..., None].astype(jnp.float32)
+    mask = latent_mask(batch["mask"], *factors, arch.latent_mask)[..., None].astype(jnp.float32)
 
-    kind, table = arch.diffusion.prediction, diffusion.alpha_bars(arch.diffusion)
-    at = diffusion.signal_at(table, draws.timestep)
+    kind, table = arch.diffusion.prediction, schedule.alpha_bars(arch.diffusion)
+    at = schedule.signal_at(table, draws.timestep)
     text = jnp.broadcast_to(fixed["null_text"], (len(x0), *fixed["null_text"].shape))
     given = LatentConditions(background, foreground, mask)
-    prediction = denoiser(variables, diffusion.add_noise(x0, draws.eps, at), draws.timestep, given, text)
+    prediction = denoiser(variables, schedule.add_noise(x0, draws.eps, at), draws.timestep, given, text)
 
-    weights = np.minimum(diffusion.velocity_weight(kind, table), weight_cap)
-    error = jnp.square(prediction - diffusion.target(kind, x0, draws.eps, at)).mean(axis=-1, keepdims=True)
+    weights = np.minimum(schedule.velocity_weight(kind, table), weight_cap)
+    error = jnp.square(prediction - schedule.target(kind, x0, draws.eps, at)).mean(axis=-1, keepdims=True)
     each = tuple(range(1, error.ndim))
     weight = jnp.asarray(weights, jnp.float32)[draws.timestep]
     whole = weight * error.mean(each)

@@ -24,7 +24,7 @@ from tensorboardX import RecordWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from gencompositor_jax.controls.sheet import write_png
+from gencompositor_jax.controls.media.sheet import write_png
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.goodput import in_words
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import vae
 from gencompositor_jax.arch import ModelArch, VAEArch
+from gencompositor_jax.codec import vae
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import partition
 from gencompositor_jax.training.loss import to_unit

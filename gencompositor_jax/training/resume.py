@@ -18,9 +18,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from gencompositor_jax import checkpoint, manifest
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import manifest
+from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.manifest import ArrayFacts
+from gencompositor_jax.multihost import processes_where
 from gencompositor_jax.training import partition
 
 SHOWN = 12  # differing arrays in an error message
@@ -66,7 +68,7 @@ def partial(folder: str | Path, like: Any, regex: str) -> Any:
         pattern = re.compile(regex)
     except re.error as error:
         raise InputError(f"{regex!r}: not a regular expression ({error})") from error
-    leaves = checkpoint.named_leaves(like)
+    leaves = checkpoints.named_leaves(like)
     wanted = {name: leaf for name, leaf in leaves.items() if pattern.search(name)}
     if not wanted:
         raise InputError(f"{regex!r}: matches none of {len(leaves)} arrays such as {next(iter(leaves), '')}")
@@ -86,7 +88,7 @@ def newest_whole(folder: Path, like: Any, exact: bool = True) -> tuple[Restored 
     broken: dict[int, _Broken] = {}
     for step in _agreed(steps(folder)[::-1]):
         try:
-            leaves, data = _read(folder / str(step), checkpoint.named_leaves(like), exact)
+            leaves, data = _read(folder / str(step), checkpoints.named_leaves(like), exact)
         except _Broken as error:
             broken[step] = error
             continue
@@ -133,7 +135,7 @@ def _read(where: Path, wanted: Leaves, exact: bool) -> tuple[Leaves, dict[str, A
 
 
 def _stored(where: Path) -> dict[str, ArrayFacts]:
-    return checkpoint.facts_of(ocp.PyTreeCheckpointHandler().metadata(where / "state").tree)
+    return checkpoints.facts_of(ocp.PyTreeCheckpointHandler().metadata(where / "state").tree)
 
 
 def _read_arrays(where: Path, wanted: Leaves) -> Leaves:
@@ -197,7 +199,7 @@ def _agreed(found: list[int]) -> list[int]:
 
 def _fail_together(problem: str | None) -> None:
     """Raises _Broken on all processes if there is a problem on one."""
-    if failing := checkpoint.processes_where(problem is not None):
+    if failing := processes_where(problem is not None):
         why = problem or f"process {failing[0]} can't read it"
         raise _Broken(why, said_here=jax.process_index() in (0, failing[0]))
 

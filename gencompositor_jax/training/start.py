@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, codec, restore
+from gencompositor_jax import checkpoints, codec
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.checkpoints import restore
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import partition
 
 
@@ -57,7 +58,7 @@ def begin(
     Raises:
         InputError: the checkpoint doesn't fit (with the list of arrays) or can't be read.
     """
-    shapes = checkpoint.named_leaves(checkpoint.array_shapes(arch))
+    shapes = checkpoints.named_leaves(checkpoints.array_shapes(arch))
     if not init:
         fit = Fit((), tuple(shapes), (), ())
     else:
@@ -74,10 +75,10 @@ def begin(
 
 def fitting(arch: ModelArch, folder: Path) -> Fit:
     """Compares a checkpoint with an architecture, reading no array. Raises InputError for what is none."""
-    facts, stored = checkpoint.checked(folder)
+    facts, stored = checkpoints.checked(folder)
     shapes = {
         name: tuple(leaf.shape)
-        for name, leaf in checkpoint.named_leaves(checkpoint.array_shapes(arch)).items()
+        for name, leaf in checkpoints.named_leaves(checkpoints.array_shapes(arch)).items()
     }
     computed = set() if _same_positions(facts.arch, arch) else {n for n in shapes if "/buffers/" in n}
     problems = {}

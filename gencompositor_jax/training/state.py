@@ -8,7 +8,7 @@ import ml_collections
 import optax
 from jax.sharding import Mesh
 
-from gencompositor_jax import checkpoint, sharding
+from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import lora, partition, start
@@ -68,7 +68,7 @@ def shapes(
     average lie where their parameters do. Raises InputError where one of these doesn't fit.
     """
     key, whole = jax.random.key(0), sharding.replicated(mesh)
-    known = checkpoint.array_shapes(arch)
+    known = checkpoints.array_shapes(arch)
     params = {name: known[name]["params"] for name in STACKS}
     trained, frozen = _split(params, config.trainable)
     if config.lora.rank:
@@ -172,7 +172,7 @@ def networks(params: Any, frozen: Frozen, alpha: float) -> Any:
 
 
 def as_arrays(params: Any, frozen: Frozen, alpha: float) -> dict[str, Any]:
-    """`checkpoint.Model.arrays` of trained parameters."""
+    """`checkpoints.Model.arrays` of trained parameters."""
     variables = jax.jit(networks)(params, frozen, alpha)
     return {**variables, "codec": frozen.codec, "null_text": frozen.null_text}
 

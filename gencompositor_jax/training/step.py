@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from gencompositor_jax import sharding
-from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import loss as loss_lib
 from gencompositor_jax.training.state import Frozen, TrainState, compute_copy, networks
 

@@ -10,14 +10,14 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data_pipelines.source import ClipArrays, Source
-from gencompositor_jax import generation
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.sheet import contact_sheet
+from gencompositor_jax.controls.media.sheet import contact_sheet
+from gencompositor_jax.data_pipelines.source import ClipArrays, Source
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import metrics
 from gencompositor_jax.evaluation.prediction import composite
-from gencompositor_jax.masks import blacken
+from gencompositor_jax.inference import pipeline
+from gencompositor_jax.masks.inflation import blacken
 
 TIMES = 5  # moments of a clip on the sheet
 ATTEMPTS = 8  # records that are tried for one clip
@@ -42,7 +42,7 @@ class Validation:
         arrays = {**arrays, "null_text": arrays["null_text"].astype(self._dtype)}
         numbers = range(len(self.clips))
         how = {"arch": self._arch, "steps": self._steps, "seed": self._seed}
-        return judge(self.clips, generation.sample(arrays, self.clips, numbers, **how))
+        return judge(self.clips, pipeline.sample(arrays, self.clips, numbers, **how))
 
 
 def fixed_clips(source: Source, count: int, seed: int) -> list[ClipArrays]:

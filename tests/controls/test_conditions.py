@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from gencompositor_jax import arch
 from gencompositor_jax.controls.conditions import make_conditions, to_pixels, to_signed
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.masks import inflate
+from gencompositor_jax.masks.inflation import inflate
 
 SMALL = arch.tiny().inflation
 SHAPE = (2, 24, 32)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls import scene as scene_module
+from gencompositor_jax.controls.geometry.trajectory import Keyframe, Trajectory, from_points, parse_trajectory
 from gencompositor_jax.controls.scene import Layer, Scene, check_scene, read_scene, write_scene
-from gencompositor_jax.controls.trajectory import Keyframe, Trajectory, from_points, parse_trajectory
 from gencompositor_jax.errors import InputError
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cc"]), min_size=1)

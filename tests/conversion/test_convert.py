@@ -17,7 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.convert import tensor_hashes, torch_tensors
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, manifest, restore
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import manifest, model, restore
 from gencompositor_jax.cli import main
 from gencompositor_jax.conversion import arrays, plan, safetensors_io
 from gencompositor_jax.errors import InputError
@@ -48,12 +49,12 @@ def test_released_names_and_counts():
 
 
 def test_converted_is_read_by_load_and_by_plain_orbax(released_once, converted_once, small_arch):
-    facts = checkpoint.all_facts(converted_once)
+    facts = checkpoints.all_facts(converted_once)
     assert facts.arch == small_arch
-    model = checkpoint.load(converted_once, dtype=None)
-    found = checkpoint.named_leaves(model.arrays)
+    model = checkpoints.load(converted_once, dtype=None)
+    found = checkpoints.named_leaves(model.arrays)
     with ocp.PyTreeCheckpointer() as plain:
-        restored = checkpoint.named_leaves(plain.restore(converted_once / "arrays"))
+        restored = checkpoints.named_leaves(plain.restore(converted_once / "arrays"))
     assert restored.keys() == found.keys()
     for name, array in found.items():
         np.testing.assert_array_equal(np.asarray(restored[name]).view(np.uint8), array.view(np.uint8))
@@ -98,13 +99,13 @@ def test_blocks_and_strips_do_not_show(released_once, converted_once, convert, m
         assert ours.pop(f"arrays/{name}") and expected.pop(f"arrays/{name}")
     assert ours == expected
     manifest.verify(again, manifest.read(again))
-    for component, files in checkpoint.all_facts(again).provenance["sources"].items():
+    for component, files in checkpoints.all_facts(again).provenance["sources"].items():
         for name, sha256 in files.items():
             assert manifest.hash_file(released_once / component / name).sha256 == sha256
 
 
 def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released_once, tmp_path):
-    checkpoint.save(tmp_path / "saved", checkpoint.load(converted_once, dtype=None))
+    checkpoints.save(tmp_path / "saved", checkpoints.load(converted_once, dtype=None))
     command(["export", str(tmp_path / "saved"), "--out", str(tmp_path / "back")])
     assert tensor_hashes(tmp_path / "back") == tensor_hashes(released_once)
 
@@ -115,22 +116,23 @@ def test_shares_on_eight_devices(released_once, tmp_path, monkeypatch):
     """
     script = """
 import sys, jax, numpy as np
-from gencompositor_jax import checkpoint, restore
-checkpoint.SMALL = 64
+from gencompositor_jax.checkpoints import model, restore
+from gencompositor_jax import checkpoints
+model.SMALL = 64
 folder = sys.argv[1]
 mesh = jax.make_mesh((8,), ("shares",))
-shardings = restore.spread(checkpoint.read_facts(folder)[0], mesh)
+shardings = restore.spread(checkpoints.read_facts(folder)[0], mesh)
 model = restore.load_sharded(folder, shardings)
-whole = checkpoint.named_leaves(checkpoint.load(folder, dtype=None).arrays)
+whole = checkpoints.named_leaves(checkpoints.load(folder, dtype=None).arrays)
 cut = 0
-for name, array in checkpoint.named_leaves(model.arrays).items():
+for name, array in checkpoints.named_leaves(model.arrays).items():
     np.testing.assert_array_equal(np.asarray(array), whole[name])
     shards = array.addressable_shards
     cut += len({str(s.index) for s in shards}) == 8 and sum(s.data.nbytes for s in shards) == array.nbytes
 print(cut)
 """
     out = tmp_path / "out"
-    monkeypatch.setattr(checkpoint, "SMALL", 64)
+    monkeypatch.setattr(model, "SMALL", 64)
     null = ["--null-text", str(released_once / "null.npy")]
     command(["convert", str(released_once), *null, "--shard", "8", "--out", str(out)])
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
@@ -155,14 +157,14 @@ def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatc
     mesh = jax.make_mesh((1,), ("shares",))
     layers = NamedSharding(mesh, PartitionSpec("shares"))
     shardings = {
-        name: layers if checkpoint.is_stacked(name) else sharding
+        name: layers if checkpoints.is_stacked(name) else sharding
         for name, sharding in restore.spread(small_arch, mesh).items()
     }
     model = restore.load_sharded(converted_once, shardings, dtype=np.float32)
-    stacked = [name for name in shardings if checkpoint.is_stacked(name)]
+    stacked = [name for name in shardings if checkpoints.is_stacked(name)]
     assert set(seen) == {1} and len(seen) > 2 * len(stacked)
-    whole = checkpoint.named_leaves(checkpoint.load(converted_once).arrays)
-    for name, array in checkpoint.named_leaves(model.arrays).items():
+    whole = checkpoints.named_leaves(checkpoints.load(converted_once).arrays)
+    for name, array in checkpoints.named_leaves(model.arrays).items():
         np.testing.assert_array_equal(np.asarray(array), whole[name])
     del shardings["null_text"]
     with pytest.raises(InputError, match="shardings: missing null_text"):
@@ -171,7 +173,7 @@ def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatc
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_dtype(convert, dtype):
-    stored = checkpoint.stored_arrays(convert("--dtype", dtype))
+    stored = checkpoints.stored_arrays(convert("--dtype", dtype))
     assert {facts.dtype for name, facts in stored.items() if name != "null_text"} == {dtype}
 
 
@@ -180,11 +182,11 @@ def test_single_files_in_other_places(released_once, tmp_path):
     parts = [f"--{name}={released_once / name}" for name in ("transformer", "branch", "scheduler")]
     null = f"--null-text={released_once / 'null.npy'}"
     command(["convert", *parts, f"--vae={released_once / VAE}", null, "--out", str(tmp_path / "out")])
-    assert checkpoint.stored_arrays(tmp_path / "out")
+    assert checkpoints.stored_arrays(tmp_path / "out")
 
 
 def test_tiles_are_a_choice(convert):
-    assert checkpoint.all_facts(convert("--tiles", "none")).arch.codec.tile is None
+    assert checkpoints.all_facts(convert("--tiles", "none")).arch.codec.tile is None
 
 
 def test_everything_that_does_not_fit_is_in_one_error(release, convert, tmp_path):
@@ -395,7 +397,7 @@ def test_killed_half_way_leaves_nothing_that_looks_complete(release, convert, tm
     process.wait()
     assert not out.exists()
     with pytest.raises(InputError, match="not a checkpoint"):
-        checkpoint.load(tmp_path / "out.part")
+        checkpoints.load(tmp_path / "out.part")
     with pytest.raises(InputError, match="not a checkpoint"):
         command(["inspect", str(tmp_path / "out.part")])
     command(["inspect", str(convert()), "--verify"])
@@ -432,7 +434,7 @@ def test_pickle_files_are_refused_and_their_code_never_runs(release, convert, tm
     pickle.loads(pickle.dumps(Canary(canary)))
     assert canary.exists(), "the canary would not have sung"
     torch.save(state, release / "vae" / "model.bin")
-    model = checkpoint.load(convert("--allow-pickle"), dtype=None)
+    model = checkpoints.load(convert("--allow-pickle"), dtype=None)
     assert model.arrays["codec"]["decoder"]["conv_in"]["bias"].dtype == ml_dtypes.bfloat16
     ours = np.asarray(model.arrays["codec"]["decoder"]["conv_in"]["bias"])
     np.testing.assert_array_equal(ours, vae["decoder.conv_in.conv.bias"])

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoint, erope
+from gencompositor_jax import checkpoints
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model import erope
 from tests.conversion.conftest import command, edit_json, read_tensors, write_tensors
 
 FILE = "diffusion_pytorch_model.safetensors"
@@ -34,7 +35,7 @@ def run(base, out, *more):
     command(
         ["convert", "--init-from", str(base), "--null-text", str(base / "null.npy"), "--out", str(out), *more]
     )
-    return checkpoint.load(out, dtype=None)
+    return checkpoints.load(out, dtype=None)
 
 
 def test_all_that_fits_is_copied_and_the_rest_is_said(base, tmp_path, capsys):

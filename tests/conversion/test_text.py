@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
 from gencompositor_jax.conversion import t5, text
 from gencompositor_jax.errors import InputError
 from tests.conversion.conftest import write_tensors
@@ -53,7 +53,7 @@ def arch() -> t5.T5Arch:
 
 
 def test_the_empty_prompt_needs_no_tokenizer(release, encoder, convert):
-    null = checkpoint.load(convert(null=False)).arrays["null_text"]
+    null = checkpoints.load(convert(null=False)).arrays["null_text"]
     assert null.shape == (6, 24) and np.isfinite(null).all()
     assert np.ptp(null, axis=0).min() > 0, "position matters"
     expected = t5.padded([], 6, arch())
@@ -69,14 +69,14 @@ def test_named_prompts_are_stored(release, encoder, convert, monkeypatch):
         text, "load_tokenizer", lambda folder: lambda line: [len(word) for word in line.split()]
     )
     out = convert("--prompt", "sea=a boat sails", "--prompt", "sky=birds", null=False)
-    model = checkpoint.load(out)
+    model = checkpoints.load(out)
     assert set(model.prompts) == {"sea", "sky"}
     assert model.provenance["prompts"] == {"sea": "a boat sails", "sky": "birds"}
     arrays = [model.arrays["null_text"], *model.prompts.values()]
     assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(arrays) for b in arrays[:i])
-    checkpoint.save(out.with_name("again"), model)
+    checkpoints.save(out.with_name("again"), model)
     np.testing.assert_array_equal(
-        checkpoint.load(out.with_name("again")).prompts["sea"], model.prompts["sea"]
+        checkpoints.load(out.with_name("again")).prompts["sea"], model.prompts["sea"]
     )
 
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import vae
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae
 from gencompositor_jax.conversion.network_names import to_variables
 from gencompositor_jax.conversion.vae_names import vae_rules
 from gencompositor_jax.errors import InputError

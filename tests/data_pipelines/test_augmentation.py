@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.augmentation import Augmentation, Example, augment, gamma_tables
-from data_pipelines.source import ClipArrays
-from gencompositor_jax import mask_shapes
+from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment, gamma_tables
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.masks import shapes
 
 NOTHING = Augmentation(gamma=(1.0, 1.0), mask_shapes=0.0)
 
@@ -100,10 +100,10 @@ def test_a_share_of_the_masks_becomes_a_shape(clip):
 
 
 def test_shapes_are_those_of_mask_shapes(clip, monkeypatch):
-    monkeypatch.setattr(mask_shapes, "SHARES", {"rectangle": 1.0})
+    monkeypatch.setattr(shapes, "SHARES", {"rectangle": 1.0})
     out = drawn(clip, mask_shapes=1.0)
     for frame in out["mask"]:
-        box = mask_shapes.bounding_box(frame)
+        box = shapes.bounding_box(frame)
         assert box is not None and frame[box.top : box.bottom + 1, box.left : box.right + 1].all()
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.broken import LISTED, Broken
+from gencompositor_jax.data_pipelines.broken import LISTED, Broken
 from gencompositor_jax.errors import InputError
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from videocomp_folder import CAPTION, clip, copy, cut_short, make_folder, write_csv
 
-from data_pipelines import build as build_module
-from data_pipelines import clip_record, records
-from data_pipelines.build import Settings, add_moments, build, inputs_of
-from data_pipelines.clip_list import centred, read_list
-from data_pipelines.records import ArrayRecordSource
-from data_pipelines.videocomp import VideoCompSource
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.video_out import write_video
+from gencompositor_jax.controls.media.video_out import write_video
+from gencompositor_jax.data_pipelines import build as build_module
+from gencompositor_jax.data_pipelines import clip_record, records
+from gencompositor_jax.data_pipelines.build import Settings, add_moments, build, inputs_of
+from gencompositor_jax.data_pipelines.clip_list import centred, read_list
+from gencompositor_jax.data_pipelines.records import ArrayRecordSource
+from gencompositor_jax.data_pipelines.videocomp import VideoCompSource
 from gencompositor_jax.errors import InputError
 
 ARCH = ModelArch(frames=9, height=64, width=96)

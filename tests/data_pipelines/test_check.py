@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from videocomp_folder import CAPTION, copy, cut_short, damage, make_folder, write_csv
 
-from data_pipelines.check import Problem, check, table
-from gencompositor_jax.controls.video import read_video
-from gencompositor_jax.controls.video_out import write_video
+from gencompositor_jax.controls.media.video import read_video
+from gencompositor_jax.controls.media.video_out import write_video
+from gencompositor_jax.data_pipelines.check import Problem, check, table
 from gencompositor_jax.errors import InputError
 
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_pipelines import clip_cache
-from data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
-from data_pipelines.examples import clip_arrays
-from data_pipelines.procedural import make_clip
+from gencompositor_jax.data_pipelines import clip_cache
+from gencompositor_jax.data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
+from gencompositor_jax.data_pipelines.examples import clip_arrays
+from gencompositor_jax.data_pipelines.procedural import make_clip
 from gencompositor_jax.errors import InputError
 
 SMALL = CacheSettings(clips=5, first_seed=40, frames=5, height=32, width=48)

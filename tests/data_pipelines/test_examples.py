@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from data_pipelines import examples
-from data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip
 from gencompositor_jax.arch import tiny
+from gencompositor_jax.data_pipelines import examples
+from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip
 
 INFLATION = tiny().inflation
 

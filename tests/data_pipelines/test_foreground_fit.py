@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.foreground_fit import element_box, fit_foreground
+from gencompositor_jax.data_pipelines.foreground_fit import element_box, fit_foreground
 
 
 def with_box(side: int, top: int, left: int, height: int, width: int, frames: int = 2) -> np.ndarray:

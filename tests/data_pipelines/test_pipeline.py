@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipelines import pipeline
-from data_pipelines.augmentation import Augmentation, Example
-from data_pipelines.pipeline import ATTEMPTS, batches, make_example
-from data_pipelines.source import ClipArrays
+from gencompositor_jax.data_pipelines import pipeline
+from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example
+from gencompositor_jax.data_pipelines.pipeline import ATTEMPTS, batches, make_example
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
 PLAIN = Augmentation(gamma=(1.0, 1.0), removal=0.0, mask_shapes=0.0)
@@ -245,7 +245,7 @@ ORPHANS = """
 def test_workers_end_when_the_main_process_is_killed(tmp_path):
     script = tmp_path / "main.py"
     script.write_text(textwrap.dedent(ORPHANS).format(here=str(Path(__file__).parent)))
-    root = str(Path(pipeline.__file__).parents[1])
+    root = str(Path(pipeline.__file__).parents[2])
     main = subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,

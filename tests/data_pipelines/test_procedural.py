@@ -4,9 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines.backgrounds import make_background
-from data_pipelines.lighting import cast_shadow
-from data_pipelines.procedural import (
+from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.geometry.placement import place
+from gencompositor_jax.controls.geometry.trajectory import Path
+from gencompositor_jax.controls.geometry.view import identity_view
+from gencompositor_jax.data_pipelines.backgrounds import make_background
+from gencompositor_jax.data_pipelines.lighting import cast_shadow
+from gencompositor_jax.data_pipelines.procedural import (
     HELD_OUT_SEED,
     TRAINING_SEEDS,
     ProceduralClip,
@@ -14,12 +18,8 @@ from data_pipelines.procedural import (
     make_clip,
     make_followed_clip,
 )
-from data_pipelines.sprites import FAMILIES, make_sprite
-from data_pipelines.textures import LUMINANCE, natural_noise
-from gencompositor_jax.controls.element import Element
-from gencompositor_jax.controls.placement import place
-from gencompositor_jax.controls.trajectory import Path
-from gencompositor_jax.controls.view import identity_view
+from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
+from gencompositor_jax.data_pipelines.textures import LUMINANCE, natural_noise
 from gencompositor_jax.errors import InputError
 
 

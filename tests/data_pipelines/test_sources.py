@@ -6,15 +6,20 @@ import ml_collections
 import numpy as np
 import pytest
 
-from data_pipelines import sources
-from data_pipelines.augmentation import Augmentation
-from data_pipelines.clip_cache import CacheSettings, ClipCache
-from data_pipelines.examples import clip_arrays
-from data_pipelines.pipeline import batches
-from data_pipelines.procedural import HELD_OUT_SEED, TRAINING_SEEDS, make_clip, make_followed_clip
-from data_pipelines.source import Source
-from data_pipelines.sources import CachedSource, ProceduralSource, build_caches, open_source
 from gencompositor_jax.arch import tiny
+from gencompositor_jax.data_pipelines import sources
+from gencompositor_jax.data_pipelines.augmentation import Augmentation
+from gencompositor_jax.data_pipelines.clip_cache import CacheSettings, ClipCache
+from gencompositor_jax.data_pipelines.examples import clip_arrays
+from gencompositor_jax.data_pipelines.pipeline import batches
+from gencompositor_jax.data_pipelines.procedural import (
+    HELD_OUT_SEED,
+    TRAINING_SEEDS,
+    make_clip,
+    make_followed_clip,
+)
+from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.sources import CachedSource, ProceduralSource, build_caches, open_source
 from gencompositor_jax.errors import InputError
 
 ARCH = dataclasses.replace(tiny(), frames=5, height=32, width=48)

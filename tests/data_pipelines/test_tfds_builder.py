@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from videocomp_folder import make_folder
 
-from data_pipelines.build import Settings, build, build_tfds, inputs_of
-from data_pipelines.records import ArrayRecordSource
-from data_pipelines.tfds_builder import TfdsSource
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines.build import Settings, build, build_tfds, inputs_of
+from gencompositor_jax.data_pipelines.records import ArrayRecordSource
+from gencompositor_jax.data_pipelines.tfds_builder import TfdsSource
 from gencompositor_jax.errors import InputError
 
 ARCH = ModelArch(frames=5, height=64, width=96)

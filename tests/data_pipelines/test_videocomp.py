@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from videocomp_folder import CAPTION, clip, copy, cut_short, damage, make_folder, write_csv
 
-from data_pipelines import videocomp
-from data_pipelines.reading import read_by_pyav
-from data_pipelines.videocomp import Row, VideoCompSource, stride, why_not
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines import videocomp
+from gencompositor_jax.data_pipelines.reading import read_by_pyav
+from gencompositor_jax.data_pipelines.videocomp import Row, VideoCompSource, stride, why_not
 from gencompositor_jax.errors import InputError
 
 ARCH = ModelArch(frames=9, height=64, width=96)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gencompositor_jax.controls.video_out import write_video
+from gencompositor_jax.controls.media.video_out import write_video
 
 CAPTION = "A soft red disc crosses a moving texture of many colours, from left to right."
 FOLDERS = ("GTs", "fg", "filtered_mask", "filtered_masked_video", "inpainted_sum")

@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines.examples import TestExample as Example
-from data_pipelines.examples import held_out_example
 from gencompositor_jax.arch import tiny
+from gencompositor_jax.data_pipelines.examples import TestExample as Example
+from gencompositor_jax.data_pipelines.examples import held_out_example
 from gencompositor_jax.evaluation import baselines, heldout, metrics
 
 INFLATION = tiny().inflation

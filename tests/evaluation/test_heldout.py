@@ -7,16 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines.examples import TestExample as Example
-from data_pipelines.examples import held_out_example
-from gencompositor_jax import checkpoint, cli, compositor, generation, sampler
+from gencompositor_jax import checkpoints, cli, compositor
 from gencompositor_jax.arch import ModelArch, tiny
-from gencompositor_jax.checkpoint import Model
+from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls.conditions import Conditions, to_signed
-from gencompositor_jax.controls.paste_back import feather_weight
-from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax.controls.geometry.paste_back import feather_weight
+from gencompositor_jax.data_pipelines.examples import TestExample as Example
+from gencompositor_jax.data_pipelines.examples import held_out_example
+from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import heldout, metrics, prediction, report
+from gencompositor_jax.inference import pipeline
+from gencompositor_jax.model.denoiser import Denoiser
 
 STEPS = 2
 
@@ -98,7 +100,7 @@ def test_the_network_reads_foreground_background_and_seed(model: Model, examples
 
 def test_one_program_serves_all_batches_the_short_last_one_too(model: Model, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heldout, "BATCH", 2)
-    compiled: Any = generation._sample
+    compiled: Any = pipeline._sample
     compiled.clear_cache()
     heldout.evaluate(model, clips=3, steps=STEPS)
     assert compiled._cache_size() == 1
@@ -164,7 +166,7 @@ def test_a_clip_without_a_ring_is_left_out_of_the_rings_mean():
 
 
 def test_run_writes_what_it_returns(model: Model, tmp_path):
-    checkpoint.save(tmp_path / "model", model)
+    checkpoints.save(tmp_path / "model", model)
     out = tmp_path / "results.json"
     judged = heldout.run(tmp_path / "model", clips=1, steps=STEPS, out=out)
     assert json.loads(out.read_text()) == judged.report
@@ -176,7 +178,7 @@ def test_run_writes_what_it_returns(model: Model, tmp_path):
 
 
 def test_the_command_prints_the_table_and_writes_the_report(model: Model, tmp_path, capsys):
-    checkpoint.save(tmp_path / "model", model)
+    checkpoints.save(tmp_path / "model", model)
     out = tmp_path / "results.json"
     arguments = ["evaluate", "--checkpoint", str(tmp_path / "model"), "--out", str(out)]
     assert cli.main([*arguments, "--clips", "1", "--steps", str(STEPS)]) == 0

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import sampler
 from gencompositor_jax.arch import DiffusionArch
+from gencompositor_jax.diffusion import sampler
 
 
 def draws_that_count(

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from gencompositor_jax import arch, masks
+from gencompositor_jax import arch
 from gencompositor_jax.controls.conditions import make_conditions, to_pixels
-from gencompositor_jax.controls.curves import released_points
-from gencompositor_jax.controls.placement import released_mask
+from gencompositor_jax.controls.geometry.curves import released_points
+from gencompositor_jax.controls.geometry.placement import released_mask
+from gencompositor_jax.masks import inflation
 from tests.recordings import explain, starts
 
 pytestmark = pytest.mark.parity
@@ -29,12 +30,12 @@ def grey(golden):
 
 def test_every_stage_of_the_released_inflation(golden, grey):
     recorded = {stage: golden("preprocess_masks").arrays[stage] > 0 for stage in STAGES}
-    np.testing.assert_array_equal(masks.threshold(grey, RELEASED.threshold), recorded["thresholded"])
-    opened = masks.clean(grey, dataclasses.replace(RELEASED, min_area=0.0))
+    np.testing.assert_array_equal(inflation.threshold(grey, RELEASED.threshold), recorded["thresholded"])
+    opened = inflation.clean(grey, dataclasses.replace(RELEASED, min_area=0.0))
     np.testing.assert_array_equal(opened, recorded["opened"])
-    np.testing.assert_array_equal(masks.drop_small(opened, RELEASED.min_area), recorded["filtered"])
-    np.testing.assert_array_equal(masks.clean(grey, RELEASED), recorded["filtered"])
-    np.testing.assert_array_equal(masks.inflate(grey, RELEASED), recorded["binary_mask"])
+    np.testing.assert_array_equal(inflation.drop_small(opened, RELEASED.min_area), recorded["filtered"])
+    np.testing.assert_array_equal(inflation.clean(grey, RELEASED), recorded["filtered"])
+    np.testing.assert_array_equal(inflation.inflate(grey, RELEASED), recorded["binary_mask"])
     # Otherwise the exactness would say nothing about opening or components.
     for before, after in itertools.pairwise(recorded.values()):
         assert (before != after).any()
@@ -42,7 +43,7 @@ def test_every_stage_of_the_released_inflation(golden, grey):
 
 def test_inflation_window_and_response(golden):
     case = golden("preprocess_masks")
-    window = masks.gaussian_window(RELEASED)
+    window = inflation.gaussian_window(RELEASED)
     np.testing.assert_allclose(np.outer(window, window), case.arrays["gaussian_kernel"][0, 0], atol=1e-6)
     frame = (case.arrays["filtered"][0] > 0).astype(np.float32)
     response = cv2.sepFilter2D(frame, cv2.CV_32F, window, window, borderType=cv2.BORDER_CONSTANT)

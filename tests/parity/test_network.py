@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gencompositor_jax import erope, layers, masks
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.branch import BackgroundBranch
-from gencompositor_jax.dit import FusionDiT
+from gencompositor_jax.masks.latent import token_mask
+from gencompositor_jax.model import erope, layers
+from gencompositor_jax.model.background_branch import BackgroundBranch
+from gencompositor_jax.model.fusion_dit import FusionDiT
 from tests.parity.released import (
     assert_near,
     backbone_variables,
@@ -62,7 +63,7 @@ def recorded_pass(tag: str) -> Pass:
         jnp.asarray(own["encoder_hidden_states"]),
         jnp.asarray(own["timestep"], jnp.int32),
         jnp.stack(case.numbered(f"{tag}/branch_block_samples.")),
-        ~masks.token_mask(own["branch_block_masks"][:, :, 0], arch.backbone.patch),
+        ~token_mask(own["branch_block_masks"][:, :, 0], arch.backbone.patch),
         own,
     )
 
@@ -229,8 +230,8 @@ def test_patch_embedding_and_its_token_order(golden):
 
     tokens = embed(arrays["image_embeds"], arrays["text_embeds"], own["buffers"]["positions"])
     assert_near(tokens, arrays["embeds"], STRICT)
-    token_mask = masks.token_mask(arrays["masks"][:, :, 0], patch)
-    np.testing.assert_array_equal(token_mask[..., None], arrays["token_mask"])
+    pooled = token_mask(arrays["masks"][:, :, 0], patch)
+    np.testing.assert_array_equal(pooled[..., None], arrays["token_mask"])
     one = erope.grid_indices(arch.token_grid)
     order = [np.pad(one, ((0, 0), (1, 0)), constant_values=stream) for stream in (0, 1)]
     np.testing.assert_array_equal(np.concatenate(order), arrays["token_order"])

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gencompositor_jax import codec, diffusion, masks, sampler
-from gencompositor_jax.branch import BackgroundBranch
+from gencompositor_jax import codec
 from gencompositor_jax.controls.conditions import to_signed
-from gencompositor_jax.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.diffusion import sampler, schedule
+from gencompositor_jax.masks.latent import latent_mask
+from gencompositor_jax.model.background_branch import BackgroundBranch
+from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 from tests.parity.released import (
     assert_near,
     backbone_variables,
@@ -74,7 +76,7 @@ def conditions(tiling: bool) -> tuple[LatentConditions, jax.Array]:
         signed = jnp.asarray(to_signed(arrays[video]))[None]
         return encode(weights()["codec"], arch, signed, channels_last(arrays[f"shared/noise_vae_{noise}"], 1))
 
-    mask = masks.latent_mask(pixel_mask(arrays)[None], arch.time_factor, arch.space_factor)
+    mask = latent_mask(pixel_mask(arrays)[None], arch.time_factor, arch.space_factor)
     given = LatentConditions(
         latents("masked_video_uint8", "masked_video"),
         latents("fg_video_uint8", "foreground"),
@@ -133,8 +135,8 @@ def replaced(x, i, plan, run_latents, arch):
     """
     given, video = conditions(tiling=False)
     if i + 1 < len(plan.timestep):
-        at = diffusion.signal_at(diffusion.alpha_bars(arch), jnp.asarray(plan.timestep[i + 1 : i + 2]))
-        video = diffusion.add_noise(video, run_latents, at)
+        at = schedule.signal_at(schedule.alpha_bars(arch), jnp.asarray(plan.timestep[i + 1 : i + 2]))
+        video = schedule.add_noise(video, run_latents, at)
     return jnp.where(given.mask > 0, x, video)
 
 

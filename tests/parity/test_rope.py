@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gencompositor_jax import arch, erope
+from gencompositor_jax import arch
+from gencompositor_jax.model import erope
 from tests.parity.released import assert_near
 from tests.recordings import explain
 

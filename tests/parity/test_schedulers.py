@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gencompositor_jax import diffusion, sampler
+from gencompositor_jax.diffusion import sampler, schedule
 from tests.parity.released import assert_near, diffusion_arch
 from tests.parity.replay import advance_once, draws_that_count
 from tests.recordings import explain
@@ -26,7 +26,7 @@ def test_schedule(golden):
         changes = {"snr_shift": float(shift[1])} if shift else {}
         if name.endswith("_without_zero_snr"):
             changes = {"zero_terminal_snr": False}
-        ours = diffusion.alpha_bars(diffusion_arch(config, **changes))
+        ours = schedule.alpha_bars(diffusion_arch(config, **changes))
         np.testing.assert_allclose(ours, recorded, rtol=1e-6, atol=1e-12, err_msg=name)
         assert (ours[-1] == 0.0) == (recorded[-1] == 0.0)
         if name.endswith("_without_zero_snr") and config["snr_shift_scale"] == 1:
@@ -44,17 +44,17 @@ def test_timesteps(golden):
 
 def test_noise_and_velocity(golden):
     case = golden("schedulers")
-    table = diffusion.alpha_bars(diffusion_arch(case.info["config"]))
+    table = schedule.alpha_bars(diffusion_arch(case.info["config"]))
     x0, eps = case.arrays["x_init"], case.arrays["add_noise/noise"]
     names = [name for name in case.arrays if re.fullmatch(r"(add_noise|velocity)/t\d+", name)]
     assert names
     for name in names:
         kind, _, timestep = name.rpartition("/t")
-        at = diffusion.signal_at(table, jnp.array([int(timestep)]))
+        at = schedule.signal_at(table, jnp.array([int(timestep)]))
         ours = (
-            diffusion.add_noise(x0, eps, at)
+            schedule.add_noise(x0, eps, at)
             if kind == "add_noise"
-            else diffusion.target("velocity", x0, eps, at)
+            else schedule.target("velocity", x0, eps, at)
         )
         assert_near(ours, case.arrays[name], TOLERANCE, name)
 

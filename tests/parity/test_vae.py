@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gencompositor_jax import vae, vae_layers, vae_tiling
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae, vae_layers, vae_tiling
 from gencompositor_jax.errors import InputError
 from tests.parity.released import vae_arch, vae_params
 from tests.recordings import explain

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gencompositor_jax import checkpoint, sharding
+from gencompositor_jax import sharding
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import distributed, preemption, resume
 from gencompositor_jax.training.checkpoints import open_checkpoints
@@ -103,15 +103,15 @@ def run(args, mesh, other):
         print(f"taken {same(taken, want)}")
 
         # A model.
-        model = checkpoint.load(args.model)
+        model = checkpoints.load(args.model)
         arrays = place(model.arrays, lambda shape: by_rows(shape if shape[:1] == (ROWS,) else ()))
         cut = NamedSharding(other, PartitionSpec("x"))
         arrays = jax.tree.map(lambda x: jax.device_put(x, cut) if divides(x.shape) else x, arrays)
         arrays["null_text"] = model.arrays["null_text"]  # the same on every host: the first writes it
-        spread = checkpoint.Model(model.arch, arrays, {"from": "two processes"})
-        checkpoint.save(args.folder / "model", spread, dtype="bfloat16")
+        spread = checkpoints.Model(model.arch, arrays, {"from": "two processes"})
+        checkpoints.save(args.folder / "model", spread, dtype="bfloat16")
         print(f"model there: {(args.folder / 'model' / 'manifest.json').exists()}")
-        print("again:", refused(lambda: checkpoint.save(args.folder / "model", spread)))
+        print("again:", refused(lambda: checkpoints.save(args.folder / "model", spread)))
         own = args.folder / f"own{jax.process_index()}"
         print("own folder:", refused(lambda: open_checkpoints(own, keep_last=1)))
 

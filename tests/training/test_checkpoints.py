@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencompositor_jax import manifest
+from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.checkpoints import open_checkpoints, to_delete
 from gencompositor_jax.training.resume import partial, steps

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoint, manifest
+from gencompositor_jax import checkpoints
+from gencompositor_jax.checkpoints import manifest
 from tests import processes
 
 pytestmark = pytest.mark.multiprocess
@@ -60,7 +61,7 @@ def test_a_model_in_shares_is_the_same_model(ran, small_model):
         assert re.search(r"again: .*(model: exists; pass --overwrite|process 0 of 2 has failed)", log)
     manifest.verify(folder / "model", manifest.read(folder / "model"))
     assert sorted(path.name for path in folder.glob("model*")) == ["model"]
-    got = checkpoint.load(folder / "model", dtype=None, verify=True)
+    got = checkpoints.load(folder / "model", dtype=None, verify=True)
     assert got.arch == small_model.arch
     assert got.provenance == {"from": "two processes"}
     want = jax.tree.map(lambda x: np.asarray(x).astype(jnp.bfloat16), small_model.arrays)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
 from gencompositor_jax.cli import main
 from gencompositor_jax.training import loop
 from tests.data_pipelines.videocomp_folder import make_folder
@@ -50,10 +50,11 @@ def start(tmp_path_factory):
     arch = arch_lib.preset("released", SMALL)
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(
-        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype), checkpoint.array_shapes(arch)
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        checkpoints.array_shapes(arch),
     )
     folder = tmp_path_factory.mktemp("start") / "model"
-    checkpoint.save(folder, checkpoint.Model(arch, arrays))
+    checkpoints.save(folder, checkpoints.Model(arch, arrays))
     return folder
 
 
@@ -85,7 +86,7 @@ def train(workdir, start, source, path, capsys, validation=0):
     told = capsys.readouterr()
     assert code == 0, told.err
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    assert checkpoint.load(workdir / "model").provenance["step"] == 3
+    assert checkpoints.load(workdir / "model").provenance["step"] == 3
     return [row["loss"] for row in rows if "loss" in row]
 
 
@@ -115,9 +116,9 @@ def test_from_the_folder_to_records_to_moments(data, start, tmp_path, capsys):
     assert with_moments != from_records
 
     other = tmp_path / "other"
-    model = checkpoint.load(start)
+    model = checkpoints.load(start)
     arrays = {**model.arrays, "codec": jax.tree.map(lambda x: 1.5 * x, model.arrays["codec"])}
-    checkpoint.save(other, checkpoint.Model(model.arch, arrays))
+    checkpoints.save(other, checkpoints.Model(model.arch, arrays))
     overrides = [f"--config.arch_changes.{k}={v}" for k, v in _flat(SMALL)]
     overrides += ["--config.arch=released", f"--config.init={other}", "--config.batch_size=2"]
     overrides += ["--config.data.source=arrayrecord", f"--config.data.path={moments}"]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import loop
 from gencompositor_jax.training.config import load_config
@@ -54,7 +54,7 @@ def uninterrupted(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.sharding, "make_mesh", _on(jax.devices()[:1], loop.sharding.make_mesh))
         model = loop.train(configured(), workdir)
-    return workdir, checkpoint.load(model)
+    return workdir, checkpoints.load(model)
 
 
 def rows(workdir):
@@ -83,7 +83,7 @@ def test_stopped_and_started_again_it_ends_the_same(uninterrupted, tmp_path):
     for _ in range(3):
         loop.train(configured(), tmp_path, minutes=0.0)  # one step each
     model = loop.train(configured(), tmp_path)
-    same(checkpoint.load(model), uninterrupted[1])
+    same(checkpoints.load(model), uninterrupted[1])
     assert rows(tmp_path)[-3:] == rows(uninterrupted[0])[-3:]
 
 
@@ -106,7 +106,7 @@ def test_sigterm_saves_after_the_step_and_the_run_goes_on(uninterrupted, tmp_pat
     assert "step 3 of 6 saved" in capsys.readouterr().out
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "checkpoints" / "3").is_dir()
-    same(checkpoint.load(loop.train(configured(), tmp_path)), uninterrupted[1])
+    same(checkpoints.load(loop.train(configured(), tmp_path)), uninterrupted[1])
 
 
 def test_a_finished_run_is_left_alone(uninterrupted):
@@ -114,7 +114,7 @@ def test_a_finished_run_is_left_alone(uninterrupted):
     before = (workdir / "metrics.jsonl").read_text()
     again = loop.train(configured(), workdir)
     assert (workdir / "metrics.jsonl").read_text() == before
-    same(checkpoint.load(again), model)
+    same(checkpoints.load(again), model)
 
 
 def test_a_config_of_other_shapes_is_refused_and_harms_nothing(uninterrupted):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint
-from gencompositor_jax.denoiser import Denoiser, LatentConditions
+from gencompositor_jax import checkpoints
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 from gencompositor_jax.training import lora, partition
 
 L, D, H, HEAD = 3, 12, 2, 16
@@ -163,8 +163,8 @@ def test_the_merged_model_is_an_ordinary_checkpoint(small_model, tmp_path):
     adapters = filled(lora.init(jax.random.key(0), {"backbone": model["backbone"]["params"]}, 2))
     merged = lora.apply({"backbone": model["backbone"]["params"]}, adapters, alpha=2.0)
     arrays = {**model, "backbone": {**model["backbone"], "params": merged["backbone"]}}
-    checkpoint.save(tmp_path / "merged", checkpoint.Model(small_model.arch, arrays))
-    again = checkpoint.load(tmp_path / "merged")
+    checkpoints.save(tmp_path / "merged", checkpoints.Model(small_model.arch, arrays))
+    again = checkpoints.load(tmp_path / "merged")
     attention = again.arrays["backbone"]["params"]["blocks"]["attention"]
     np.testing.assert_array_equal(
         attention["query"]["kernel"], merged["backbone"]["blocks"]["attention"]["query"]["kernel"]

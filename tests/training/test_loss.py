@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import codec, diffusion, masks, vae
+from gencompositor_jax import codec
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae
+from gencompositor_jax.diffusion import schedule
+from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.training import loss as loss_lib
 
 ARCH = dataclasses.replace(arch_lib.tiny(), frames=5, height=32, width=48)
@@ -51,11 +54,11 @@ def test_the_right_answer_costs_nothing(batch):
 
 def test_velocity_and_x0_prediction_agree(batch):
     """The same mistake costs the same, whatever the network predicts (equation 5)."""
-    table = diffusion.alpha_bars(ARCH.diffusion)
+    table = schedule.alpha_bars(ARCH.diffusion)
     x0 = encoded(batch, "target")
 
     def velocity(noisy, timestep, given):
-        at = diffusion.signal_at(table, timestep)
+        at = schedule.signal_at(table, timestep)
         return (at.signal * noisy - (x0 + 0.3)) / at.noise
 
     of_v = dataclasses.replace(ARCH, diffusion=dataclasses.replace(ARCH.diffusion, prediction="velocity"))
@@ -66,7 +69,7 @@ def test_velocity_and_x0_prediction_agree(batch):
 
 def test_mistakes_inside_the_mask_cost_more(batch):
     x0 = encoded(batch, "target")
-    inside = masks.latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)[..., None]
+    inside = latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)[..., None]
 
     def cost(where, weight):
         wrong = x0 + 0.5 * where
@@ -115,7 +118,7 @@ def test_a_clip_counts_alike_whatever_its_mask(batch):
 
     value, metrics = loss_of(wrong, batch, weight_cap=1.0)
     x0 = encoded(batch, "target")
-    inside = masks.latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)
+    inside = latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)
     expected = []
     for i in range(3):
         error = ((x0[i] - 0.1 * (i + 1)) ** 2).mean(-1)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import codec, vae
+from gencompositor_jax import codec
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import moments
 from gencompositor_jax.training.loss import to_unit

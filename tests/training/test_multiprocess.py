@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoint
+from gencompositor_jax import checkpoints
 from tests import processes
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
@@ -82,7 +82,7 @@ def together(folder):
 
 def test_over_data_the_losses_are_those_of_one_device(alone, together):
     assert_near(losses(together), alone)
-    model = checkpoint.load(together / "model")
+    model = checkpoints.load(together / "model")
     assert model.provenance["step"] == STEPS
     assert (together / "sheets" / f"step-{STEPS:06d}.png").exists()
 
@@ -130,6 +130,6 @@ def test_told_to_stop_it_saves_and_goes_on_elsewhere(alone, folder):
     with start(workdir, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.context": 2}) as group:
         group.check(300)
     assert_near(losses(workdir), alone)
-    ours, theirs = (checkpoint.load(folder / run / "model").arrays for run in ("stopped", "alone"))
+    ours, theirs = (checkpoints.load(folder / run / "model").arrays for run in ("stopped", "alone"))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)  # exported in half precision

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs.common import base
-from data_pipelines.pipeline import Augmentation, make_example
-from data_pipelines.sources import ProceduralSource
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, sharding
+from gencompositor_jax import checkpoints, sharding
+from gencompositor_jax.configs.common import base
+from gencompositor_jax.data_pipelines.pipeline import Augmentation, make_example
+from gencompositor_jax.data_pipelines.sources import ProceduralSource
 from gencompositor_jax.evaluation.metrics import psnr
 from gencompositor_jax.evaluation.prediction import predict
 from gencompositor_jax.training import loop
@@ -89,7 +89,7 @@ def test_four_clips_are_learnt_by_heart(learnt, source):
     examples = [make_example(source, i, np.random.default_rng(0), still) for i in range(CLIPS)]
     backgrounds = [source.read(i, None, False)["scene"] for i in range(CLIPS)]
     shown = [{**e, "background": b} for e, b in zip(examples, backgrounds, strict=True)]
-    composites = predict(checkpoint.load(folder), shown, range(CLIPS), seed=7)
+    composites = predict(checkpoints.load(folder), shown, range(CLIPS), seed=7)
     for composite, example, background in zip(composites, examples, backgrounds, strict=True):
         assert psnr(background, example["target"], example["mask"]) < 20  # there is something to learn
         assert psnr(composite, example["target"], example["mask"]) > 30
@@ -105,7 +105,7 @@ def test_adapters_go_on_from_a_model_and_end_in_one(learnt, source, tmp_path: Pa
     adapted, further = train(config, source, tmp_path)
     assert max(further) < 3 * losses[-1]
 
-    before, after = (checkpoint.named_leaves(checkpoint.load(f).arrays) for f in (base_model, adapted))
+    before, after = (checkpoints.named_leaves(checkpoints.load(f).arrays) for f in (base_model, adapted))
     assert before.keys() == after.keys()
     attention = "backbone/params/blocks/attention"
     assert {name for name in before if not np.array_equal(before[name], after[name])} == {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax.denoiser import Denoiser
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import partition
 
 NAMES = st.sampled_from(["a", "b", "kernel", "bias", "blocks"])

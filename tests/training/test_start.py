@@ -8,9 +8,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint
-from gencompositor_jax.denoiser import Denoiser
+from gencompositor_jax import checkpoints
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import start
 
 POSITIONS = "buffers/patch_embed/positions"
@@ -21,7 +21,7 @@ def run(arch, init, **options):
     device = SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: device, jax.eval_shape(Denoiser(arch).init, jax.random.key(0)))
     variables, codec, null_text = start.begin(arch, init, jax.random.key(3), shardings, **options)
-    return checkpoint.named_leaves({**variables, "codec": codec, "null_text": null_text})
+    return checkpoints.named_leaves({**variables, "codec": codec, "null_text": null_text})
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,11 @@ def fresh(arch):
 
 @pytest.fixture(scope="module")
 def stored(small_model):
-    return checkpoint.named_leaves(small_model.arrays)
+    return checkpoints.named_leaves(small_model.arrays)
 
 
 def test_fresh_weights_are_an_ordinary_model(arch, fresh):
-    shapes = checkpoint.named_leaves(checkpoint.array_shapes(arch))
+    shapes = checkpoints.named_leaves(checkpoints.array_shapes(arch))
     assert {n: (x.shape, x.dtype) for n, x in fresh.items()} == {
         n: (x.shape, x.dtype) for n, x in shapes.items()
     }
@@ -65,7 +65,7 @@ def test_for_another_clip_size_positions_are_computed(arch, small_model, small_c
     """Also where the table keeps its shape, as it does for rows and columns exchanged."""
     turned = dataclasses.replace(arch, height=48, width=32)
     got = run(turned, small_checkpoint)
-    at_size = checkpoint.named_leaves(checkpoint.at_size(small_model, height=48, width=32).arrays)
+    at_size = checkpoints.named_leaves(checkpoints.at_size(small_model, height=48, width=32).arrays)
     for name in stored:
         if name.endswith(POSITIONS):
             assert got[name].shape == stored[name].shape
@@ -107,9 +107,9 @@ def test_what_does_not_fit_starts_afresh_where_that_is_wanted(arch, small_checkp
 
 def test_arrays_without_a_place_are_told(arch, stored, tmp_path):
     with_heads = dataclasses.replace(arch, branch_heads=True)
-    shapes = checkpoint.array_shapes(with_heads)
+    shapes = checkpoints.array_shapes(with_heads)
     arrays = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
-    checkpoint.save(tmp_path / "heads", checkpoint.Model(with_heads, arrays))
+    checkpoints.save(tmp_path / "heads", checkpoints.Model(with_heads, arrays))
     with pytest.raises(InputError, match=r"branch/params/unused/embed/bias \(16,\) has no place"):
         run(arch, str(tmp_path / "heads"))
     fit = start.fitting(arch, tmp_path / "heads")
@@ -138,7 +138,7 @@ def test_what_is_no_start_is_refused(arch, small_checkpoint, init, missing, mess
 
 def test_a_damaged_file_is_named(arch, small_model, tmp_path):
     folder = tmp_path / "damaged"
-    checkpoint.save(folder, small_model)
+    checkpoints.save(folder, small_model)
     (folder / "manifest.json").unlink()  # it would be noticed before anything is read
     largest = max((f for f in (folder / "arrays").rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
@@ -154,11 +154,11 @@ def test_on_a_mesh_each_device_gets_its_share_of_the_same_weights(arch, small_ch
         return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp") if axes else PartitionSpec())
 
     shardings = jax.tree.map(spread, jax.eval_shape(Denoiser(arch).init, jax.random.key(0)))
-    where = checkpoint.named_leaves(shardings)
+    where = checkpoints.named_leaves(shardings)
     assert len([sharding for sharding in where.values() if "fsdp" in sharding.spec]) > 60
     for init, expected in (("", fresh), (small_checkpoint, stored)):
         variables, _, null_text = start.begin(arch, init, jax.random.key(3), shardings)
-        for name, array in checkpoint.named_leaves(variables).items():
+        for name, array in checkpoints.named_leaves(variables).items():
             np.testing.assert_array_equal(np.asarray(array), expected[name])
             assert array.sharding == where[name]
         assert len(null_text.sharding.device_set) == 8 and null_text.is_fully_replicated

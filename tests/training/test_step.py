@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoint, sharding
+from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import VAEArch
-from gencompositor_jax.denoiser import Denoiser
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import partition
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.config import load_config
@@ -169,10 +169,11 @@ def random_weights(tmp_path_factory):
     """A checkpoint without zeros: behind fresh weights' closed gates nothing has a gradient."""
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(
-        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype), checkpoint.array_shapes(ARCH)
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        checkpoints.array_shapes(ARCH),
     )
     folder = tmp_path_factory.mktemp("model") / "random"
-    checkpoint.save(folder, checkpoint.Model(ARCH, arrays))
+    checkpoints.save(folder, checkpoints.Model(ARCH, arrays))
     return str(folder)
 
 

@@ -5,8 +5,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from data_pipelines.source import ClipArrays
 from gencompositor_jax import sharding
+from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.validation import ATTEMPTS, Validation, fixed_clips, judge
 

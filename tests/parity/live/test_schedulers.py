@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gencompositor_jax import diffusion, sampler
 from gencompositor_jax.arch import DiffusionArch
+from gencompositor_jax.diffusion import sampler, schedule
 from tests.parity.live.pairs import few, normal, seeds
 from tests.parity.released import PREDICTIONS, assert_near, diffusion_arch
 from tests.parity.replay import advance_once
@@ -42,7 +42,7 @@ def test_every_step(solver: str, config: dict, steps: int, seed: int) -> None:
     arch, rng = diffusion_arch(config), np.random.default_rng(seed)
     theirs = (CogVideoXDPMScheduler if solver == "dpm" else CogVideoXDDIMScheduler)(**config, **EXTRA)
     np.testing.assert_allclose(
-        diffusion.alpha_bars(arch), theirs.alphas_cumprod.numpy(), rtol=1e-9, atol=1e-15
+        schedule.alpha_bars(arch), theirs.alphas_cumprod.numpy(), rtol=1e-9, atol=1e-15
     )
     theirs.set_timesteps(steps)
     plan = sampler.plan(arch, steps, solver)
@@ -84,7 +84,7 @@ def test_noising_and_velocity(config: dict, seed: int, timestep: int) -> None:
     arch, rng = diffusion_arch({**config, "prediction_type": "v_prediction"}), np.random.default_rng(seed)
     assert isinstance(arch, DiffusionArch)
     x0, eps, t = normal(rng, *SHAPE), normal(rng, *SHAPE), np.array([timestep])
-    at = diffusion.signal_at(diffusion.alpha_bars(arch), jnp.asarray(t))
+    at = schedule.signal_at(schedule.alpha_bars(arch), jnp.asarray(t))
     given = torch.from_numpy(x0), torch.from_numpy(eps), torch.from_numpy(t)
-    assert_near(diffusion.add_noise(x0, eps, at), theirs.add_noise(*given).numpy(), TOLERANCE)
-    assert_near(diffusion.target("velocity", x0, eps, at), theirs.get_velocity(*given).numpy(), TOLERANCE)
+    assert_near(schedule.add_noise(x0, eps, at), theirs.add_noise(*given).numpy(), TOLERANCE)
+    assert_near(schedule.target("velocity", x0, eps, at), theirs.get_velocity(*given).numpy(), TOLERANCE)

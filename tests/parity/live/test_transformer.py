@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencompositor_jax import erope, layers
 from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
-from gencompositor_jax.branch import BackgroundBranch
 from gencompositor_jax.conversion.network_names import backbone_rules, branch_rules, to_variables
+from gencompositor_jax.model import erope, layers
+from gencompositor_jax.model.background_branch import BackgroundBranch
 from tests.parity.live.pairs import few, normal, randomise, seeds, stacks
 from tests.parity.released import assert_near, layer_of
 

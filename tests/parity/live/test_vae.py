@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencompositor_jax import vae, vae_tiling
 from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec import vae, vae_tiling
 from gencompositor_jax.conversion.network_names import to_variables
 from gencompositor_jax.conversion.vae_names import vae_rules
 from tests.parity.live.pairs import few, normal, randomise, seeds

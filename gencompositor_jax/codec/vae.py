@@ -1,0 +1,275 @@
+"""The causal 3-D variational autoencoder: video <-> latents, 4 times fewer frames and 8 times fewer rows and
+columns.
+
+A video goes through in chunks of frames (released: 8 pixel frames, 2 latent frames; the first chunk takes the
+remainder as well), the convolutions' caches carried along. Chunks, like tiles, change the result, because
+group norm sees one at a time; they also bound the memory: one chunk's activations exist at a time, whatever
+the length.
+
+Parameters: {"encoder": ..., "decoder": ...}. Moments and videos are float32; `dtype` is that of convolutions,
+norms stay float32. Numbers here are raw: the codec applies the scaling factor (see codec.py).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import DTypeLike
+
+from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.codec.vae_layers import (
+    Cache,
+    CausalConv,
+    FrameConv,
+    ResBlock,
+    halve_time,
+    norm_silu,
+    repeat_frames,
+    repeat_pixels,
+)
+from gencompositor_jax.codec.vae_tiling import in_tiles, needs_tiles, tile_plans
+from gencompositor_jax.errors import InputError
+
+Params = dict[str, Any]
+
+
+class Encoder(nn.Module):
+    """One chunk of video [B, T, H, W, 3] to moments [B, t, h, w, 2 * latent_channels]."""
+
+    arch: VAEArch
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Moments of one chunk, and the cache for the next; `{}` at the start of the video."""
+        a, new = self.arch, Cache()
+        x, new["conv_in"] = CausalConv(a.block_widths[0], self.dtype, name="conv_in")(
+            x.astype(self.dtype), cache.get("conv_in")
+        )
+        for i, width in enumerate(a.block_widths):
+            down = _DownBlock(
+                a, width, i < _time_steps(a), i < len(a.block_widths) - 1, self.dtype, name=f"down_{i}"
+            )
+            x, new[f"down_{i}"] = down(x, cache.get(f"down_{i}", {}))
+        x, new["mid"] = _MidBlock(a, self.dtype, name="mid")(x, None, cache.get("mid", {}))
+        x = norm_silu(x, None, a.norm_groups, a.norm_eps, self.dtype, "norm_out")
+        x, new["conv_out"] = CausalConv(2 * a.latent_channels, self.dtype, name="conv_out")(
+            x, cache.get("conv_out")
+        )
+        return x.astype(jnp.float32), new
+
+
+class Decoder(nn.Module):
+    """One chunk of latents [B, t, h, w, latent_channels] to video [B, T, H, W, 3]."""
+
+    arch: VAEArch
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Video of one chunk, and the cache for the next; `{}` at the start of the video."""
+        a, new = self.arch, Cache()
+        z = z.astype(self.dtype)
+        widths = a.block_widths[::-1]
+        x, new["conv_in"] = CausalConv(widths[0], self.dtype, name="conv_in")(z, cache.get("conv_in"))
+        x, new["mid"] = _MidBlock(a, self.dtype, name="mid")(x, z, cache.get("mid", {}))
+        for i, width in enumerate(widths):
+            up = _UpBlock(a, width, i < _time_steps(a), i < len(widths) - 1, self.dtype, name=f"up_{i}")
+            x, new[f"up_{i}"] = up(x, z, cache.get(f"up_{i}", {}))
+        x = norm_silu(x, z, a.norm_groups, a.norm_eps, self.dtype, "norm_out")
+        x, new["conv_out"] = CausalConv(3, self.dtype, name="conv_out")(x, cache.get("conv_out"))
+        return x.astype(jnp.float32), new
+
+
+@functools.partial(jax.jit, static_argnames="arch")
+def init(key: jax.Array, arch: VAEArch) -> Params:
+    """Fresh float32 parameters: kernels normal with variance 1 / fan-in, scales 1, biases 0.
+
+    Under jax.eval_shape it only names them and their shapes.
+    """
+    side = arch.space_factor
+    frame, latent = jnp.zeros((1, 1, side, side, 3)), jnp.zeros((1, 1, 1, 1, arch.latent_channels))
+    fresh = {
+        "encoder": Encoder(arch).init(key, frame, {})["params"],
+        "decoder": Decoder(arch).init(key, latent, {})["params"],
+    }
+    leaves, tree = jax.tree.flatten(fresh)
+    is_kernel = [leaf.ndim > 1 for leaf in leaves]
+    ends = np.cumsum([leaf.size * kernel for leaf, kernel in zip(leaves, is_kernel, strict=True)])
+    # One draw for all: with a random generator per kernel the program would compile for minutes.
+    draws = lax.optimization_barrier(jax.random.normal(key, (int(ends[-1]),)))
+    return jax.tree.unflatten(
+        tree,
+        [
+            draws[end - leaf.size : end].reshape(leaf.shape) / math.sqrt(leaf.size / leaf.shape[-1])
+            if kernel
+            else leaf
+            for leaf, kernel, end in zip(leaves, is_kernel, ends, strict=True)
+        ],
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("arch", "dtype"))
+def encode_moments(
+    params: Params, arch: VAEArch, video: jax.Array, dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+    """Video [B, T, H, W, 3] in [-1, 1] to moments [B, t, h, w, 2 * latent_channels]: mean and log-variance of
+    the posterior.
+
+    Raises InputError for 2 to frames_per_chunk - 1 frames: the released rule has no chunk for them.
+    """
+    check_frames(arch, video.shape[1])
+
+    def run(piece: jax.Array) -> jax.Array:
+        return _in_chunks(
+            functools.partial(_apply, Encoder(arch, dtype), params["encoder"]), piece, arch.frames_per_chunk
+        )
+
+    if arch.tile is not None:
+        plan = tile_plans(arch)[0]
+        if needs_tiles(plan, *video.shape[2:4]):
+            return in_tiles(run, video, plan)
+    return run(video)
+
+
+@functools.partial(jax.jit, static_argnames=("arch", "dtype"))
+def decode(params: Params, arch: VAEArch, z: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+    """Latents [B, t, h, w, latent_channels], not scaled, to video [B, T, H, W, 3]; nothing is clipped.
+
+    T is time_factor * (t - 1) + 1 for odd t. Even t gives time_factor * t frames (released behaviour): the
+    first latent frame then fills time_factor frames like the others.
+    """
+    if arch.latents_per_chunk % 2:
+        raise InputError(
+            f"codec.latents_per_chunk={arch.latents_per_chunk}: pass an even number, "
+            "because an odd chunk starts with a single frame"
+        )
+
+    def run(piece: jax.Array) -> jax.Array:
+        return _in_chunks(
+            functools.partial(_apply, Decoder(arch, dtype), params["decoder"]), piece, arch.latents_per_chunk
+        )
+
+    if arch.tile is not None:
+        plan = tile_plans(arch)[1]
+        if needs_tiles(plan, *z.shape[2:4]):
+            return in_tiles(run, z, plan)
+    return run(z)
+
+
+def posterior(moments: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation, each [..., latent_channels], of the moments; the log-variance is clamped
+    to [-30, 20].
+    """
+    mean, logvar = jnp.split(moments, 2, axis=-1)
+    return mean, jnp.exp(jnp.clip(logvar, -30.0, 20.0) / 2)
+
+
+def check_frames(arch: VAEArch, frames: int) -> None:
+    """Raises InputError where the encoder has no rule for so many frames, or for chunks of such a size."""
+    size = arch.frames_per_chunk
+    if size % arch.time_factor or size < 1:
+        raise InputError(f"codec.frames_per_chunk={size}: pass a multiple of {arch.time_factor}")
+    if frames < 1 or 1 < frames < size:
+        raise InputError(
+            f"video of {frames} frames: the VAE encodes 1 frame or at least {size + 1}; "
+            f"pass {size + 1} or more"
+        )
+
+
+class _MidBlock(nn.Module):
+    """Two residual blocks."""
+
+    arch: VAEArch
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, z: jax.Array | None, cache: Cache) -> tuple[jax.Array, Cache]:
+        return _res_blocks(self.arch, x.shape[-1], 2, self.dtype, x, z, cache)
+
+
+class _DownBlock(nn.Module):
+    """Residual blocks, then half the frames (where `time`) and half the rows and columns (where `space`)."""
+
+    arch: VAEArch
+    width: int
+    time: bool
+    space: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        x, new = _res_blocks(self.arch, self.width, self.arch.layers_per_block, self.dtype, x, None, cache)
+        if self.space:
+            x = halve_time(x) if self.time else x
+            # Zeros to the right and below only.
+            x = FrameConv(self.width, 2, (0, 1), self.dtype, name="downsample")(x)
+        return x, new
+
+
+class _UpBlock(nn.Module):
+    """Residual blocks, then twice the rows and columns (where `space`) and the frames (where `time`)."""
+
+    arch: VAEArch
+    width: int
+    time: bool
+    space: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, z: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        x, new = _res_blocks(self.arch, self.width, self.arch.layers_per_block + 1, self.dtype, x, z, cache)
+        if self.space:
+            if self.time and x.shape[1] > 1:
+                x = repeat_frames(x, 2 * x.shape[1] - x.shape[1] % 2)
+            x = FrameConv(self.width, 1, (1, 1), self.dtype, name="upsample")(repeat_pixels(x, 2))
+        return x, new
+
+
+def _res_blocks(
+    arch: VAEArch, width: int, count: int, dtype: DTypeLike, x: jax.Array, z: jax.Array | None, cache: Cache
+) -> tuple[jax.Array, Cache]:
+    """`count` residual blocks of one width, named res_0, res_1, ...; to be called inside a compact module."""
+    new = Cache()
+    for j in range(count):
+        block = ResBlock(width, arch.norm_groups, arch.norm_eps, dtype, name=f"res_{j}")
+        x, new[f"res_{j}"] = block(x, z, cache.get(f"res_{j}", {}))
+    return x, new
+
+
+def _time_steps(arch: VAEArch) -> int:
+    """How many of the first blocks halve (or double) the frames."""
+    return arch.time_factor.bit_length() - 1
+
+
+def _apply(module: nn.Module, params: Params, chunk: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    return module.apply({"params": params}, chunk, cache)  # type: ignore[return-value]
+
+
+def _in_chunks(
+    apply: Callable[[jax.Array, Cache], tuple[jax.Array, Cache]], x: jax.Array, size: int
+) -> jax.Array:
+    """Runs `apply` over chunks of `size` frames; the first takes the remainder too. The others share one
+    compiled loop body.
+    """
+    frames = x.shape[1]
+    count = max(1, frames // size)
+    first = frames - (count - 1) * size
+    head, cache = apply(x[:, :first], {})
+    if count == 1:
+        return head
+    rest = x[:, first:].reshape(x.shape[0], count - 1, size, *x.shape[2:])
+
+    def step(cache: Cache, chunk: jax.Array) -> tuple[Cache, jax.Array]:
+        out, cache = apply(chunk, cache)
+        return cache, out
+
+    _, outs = lax.scan(step, cache, jnp.moveaxis(rest, 1, 0))
+    tail = jnp.moveaxis(outs, 0, 1)
+    return jnp.concatenate([head, tail.reshape(tail.shape[0], -1, *tail.shape[3:])], axis=1)

@@ -1,0 +1,1 @@
+"""The element, cut out of its own clip."""

@@ -1,0 +1,183 @@
+"""The foreground element: cut out of its clip, cropped to its own extent, with straight alpha."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from gencompositor_jax.controls.element.keying import key_out, measure_screen, parse_key, soft_edges
+from gencompositor_jax.controls.media.video import probe, read_video
+from gencompositor_jax.errors import InputError
+
+Extend = Literal["error", "loop", "hold"]
+Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> masks bool [T, H, W]
+Path = str | os.PathLike[str]
+
+_NOISE = 8  # alpha this close to 0 or 255 is lossy coding, not a veil over the whole frame
+_MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are coded like any video
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """An element on its own canvas: the box around all it covers in any frame, so its size never pumps."""
+
+    frames: np.ndarray  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
+    source: str  # where it came from, for messages
+    key: str = "alpha"  # how it was cut out: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
+
+
+def load_element(
+    path: Path,
+    *,
+    key: str = "auto",
+    mask: Path | None = None,
+    segmenter: Segmenter | None = None,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    frames: int | None = None,
+) -> Element:
+    """Reads a clip and cuts its element out.
+
+    The element's canvas is the union of its extent over all frames read; what stands outside it is
+    dropped, what is inside keeps its place, so the element moves on its canvas as it did in the clip.
+
+    Args:
+        path: a video, a folder of images, or one image.
+        key: "alpha" (the stream's own, straight), "white", "green", "blue", any colour "#RRGGBB" of the
+            background, or "auto": alpha if the stream carries any that is not opaque everywhere, else
+            what the borders show.
+        mask: a clip, folder or image of the clip's size that is white where the element is. It follows
+            the clip by time, at the clip's rate; one image serves all frames.
+        segmenter: any function from frames, uint8 RGB [T, H, W, 3], to masks, bool [T, H, W].
+        fps, start, end, frames: which frames to take, as in `read_video`; `frames` None takes all.
+
+    Raises:
+        InputError: for whatever `read_video` refuses; more than one of key, mask and segmenter; a mask
+            that does not fit; no element, or one that the key would damage. The message says what was
+            tried and what to pass.
+    """
+    given = {f"key {key!r}": key != "auto", "a mask": mask is not None, "a segmenter": segmenter is not None}
+    ways = [name for name, is_given in given.items() if is_given]
+    if len(ways) > 1:
+        raise InputError(f"{os.fspath(path)}: {' and '.join(ways)} were given; pass one of them")
+    if key not in ("auto", "alpha"):
+        parse_key(key)
+    info = probe(path)
+    if key == "alpha" and not info.has_alpha:
+        raise InputError(
+            f"{os.fspath(path)}: key alpha was tried, but the stream ({info.codec}) carries none; "
+            "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
+        )
+    if mask is not None:
+        _check_mask(mask, os.fspath(path), (info.width, info.height))
+    own = not ways or key == "alpha"
+    video = read_video(path, fps=fps, start=start, end=end, frames=frames, alpha=own)
+    rgb = np.ascontiguousarray(video.frames[..., :3]) if video.frames.shape[-1] == 4 else video.frames
+    if mask is not None:
+        cut, key = soft_edges(rgb, _mask_alpha(mask, len(rgb), video.fps, start, end, video.source)), "mask"
+    elif segmenter is not None:
+        cut, key = soft_edges(rgb, _soften(_segment(segmenter, rgb, video.source))), "segmenter"
+    elif video.frames.shape[-1] == 4 and (key == "alpha" or video.frames[..., 3].min() < 255 - _NOISE):
+        cut, key = _own_alpha(video.frames, video.source), "alpha"
+    else:
+        screen = measure_screen(rgb, key, video.source)
+        cut, key = key_out(rgb, screen, video.source), screen.name
+    return Element(_crop(cut), video.source, key)
+
+
+def fit_length(element: Element, frames: int, extend: Extend = "error") -> Element:
+    """The element with exactly `frames` frames: the first ones, or extended where there are too few.
+
+    Args:
+        element: T frames.
+        frames: how many are needed, at least 1.
+        extend: "error" refuses a short element, "loop" starts it again, "hold" repeats its last frame.
+
+    Raises:
+        InputError: it is too short and `extend` is "error", or an argument is out of range.
+    """
+    have = len(element.frames)
+    if frames < 1:
+        raise InputError(f"frames={frames}: pass at least 1")
+    if extend not in ("error", "loop", "hold"):
+        raise InputError(f"extend={extend!r}: known are 'error', 'loop' and 'hold'")
+    if have < frames and extend == "error":
+        raise InputError(
+            f"{element.source}: {have} frames are there, {frames} are needed: pass --frames {have} or less, "
+            "a longer clip, or extend='loop' or 'hold'"
+        )
+    wanted = np.arange(frames)
+    chosen = wanted % have if extend == "loop" else np.minimum(wanted, have - 1)
+    return dataclasses.replace(element, frames=element.frames[chosen])
+
+
+def _own_alpha(frames: np.ndarray, source: str) -> np.ndarray:
+    alpha = frames[..., 3]
+    if alpha.min() >= 255 - _NOISE:
+        raise InputError(
+            f"{source}: key alpha was tried, but alpha is opaque everywhere; "
+            "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
+        )
+    if alpha.max() <= _NOISE:
+        raise InputError(f"{source}: key alpha was tried and no element was found: alpha is clear everywhere")
+    out = frames.copy()
+    out[..., 3] = np.where(alpha <= _NOISE, 0, np.where(alpha >= 255 - _NOISE, 255, alpha))
+    return out
+
+
+def _check_mask(mask: Path, clip: str, size: tuple[int, int]) -> None:
+    info = probe(mask)
+    if (info.width, info.height) != size:
+        raise InputError(
+            f"{os.fspath(mask)}: {info.width}x{info.height} pixels, but {clip} has {size[0]}x{size[1]}; "
+            "pass a mask clip of the same size"
+        )
+
+
+def _mask_alpha(
+    mask: Path, frames: int, fps: float, start: float, end: float | None, clip: str
+) -> np.ndarray:
+    """float32 [frames, H, W], 0..1, from a mask clip."""
+    still = probe(mask).frames == 1
+    video = read_video(mask) if still else read_video(mask, fps=fps, start=start, end=end)
+    grey = video.frames[:frames].max(axis=-1)  # a mask painted in any colour
+    if still:
+        grey = np.repeat(grey, frames, axis=0)
+    if len(grey) < frames:
+        raise InputError(
+            f"{video.source}: {len(grey)} frames are there at {fps:g} fps, {clip} has {frames}: "
+            f"pass --frames {len(grey)} or less, or a mask clip as long"
+        )
+    if grey.max() < 128:
+        raise InputError(
+            f"{video.source}: the mask was tried and no element was found: it is black throughout; "
+            "paint white where the element is"
+        )
+    alpha = np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)
+    return alpha if ((alpha > 0) & (alpha < 1)).any() else _soften(alpha > 0.5)
+
+
+def _segment(segmenter: Segmenter, frames: np.ndarray, source: str) -> np.ndarray:
+    masks = np.asarray(segmenter(frames))
+    if masks.shape != frames.shape[:3] or masks.dtype != np.bool_:
+        raise InputError(
+            f"segmenter: {masks.dtype} {masks.shape} for {source}; it must return bool {frames.shape[:3]}"
+        )
+    if not masks.any():
+        raise InputError(f"{source}: the segmenter was tried and no element was found; pass --key or --mask")
+    return masks
+
+
+def _soften(masks: np.ndarray) -> np.ndarray:
+    """Hard masks, bool [T, H, W] -> alpha, float32 0..1: an edge two pixels wide on the same outline."""
+    return np.stack([cv2.GaussianBlur(m.astype(np.float32), (5, 5), 0.8) for m in masks])
+
+
+def _crop(cut: np.ndarray) -> np.ndarray:
+    """uint8 [T, H, W, 4] -> [T, h, w, 4]: the box around all that is not clear in any frame."""
+    x, y, w, h = cv2.boundingRect(cut[..., 3].max(axis=0))
+    return np.ascontiguousarray(cut[:, y : y + h, x : x + w])

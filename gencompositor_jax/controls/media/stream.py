@@ -1,0 +1,181 @@
+"""What one video file holds, told by its packets without decoding them: sizes, times, alpha, damage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from gencompositor_jax.controls.media.container import frames_of, opened, picture
+from gencompositor_jax.controls.media.inputs import check_size
+from gencompositor_jax.errors import InputError
+
+DEFAULT_FPS = 24.0  # where a file states no rate, and for folders of images
+MISSING = 0.05  # of the frames; a file that lacks more is broken
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop the alpha of WebM
+
+# Containers without presentation stamps: their frames can only be counted.
+_UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "cavsvideo", "vc1", "obu"}
+_STATE_DURATION = {"matroska", "webm", "asf", "flv"}  # in a header; the durations of others are estimates
+
+
+@dataclass(frozen=True)
+class Track:
+    """The picture stream of a file. T presentable frames, in order of presentation.
+
+    `width`, `height` are as displayed, after the rotation by `turns` x 90 degrees counter-clockwise that the
+    file asks for. `times` [T] are seconds from the first frame, `end` is when the last one disappears. `pts`
+    [T] are the frames' stamps, None where the container has none and frames can only be counted from the
+    start; `keys` are the stamps at which decoding may begin.
+    """
+
+    path: Path
+    container: frozenset[str]
+    codec: str
+    width: int
+    height: int
+    turns: int
+    fps: float
+    times: np.ndarray
+    end: float
+    pts: np.ndarray | None
+    keys: np.ndarray
+    has_alpha: bool
+    has_audio: bool
+
+
+class _Packet(NamedTuple):
+    pts: int | None
+    duration: int
+    key: bool
+    shown: bool
+    whole: bool
+
+
+def survey(path: Path) -> Track:
+    """Reads all packets of a file that passed `local_path`, and decodes its first frame.
+
+    InputError where it is no video, a playlist or text, holds only sound or no frame, lacks more than 5 % of
+    the frames its header announces, can't be decoded at all, or has frames of an absurd size.
+    """
+    with opened(path) as container:
+        stream = picture(container, path)
+        check_size(path, stream.width, stream.height)
+        names = frozenset(container.format.name.split(","))
+        packets, end = _packets(container, stream)
+        _check_whole(path, names, container, stream, packets, end)
+        shown = [p for p in packets if p.shown]
+        timed = _UNTIMED.isdisjoint(names) and all(p.pts is not None for p in shown)
+        if timed:
+            shown.sort(key=_pts)
+            first = next((_pts(p) for p in shown if p.key), None)
+            # What precedes the first keyframe doesn't decode.
+            shown = [p for p in shown if first is not None and _pts(p) >= first]
+        if not shown:
+            raise InputError(f"{path}: holds no frames: export it again")
+        base = float(stream.time_base or 0)
+        times = np.array([_pts(p) - _pts(shown[0]) for p in shown]) * base if timed else None
+        fps = _rate(stream, times)
+        has_alpha = _has_alpha(stream)
+        codec, has_audio = stream.codec_context.codec.canonical_name, len(container.streams.audio) > 0
+    if times is None:
+        times = np.arange(len(shown)) / fps
+    last = shown[-1].duration * base
+    width, height, turns = _first_frame(path)
+    check_size(path, width, height)
+    return Track(
+        path=path,
+        container=names,
+        codec=codec,
+        width=width,
+        height=height,
+        turns=turns,
+        fps=fps,
+        times=times,
+        end=float(times[-1]) + (last if timed and 0.5 < last * fps < 10 else 1 / fps),
+        pts=np.array([_pts(p) for p in shown]) if timed else None,
+        keys=np.array([_pts(p) for p in shown if timed and p.key], dtype=np.int64),
+        has_alpha=has_alpha,
+        has_audio=has_audio,
+    )
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[_Packet], float]:
+    """The packets of the picture, and the time in seconds at which the last stream of the file ends."""
+    packets, end = [], 0.0
+    vp8 = stream.codec_context.name == "vp8"
+    try:
+        for packet in container.demux():
+            if not packet.size:
+                continue
+            if packet.pts is not None and packet.time_base:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index == stream.index:
+                # VP8 sends reference pictures that are never shown; the fifth bit of a packet tells.
+                shown = not packet.is_discard and not (vp8 and not memoryview(packet)[0] & 0x10)
+                whole = not packet.is_corrupt
+                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown, whole))
+    except av.FFmpegError:
+        pass  # what can't be read is missing: _check_whole counts
+    return packets, end
+
+
+def _check_whole(
+    path: Path,
+    names: frozenset[str],
+    container: InputContainer,
+    stream: VideoStream,
+    packets: list[_Packet],
+    end: float,
+) -> None:
+    """InputError where much of what the header announces isn't there: an interrupted copy or recording."""
+    remedy = "it was cut short, copy or export it again"
+    if stream.frames and len(packets) < stream.frames * (1 - MISSING):
+        raise InputError(
+            f"{path}: {len(packets)} of the {stream.frames} frames announced are there: {remedy}"
+        )
+    announced = (container.duration or 0) / av.time_base
+    if not _STATE_DURATION.isdisjoint(names) and end < announced * (1 - MISSING) - 0.1:
+        raise InputError(f"{path}: {end:.1f} of the {announced:.1f} seconds announced are there: {remedy}")
+    # Broadcasts lose packets; there the decoded frames tell.
+    if "mpegts" not in names and not all(p.whole for p in packets):
+        raise InputError(f"{path}: its data ends in the middle of a frame: {remedy}")
+
+
+def _rate(stream: VideoStream, times: np.ndarray | None) -> float:
+    """Frames per second: what the stream states, unless its stamps are far from that; then what they say."""
+    stated = float(stream.average_rate or stream.guessed_rate or 0)
+    stamped = 0.0
+    if times is not None and len(times) > 2 and times[-1] > 0:
+        stamped = (len(times) - 1) / float(times[-1])
+    if stamped and not 0.8 < stated / stamped < 1.25:
+        stated = stamped
+    return stated if 0 < stated <= 1000 else DEFAULT_FPS
+
+
+def _has_alpha(stream: VideoStream) -> bool:
+    context = stream.codec_context
+    if context.name in ALPHA_DECODERS:
+        return stream.metadata.get("alpha_mode") == "1"
+    return context.format is not None and any(c.is_alpha for c in context.format.components)
+
+
+def _first_frame(path: Path) -> tuple[int, int, int]:
+    """(width, height) as displayed, and the quarter turns counter-clockwise that a decoded frame needs."""
+    with opened(path) as container:
+        try:
+            frame = next(frames_of(container, picture(container, path), None), None)
+        except av.FFmpegError as error:
+            raise InputError(f"{path}: its first frame can't be decoded: export it again") from error
+        if frame is None:
+            raise InputError(f"{path}: none of its frames can be decoded: export it again")
+        turns = round(frame.rotation / 90) % 4
+        return (frame.height, frame.width, turns) if turns % 2 else (frame.width, frame.height, turns)
+
+
+def _pts(packet: _Packet) -> int:
+    assert packet.pts is not None
+    return packet.pts

@@ -1,0 +1,204 @@
+"""Video out: H.264 with the sound of the background, or a folder of PNG images."""
+
+import io
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
+from PIL import Image
+
+from gencompositor_jax.controls.media.container import opened
+from gencompositor_jax.controls.media.images import is_image
+from gencompositor_jax.controls.media.inputs import local_path
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_output, finished
+
+CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of the size of lossless
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_BT709 = 1  # the code of its primaries, transfer and matrix
+# RGB to Y, U, V of ITU-R BT.709 with luma in 16..235 and chroma in 16..240; the last column is added.
+_KR, _KB = 0.2126, 0.0722
+_LUMA = np.array([_KR, 1 - _KR - _KB, _KB])
+_BLUE, _RED = (np.eye(3)[2] - _LUMA) / (2 - 2 * _KB), (np.eye(3)[0] - _LUMA) / (2 - 2 * _KR)
+_BT709_LIMITED = np.column_stack(
+    [np.stack([219 * _LUMA, 224 * _BLUE, 224 * _RED]) / 255, [16, 128, 128]]
+).astype(np.float32)
+
+_log = logging.getLogger(__name__)
+
+
+def check_video_output(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """`check_output`, and the name must end in .mp4, .mov or .mkv."""
+    if Path(path).suffix.lower() not in CONTAINERS:
+        raise InputError(f"{path}: the name of a video to write ends in {', '.join(CONTAINERS)}")
+    check_output(path, overwrite)
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: np.ndarray,
+    fps: float,
+    *,
+    audio_from: str | os.PathLike[str] | None = None,
+    audio_start: float = 0.0,
+    crf: int = CRF,
+    overwrite: bool = False,
+) -> None:
+    """Writes uint8 RGB frames [T, H, W, 3] as H.264, 8-bit 4:2:0, BT.709, which plays everywhere.
+
+    An odd width or height gets one more column or row, a copy of the last: 4:2:0 needs even sizes, and no
+    pixel is lost. (`write_image_folder` keeps size and values exactly.)
+
+    `audio_from`: a video whose first sound stream, if it has one, is copied as it is, from `audio_start`
+    seconds on and for as long as the frames last, to the precision of its packets (about 20 ms). Sound that
+    the container can't hold is left out, with a warning in the log; .mkv holds nearly all.
+
+    The file appears when it is complete. InputError: see `check_video_output`, and when the disk fills up.
+    """
+    _check_frames(frames, (3,))
+    check_video_output(path, overwrite)
+    rate = Fraction(fps).limit_denominator(1001)
+    if not 0 < rate <= 1000:
+        raise InputError(f"fps {fps:g}: the frame rate must lie above 0 and be at most 1000")
+    options = {} if Path(path).suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    with finished(path, overwrite) as part, ExitStack() as stack:
+        output = stack.enter_context(
+            av.open(str(part.absolute()), "w", format=CONTAINERS[Path(path).suffix.lower()], options=options)
+        )
+        stream = _add_picture(output, frames, rate, crf)
+        sound: deque[tuple[float, av.Packet]] = deque()
+        if audio_from is not None:
+            sound = _copied_sound(stack, output, audio_from, audio_start, float(len(frames) / rate))
+        for index, frame in enumerate(frames):
+            for packet in stream.encode(_picture(frame, index, rate)):
+                output.mux(packet)
+            while sound and sound[0][0] <= index / rate:  # interleaved, for players
+                output.mux(sound.popleft()[1])
+        for packet in stream.encode(None):
+            output.mux(packet)
+        output.mux([packet for _, packet in sound])
+
+
+def write_image_folder(path: str | os.PathLike[str], frames: np.ndarray, overwrite: bool = False) -> None:
+    """Writes uint8 frames [T, H, W, 3 or 4] as 00000.png, 00001.png, ... in a new folder, exact to the bit.
+
+    The folder appears when it is complete. `overwrite` replaces a folder that holds numbered PNG images and
+    nothing else. InputError: see `check_output`.
+    """
+    _check_frames(frames, (3, 4))
+    with finished(path, overwrite) as part:
+        part.mkdir()
+        for index, frame in enumerate(frames):
+            Image.fromarray(frame).save(part / f"{index:05d}.png", compress_level=4)
+
+
+def _check_frames(frames: np.ndarray, channels: Sequence[int]) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] not in channels or not frames.size:
+        wanted = " or ".join(map(str, channels))
+        raise ValueError(f"frames must be uint8 [T, H, W, {wanted}], not {frames.dtype} {frames.shape}")
+
+
+def _add_picture(output: OutputContainer, frames: np.ndarray, rate: Fraction, crf: int) -> VideoStream:
+    _, height, width, _ = frames.shape
+    stream = output.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "fast"})
+    stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    context = stream.codec_context
+    # Said in the file, because players guess differently, most of them by the height.
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = ColorRange.MPEG
+    return stream
+
+
+def _picture(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
+    """RGB [H, W, 3] as the `index`-th picture of a 4:2:0 stream, padded to even sizes."""
+    height, width, _ = frame.shape
+    even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    picture = av.VideoFrame.from_ndarray(_yuv420(even), "yuv420p")
+    picture.pts, picture.time_base = index, 1 / rate
+    return picture
+
+
+def _yuv420(frame: np.ndarray) -> np.ndarray:
+    """RGB [H, W, 3], H and W even, to the planes Y, U, V [3 H / 2, W] that FFmpeg calls yuv420p.
+
+    A chroma sample stands for 2x2 pixels and sits at their left edge (the default of ITU-T H.264, annex E):
+    it is [1 2 1] / 4 of the columns around it, averaged over two rows. swscale would put it in the middle,
+    and each generation would shift colours by half a pixel.
+    """
+    planes = cv2.transform(frame.astype(np.float32), _BT709_LIMITED)
+    rows = planes[0::2, :, 1:] + planes[1::2, :, 1:]
+    left = np.concatenate([rows[:, :1], rows[:, 1:-1:2]], axis=1)
+    chroma = (left + 2 * rows[:, 0::2] + rows[:, 1::2]) / 8
+    height, width = frame.shape[:2]
+    flat = [planes[..., 0].ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()]
+    return np.rint(np.concatenate(flat)).astype(np.uint8).reshape(height * 3 // 2, width)
+
+
+def _copied_sound(
+    stack: ExitStack,
+    output: OutputContainer,
+    source: str | os.PathLike[str],
+    start: float,
+    seconds: float,
+) -> deque[tuple[float, av.Packet]]:
+    """(time, packet) of a file's sound from `start` on, addressed to a new stream of `output` from 0 on.
+
+    Empty where there is none, or none that the container can hold. The stack keeps the source open.
+    """
+    path = local_path(source)
+    kept: deque[tuple[float, av.Packet]] = deque()
+    if path.is_dir() or is_image(path):
+        return kept
+    container = stack.enter_context(opened(path))
+    if not container.streams.audio:
+        return kept
+    stream = container.streams.audio[0]
+    if not _fits(stream, output.format.name):
+        codec = stream.codec_context.name
+        _log.warning("%s: its sound (%s) doesn't fit into this kind of file and is left out", path, codec)
+        return kept
+    copy = output.add_stream_from_template(stream)
+    assert stream.time_base is not None
+    base = float(stream.time_base)
+    origin = start
+    for video in container.streams.video[
+        :1
+    ]:  # time 0 is where the picture begins, which needn't be the stamp 0
+        origin += float((video.start_time or 0) * (video.time_base or 0))
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is None:
+                continue
+            time = packet.pts * base - origin
+            if time >= seconds:
+                break
+            if start <= 0 or time + (packet.duration or 0) * base > 0:  # priming lies before 0
+                packet.pts -= round(origin / base)
+                packet.dts = packet.pts
+                packet.stream = copy
+                kept.append((time, packet))
+    except av.FFmpegError:
+        _log.warning("%s: its sound is damaged and ends early", path)
+    return kept
+
+
+def _fits(stream: AudioStream, kind: str) -> bool:
+    """Whether a container of this kind takes the stream: only writing a header tells."""
+    try:
+        with av.open(io.BytesIO(), "w", format=kind) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""Sampled latents on disk: written before they are decoded, so that a decoder that runs out of memory, or a
+process that is killed, costs no sampling.
+
+A file (.npz) holds the latents of a scene's layers, `latents_0`, `latents_1`, ..., each float32 [t, h, w, C]
+as `generation.decode` takes it, and beside each, `made_from_0`, ..., a hash of all that went into it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import finished
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One layer's place in a file that is there, or will be."""
+
+    path: Path
+    layer: int
+    made_from: str  # of `fingerprint`
+
+    def read(self) -> np.ndarray | None:
+        """The layer's latents, if they are there and were made from the same.
+
+        Raises InputError where the file holds something else than latents.
+        """
+        arrays = read(self.path)
+        known = arrays.get(f"made_from_{self.layer}")
+        return arrays[f"latents_{self.layer}"] if str(known) == self.made_from else None
+
+    def write(self, latents: np.ndarray) -> None:
+        """Adds the latents to those of the layers before; the file is replaced whole or not at all."""
+        arrays = read(self.path)
+        kinds: dict[str, Any] = {"latents": latents, "made_from": np.str_(self.made_from)}
+        kept = {f"{kind}_{i}": arrays[f"{kind}_{i}"] for i in range(self.layer) for kind in kinds}
+        own = {f"{kind}_{self.layer}": value for kind, value in kinds.items()}
+        with finished(self.path, overwrite=True) as part, part.open("wb") as file:
+            np.savez(file, **kept, **own)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Everything in a file, nothing where there is none. Raises InputError for another kind of file."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            found = dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: not a file of latents ({error}); delete it, or write the result elsewhere"
+        ) from error
+    if "made_from_0" not in found:
+        raise InputError(
+            f"{path}: holds something else than latents; delete it, or write the result elsewhere"
+        )
+    return found
+
+
+def fingerprint(facts: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
+    """Another one wherever a fact (of JSON's types) or a number, shape or type of an array is another."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in arrays:
+        found.update(f"{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return found.hexdigest()

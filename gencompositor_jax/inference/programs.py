@@ -1,0 +1,279 @@
+"""Compiled programs in a folder: a later process loads them and neither traces nor compiles.
+
+    gencompositor compile --checkpoint C --out programs
+    gencompositor compose --checkpoint C --compiled programs ...
+
+The folder holds `programs.json` and one file per program. An executable fits one version of JAX, one kind of
+device and one set of shapes: `Programs.load` and `Programs.check` compare all of it and say what differs.
+Executables are code, as this package is: load none that you wouldn't run.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import pickle
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
+
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import new_folder
+
+FORMAT = 1
+INDEX = "programs.json"
+
+Run = Callable[..., Any]  # (jitted function, its arguments, its static ones by name) -> its answer
+
+
+def directly(program: Any, *args: Any, **static: Any) -> Any:
+    """Calls a jitted function as it is: traced and compiled where its shapes are new."""
+    return program(*args, **static)
+
+
+class Signature(NamedTuple):
+    """What an executable is made for."""
+
+    name: str  # of the function
+    arguments: tuple[str, ...]  # types and shapes: float32[1,3]
+    tree: str  # how they are nested
+    static: Mapping[str, str]  # the other arguments, by dotted names down to plain values
+
+    @property
+    def key(self) -> str:
+        """A file name."""
+        return f"{self.name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
+
+
+def signature(program: Any, args: tuple[Any, ...], static: Mapping[str, Any]) -> Signature:
+    """The signature of a call; arguments are arrays, numbers or jax.ShapeDtypeStruct."""
+    leaves, tree = jax.tree.flatten(args)
+    plain: dict[str, str] = {}
+    for name in sorted(static):
+        plain |= _plain(name, static[name])
+    return Signature(program.__name__, tuple(map(_type_of, leaves)), str(tree), plain)
+
+
+class Rehearsal:
+    """Runs each program once and answers later calls of it with the first answer, which nobody reads: a pass
+    of many steps then costs as much as its programs, once each.
+    """
+
+    def __init__(self, run: Run = directly) -> None:
+        self._run = run
+        self._answers: dict[str, Any] = {}
+
+    def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
+        """The first answer to a call with such arguments."""
+        key = signature(program, args, static).key
+        if key not in self._answers:
+            self._answers[key] = jax.block_until_ready(self._run(program, *args, **static))
+        return self._answers[key]
+
+
+class Recorder:
+    """Compiles and keeps what it is asked to run, and runs it from the kept form, so that nothing is written
+    that can't be loaded.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[Signature, bytes]] = {}
+        self._loaded: dict[str, Any] = {}
+
+    def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
+        """The program's answer."""
+        of = signature(program, args, static)
+        if of.key not in self.kept:
+            with _nothing_cached():
+                packed = _pack(program.lower(*args, **static).compile())
+            self._loaded[of.key] = _unpack(packed)
+            self.kept[of.key] = of, packed
+        return self._loaded[of.key](*args)
+
+    def save(self, folder: Path, made_for: Mapping[str, Any], overwrite: bool = False) -> int:
+        """Writes the folder, whole or not at all; returns the executables' bytes.
+
+        made_for: what `Programs.check` will compare, plain values by name. Raises InputError where the folder
+        exists and `overwrite` is False, or can't be written.
+        """
+        entries = {}
+        with new_folder(folder, overwrite) as part:
+            for key, (of, packed) in self.kept.items():
+                (part / key).write_bytes(packed)
+                digest = hashlib.sha256(packed).hexdigest()
+                entries[key] = {"sha256": digest, "bytes": len(packed), **of._asdict()}
+            index = {"format": FORMAT, "machine": machine(), "made_for": made_for, "programs": entries}
+            (part / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        return sum(len(packed) for _, packed in self.kept.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The executables of a folder, to be called like `directly`."""
+
+    folder: Path
+    made_for: Mapping[str, Any]
+    signatures: Mapping[str, Signature]
+    executables: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Programs":
+        """Loads the executables that `Recorder.save` wrote.
+
+        Raises InputError for what is no such folder, for damaged files, and where JAX, the kind of device or
+        the processor is another than that which they were compiled for.
+        """
+        folder = Path(folder)
+        index = _read_index(folder)
+        there, here = index["machine"], machine()
+        differing = [
+            f"{name} {there.get(name)!r}, here {here[name]!r}"
+            for name in here
+            if there.get(name) != here[name]
+        ]
+        if differing:
+            raise InputError(
+                f"--compiled {folder}: compiled for {'; '.join(differing)}; run gencompositor compile here"
+            )
+        signatures, executables = {}, {}
+        for key, entry in index["programs"].items():
+            signatures[key] = Signature(
+                entry["name"], tuple(entry["arguments"]), entry["tree"], entry["static"]
+            )
+            executables[key] = _unpack(_read(folder, key, entry["sha256"]))
+        return cls(folder, index["made_for"], signatures, executables)
+
+    def check(self, needed: Mapping[str, Any]) -> None:
+        """Raises InputError unless the programs were made for these values, by the names of `made_for`."""
+        differing = [
+            f"{name}={self.made_for.get(name)}, not {value}"
+            for name, value in needed.items()
+            if self.made_for.get(name) != value
+        ]
+        if differing:
+            raise InputError(
+                f"--compiled {self.folder}: made for {', '.join(differing)}; run gencompositor compile with "
+                "this run's options"
+            )
+
+    def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
+        """Runs the executable of such a call. Raises InputError where there is none, saying what differs."""
+        of = signature(program, args, static)
+        if of.key not in self.executables:
+            raise InputError(
+                f"--compiled {self.folder}: {self._missing(of)}; run gencompositor compile with this run's "
+                "options"
+            )
+        return self.executables[of.key](*args)
+
+    def _missing(self, wanted: Signature) -> str:
+        same = [there for there in self.signatures.values() if there.name == wanted.name]
+        if not same:
+            return f"has no program {wanted.name!r}"
+        there = same[0]
+        names = sorted(there.static.keys() | wanted.static.keys())
+        for name in names:
+            if there.static.get(name) != wanted.static.get(name):
+                return f"made for {name}={there.static.get(name)}, not {wanted.static.get(name)}"
+        if there.tree != wanted.tree:
+            return f"its program {wanted.name!r} takes other arguments"
+        pairs = zip(there.arguments, wanted.arguments, strict=True)
+        old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
+        return f"its program {wanted.name!r} takes {old}, not {new}"
+
+
+def machine() -> dict[str, str]:
+    """What executables depend on besides their shapes."""
+    device = jax.devices()[0]
+    facts = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "device": device.device_kind}
+    if device.platform == "cpu":
+        return facts | {"processor": _processor()}
+    return facts | {"platform": device.client.platform_version}
+
+
+def _processor() -> str:
+    """The CPU's architecture, and what tells its instruction sets apart where the system says."""
+    found = [platform.machine()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return found[0]
+    for name in ("model name", "flags", "Features"):
+        line = next((line for line in lines if line.startswith(name)), None)
+        if line is not None:
+            value = line.partition(":")[2].strip()
+            found.append(value if name == "model name" else hashlib.sha256(value.encode()).hexdigest()[:8])
+    return " ".join(found)
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    """Compiles anew: on a CPU, XLA can't write a second time what it has read from the persistent cache (the
+    written program lacks its functions, with jaxlib 0.10 and 0.11).
+    """
+    setting = "jax_enable_compilation_cache"
+    before = getattr(jax.config, setting)
+    jax.config.update(setting, False)
+    compilation_cache.reset_cache()  # JAX looks at the setting once
+    jax.clear_caches()  # what this process has read before
+    try:
+        yield
+    finally:
+        jax.config.update(setting, before)
+        compilation_cache.reset_cache()
+
+
+def _pack(compiled: jax.stages.Compiled) -> bytes:
+    return pickle.dumps(serialize_executable.serialize(compiled))
+
+
+def _unpack(packed: bytes) -> Any:
+    payload, inputs, outputs = pickle.loads(packed)
+    first = jax.devices()[:1]  # where arrays lie that no mesh spreads
+    load = serialize_executable.deserialize_and_load
+    return load(payload, inputs, outputs, execution_devices=first)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    file = folder / INDEX
+    if not file.is_file():
+        raise InputError(f"--compiled {folder}: has no {INDEX}; pass a folder of gencompositor compile")
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        known = index["format"] == FORMAT and {"machine", "made_for", "programs"} <= index.keys()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: damaged ({error}); run gencompositor compile again") from error
+    if not known:
+        raise InputError(f"{file}: of another version; run gencompositor compile again")
+    return dict(index)
+
+
+def _read(folder: Path, key: str, sha256: str) -> bytes:
+    """A file's content, once it is known to be what was written: it is about to be executed."""
+    try:
+        packed = (folder / key).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder}/{key}: {error.strerror}; run gencompositor compile again") from error
+    if hashlib.sha256(packed).hexdigest() != sha256:
+        raise InputError(f"{folder}/{key}: damaged; run gencompositor compile again")
+    return packed
+
+
+def _plain(name: str, value: Any) -> dict[str, str]:
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return {name: repr(value)}
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(value):
+        found |= _plain(f"{name}.{field.name}", getattr(value, field.name))
+    return found
+
+
+def _type_of(leaf: Any) -> str:
+    kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    return f"{kind.dtype}[{','.join(map(str, kind.shape))}]"

@@ -1,0 +1,1 @@
+"""The network: positions, attention, the two stacks and the denoiser that joins them."""

@@ -1,0 +1,98 @@
+"""The background preservation branch: a short stack that sees the masked background and the mask, aligned
+with the video (paper section 3.1).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from gencompositor_jax import sharding
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.model import erope
+from gencompositor_jax.model.fusion_dit import video_grid
+from gencompositor_jax.model.layers import (
+    BLOCK_EPS,
+    Block,
+    Dtype,
+    LayerNorm,
+    PatchEmbedding,
+    Remat,
+    TimeEmbedding,
+    joint_sequence,
+    stacked_blocks,
+)
+
+
+class BackgroundBranch(nn.Module):
+    """Noisy video, masked background and mask -> one residual per layer for the backbone's video tokens."""
+
+    arch: ModelArch
+    dtype: Dtype = jnp.float32
+    remat: Remat = "none"
+    quantised: bool = False  # the blocks' kernels are `int8.Int8`
+
+    @nn.compact
+    def __call__(
+        self, noisy: jax.Array, background: jax.Array, mask: jax.Array, text: jax.Array, timestep: jax.Array
+    ) -> jax.Array:
+        """noisy, background: latents [B, t, h, w, C]; mask: [B, t, h, w, 1] in {0, 1}, 1 = to be generated;
+        text [B, L, text_dim]; timestep int [B]. Returns residuals [layers, B, N, D], zero for fresh
+        parameters (zero-initialised output maps).
+        """
+        arch, grid = self.arch.branch, video_grid(noisy, self.arch)
+        text_tokens = text.shape[1]
+        joint = joint_sequence(erope.plain_tables(grid, self.arch.base_grid, arch.head_dim), text_tokens)
+        video = slice(text_tokens, joint.length)
+
+        def positions() -> np.ndarray:
+            return erope.added_positions(erope.grid_indices(grid), arch.width, self.arch.position_scale)
+
+        embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
+        x = joint.pad(embed(text, jnp.concatenate([noisy, background, mask], axis=-1), None, positions))
+        x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
+        time = TimeEmbedding(arch, name="time_embed")(timestep)
+
+        def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            x = block(x, time, joint)
+            return x, x[:, video]
+
+        blocks = stacked_blocks(arch, self.dtype, self.remat, self.quantised)(arch, self.dtype, name="blocks")
+        _, samples = nn.scan(
+            step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
+        )(blocks, x, None)
+        if self.arch.branch_heads:
+            _UnusedHeads(self.arch, name="unused")()
+        return _ResidualMaps(arch.num_layers, self.dtype, name="residual")(samples)
+
+
+class _ResidualMaps(nn.Module):
+    """One zero-initialised linear map per layer's sample, stacked like the blocks."""
+
+    layers: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, samples: jax.Array) -> jax.Array:
+        width, zeros = samples.shape[-1], nn.initializers.zeros
+        kernel = self.param("kernel", zeros, (self.layers, width, width), jnp.float32).astype(self.dtype)
+        bias = self.param("bias", zeros, (self.layers, width), jnp.float32).astype(self.dtype)
+        return jnp.einsum("lbnd,lde->lbne", samples, kernel) + bias[:, None, None, :]
+
+
+class _UnusedHeads(nn.Module):
+    """Parameters of the released branch that its forward pass never reads, kept so that conversion loses
+    nothing either way.
+    """
+
+    arch: ModelArch
+
+    @nn.compact
+    def __call__(self) -> None:
+        stack, channels = self.arch.branch, self.arch.codec.latent_channels
+        width = jnp.zeros((1, stack.width))
+        nn.Dense(stack.width, name="embed")(jnp.zeros((1, 2 * channels)))
+        nn.Dense(2 * stack.width, name="modulation_out")(jnp.zeros((1, stack.time_embed_dim)))
+        nn.Dense(channels * stack.patch**2, name="out")(width)
+        for name in ("norm_final", "norm_out"):
+            LayerNorm(BLOCK_EPS, name=name)(width)

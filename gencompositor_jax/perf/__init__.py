@@ -1,0 +1,1 @@
+"""What a run costs: counted, planned by compiling, and measured."""

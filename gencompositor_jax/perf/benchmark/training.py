@@ -1,0 +1,115 @@
+"""The training step, measured on one device."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import sharding
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.perf import flops
+from gencompositor_jax.perf.benchmark import measure
+from gencompositor_jax.perf.benchmark.sampling import facts
+from gencompositor_jax.training import state as state_lib
+from gencompositor_jax.training.loss import VIDEOS
+from gencompositor_jax.training.step import make_step
+
+GIB = 2**30
+WARM_UP = 2  # steps before those that count
+
+
+def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
+    """Compiles the step of a config for the first device, says what it needs, runs and reports.
+
+    The config's mesh and data are left out: one device, random pixels. Raises InputError where batch and
+    accumulation don't fit, and before anything is allocated where the step doesn't fit the device's memory.
+    """
+    device = jax.devices()[0]
+    mesh = sharding.make_mesh({}, [device])
+    sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
+    arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
+    optimizer = state_lib.make_optimizer(config)
+    denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
+    watch = measure.Stopwatch()
+    with jax.set_mesh(mesh):
+        state, frozen = state_lib.shapes(config, arch, optimizer, mesh)
+        batch = sharding.to_devices(
+            pixels(arch, config.batch_size), range(config.batch_size), config.batch_size, mesh
+        )
+        step = watch.compile(make_step(config, denoiser, optimizer, state, mesh), state, frozen, batch)
+        counts = [sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.params, frozen.params)]
+        planned = _memory(step, state, frozen)
+        check_fits(planned["planned_bytes"], measure.memory_limit(device))
+        state, frozen = state_lib.begin(config, arch, optimizer, mesh)
+        seconds = []
+        for _ in range(WARM_UP + steps):
+            began = time.perf_counter()
+            state, told = jax.block_until_ready(step(state, frozen, batch))
+            seconds.append(time.perf_counter() - began)
+
+    share = counts[0] / sum(counts)
+    work = flops.train_step(arch, config.batch_size, share)
+    each = measure.spread(seconds[WARM_UP:])
+    peak, used = flops.peak(device.device_kind, config.compute_dtype), measure.peak_memory(device)
+    return {
+        "mode": "train",
+        **facts(arch),
+        "parameters": sum(counts),
+        "trained_parameters": counts[0],
+        "dtype": config.compute_dtype,
+        "batch_size": config.batch_size,
+        "remat": config.remat,
+        "average": bool(config.optimizer.ema),
+        "steps": steps,
+        "compile_seconds": watch.compiling,
+        **planned,
+        "step_seconds": each,
+        "loss": float(told["loss"]),
+        "skipped_steps": int(told["skipped"]),
+        "flops_per_step": work,
+        "flops_per_second": work / each["median"],
+        "peak_flops_per_second": peak,
+        "mfu": None if peak is None else work / each["median"] / peak,
+        "peak_bytes": used[0],
+        "peak_bytes_of": used[1],
+    }
+
+
+def check_fits(needed: int, limit: int | None) -> None:
+    """Raises InputError where a step needs more bytes than JAX may use of the device, with what may help."""
+    if limit is not None and needed > limit:
+        raise InputError(
+            f"the step needs {needed / GIB:.1f} GiB, and JAX may use {limit / GIB:.1f} GiB of this device "
+            "(XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: more of it); try --config.optimizer.ema=0, "
+            "--config.batch_size=1, or --config.trainable= with --config.lora.rank=64"
+        )
+
+
+def pixels(arch: ModelArch, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """A batch of random pixels as data pipelines make them, masked in the middle."""
+    rng, shape = np.random.default_rng(seed), (batch_size, arch.frames, arch.height, arch.width)
+    mask = np.zeros(shape, bool)
+    mask[:, :, arch.height // 4 : -arch.height // 4, arch.width // 4 : -arch.width // 4] = True
+    return {"mask": mask, **{name: rng.integers(0, 256, (*shape, 3), np.uint8) for name in VIDEOS}}
+
+
+def _memory(step: jax.stages.Compiled, state: Any, frozen: Any) -> dict[str, int]:
+    """Bytes of the state and of the frozen arrays, and what XLA plans in all while a step runs."""
+
+    def held(tree: Any) -> int:
+        return sum(x.size * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+    plan = step.memory_analysis()
+    assert plan is not None
+    outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return {
+        "state_bytes": held(state),
+        "frozen_bytes": held(frozen),
+        "planned_bytes": plan.argument_size_in_bytes + outputs + plan.temp_size_in_bytes,
+    }

@@ -1,0 +1,149 @@
+"""A plan: programs compiled for a target, what each needs of a device, and whether that is there."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import sharding
+from gencompositor_jax.perf.plan import collectives, hlo, memory, programs, roofline, work
+from gencompositor_jax.perf.plan.collectives import Traffic
+from gencompositor_jax.perf.plan.memory import Memory
+from gencompositor_jax.perf.plan.programs import Program
+from gencompositor_jax.perf.plan.roofline import Estimate
+from gencompositor_jax.perf.plan.topology import Target
+
+Mode = Literal["sample", "train"]
+
+# Turns off most of XLA's search for faster code, which takes it minutes for the codec's convolutions. Memory
+# comes out the same within a few per cent, rather higher.
+QUICKLY: Any = (
+    {"exec_time_optimization_effort": -1.0}  # JAX 0.10
+    if hasattr(jax.config, "jax_exec_time_optimization_effort")
+    else {"optimization_level": "O0"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """One program on one target. Without figures where XLA gave up for lack of memory."""
+
+    name: str
+    seconds: float  # to lower and compile
+    memory: Memory | None
+    needed: int  # bytes per device
+    flops: float | None = None  # per device and run, of the products that are carried out
+    useful_flops: float | None = None  # of the network's definition, an equal share of all devices
+    bytes: int | None = None  # read from and written to main memory, per device and run
+    traffic: Mapping[str, Traffic] = dataclasses.field(default_factory=dict)
+    estimate: Estimate | None = None
+    unknown: tuple[str, ...] = ()  # what could not be counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All programs of a mode on a target."""
+
+    mode: Mode
+    target: Target
+    mesh: Mapping[str, int]
+    batch: int
+    clip: tuple[int, int, int]  # frames, height, width
+    programs: Sequence[Compiled]
+
+    @property
+    def step(self) -> Compiled:
+        """The program that is run again and again."""
+        return next(program for program in self.programs if program.useful_flops)
+
+    @property
+    def needed(self) -> int:
+        """Bytes of one device at the worst moment."""
+        return max(program.needed for program in self.programs)
+
+    @property
+    def largest(self) -> Compiled:
+        """The program at whose worst moment that is."""
+        return max(self.programs, key=lambda program: program.needed)
+
+    @property
+    def fits(self) -> bool | None:
+        """None where the device's memory isn't known."""
+        chip = self.target.chip
+        return None if chip.memory is None else self.needed <= chip.memory
+
+
+def make(
+    config: ml_collections.ConfigDict,
+    mode: Mode,
+    target: Target,
+    batch: int | None = None,
+    mesh: Mapping[str, int] | None = None,
+    thorough: bool = False,
+) -> Plan:
+    """Compiles what a mode runs for a target.
+
+    batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
+    the config's for training, `programs.sampling_mesh` for sampling. thorough: see `compiled`. Raises
+    InputError where these don't fit each other, before anything is compiled.
+    """
+    arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
+    clip = arch.frames, arch.height, arch.width
+    if mode == "train":
+        batch = config.batch_size if batch is None else batch
+        sizes = config.mesh if mesh is None else mesh
+        own = config.copy_and_resolve_references()
+        own.batch_size = batch
+        devices = sharding.make_mesh(sizes, target.devices)
+        found = programs.of_training(own, devices)
+    else:
+        batch = 1 if batch is None else batch
+        sizes = programs.sampling_mesh(arch, batch, len(target.devices)) if mesh is None else mesh
+        devices = sharding.make_mesh(sizes, target.devices)
+        on_cpu = target.devices[0].platform == "cpu"
+        found = programs.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
+    done = [compiled(program, target, thorough) for program in found]
+    return Plan(mode, target, dict(devices.shape), batch, clip, done)
+
+
+def compiled(program: Program, target: Target, thorough: bool = False) -> Compiled:
+    """Lowers, compiles and reads a program.
+
+    thorough: with all of XLA's optimisation, as it will run; else with less, much sooner.
+    """
+    began = time.perf_counter()
+    lowered = program.lower()
+    options = QUICKLY if not thorough and target.devices[0].platform == "tpu" else None
+    try:
+        executable = lowered.compile(compiler_options=options)
+    except Exception as error:  # of jaxlib; what counts is its message
+        if (needed := memory.told_too_large(error)) is None:
+            raise
+        waiting = sum(memory.share(tree) for tree in program.waiting.values())
+        share = program.useful_flops / len(target.devices)
+        return Compiled(
+            program.name, time.perf_counter() - began, None, needed + waiting, useful_flops=share or None
+        )
+    seconds = time.perf_counter() - began
+    module = hlo.parse(executable.as_text() or "")
+    devices = len(target.devices)
+    operations = list(work.operations(module))
+    traffic = collectives.traffic(module, devices)
+    found = memory.of(program, executable)
+    return Compiled(
+        program.name,
+        seconds,
+        found,
+        found.total,
+        sum(one.times * one.flops for one in operations),
+        program.useful_flops / devices or None,
+        sum(one.times * one.bytes for one in operations),
+        traffic,
+        roofline.estimate(operations, traffic, target.chip),
+        (*hlo.unknown_loops(module), *work.unknown_kernels(module)),
+    )

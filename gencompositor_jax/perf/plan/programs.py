@@ -1,0 +1,157 @@
+"""The programs that training and sampling run, with the shapes of what they are given in place of arrays.
+
+The functions are those of `training.step` and `compositor`: what is compiled here is what runs there.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax.sharding import Mesh
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import checkpoints, compositor, sharding
+from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.diffusion import sampler
+from gencompositor_jax.inference.pipeline import Keys, LatentConditions
+from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.perf import flops
+from gencompositor_jax.training import state as state_lib
+from gencompositor_jax.training.step import make_step
+
+STEPS = 20  # of the sampler, for its table's sake
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A jitted function with the shapes and places of its arguments."""
+
+    name: str
+    lower: Callable[[], jax.stages.Lowered]
+    # Arrays (jax.ShapeDtypeStruct with a sharding) on the devices while it runs, by what they are. Waiting
+    # ones are no arguments of it.
+    arguments: Mapping[str, Any]
+    waiting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    useful_flops: float = 0.0  # of the network, over all devices, as `flops` counts them; 0 if not counted
+
+
+def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
+    """The training step of a config on a mesh. Raises InputError where the two don't fit."""
+    arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
+    sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
+    optimizer = state_lib.make_optimizer(config)
+    state, frozen = state_lib.shapes(config, arch, optimizer, mesh)
+    frames = (config.batch_size, arch.frames, arch.height, arch.width)
+    rows = sharding.by_rows(mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct((*frames, 3), jnp.uint8, sharding=rows)
+        for name in ("target", "masked_background", "foreground")
+    }
+    batch["mask"] = jax.ShapeDtypeStruct(frames, jnp.bool_, sharding=rows)
+    denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
+    counts = [sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.params, frozen.params)]
+
+    def lower() -> jax.stages.Lowered:
+        with jax.set_mesh(mesh):
+            return make_step(config, denoiser, optimizer, state, mesh).lower(state, frozen, batch)
+
+    arguments = {
+        "weights": (state.params, frozen.params, frozen.buffers, state.step, state.skipped),
+        "optimiser": state.optimizer,
+        "average": state.ema,
+        "codec": (frozen.codec, frozen.null_text),
+        "batch": batch,
+    }
+    # The next batch is on its way while a step runs.
+    return [
+        Program(
+            "train step",
+            lower,
+            arguments,
+            {"next batch": batch},
+            flops.train_step(arch, config.batch_size, counts[0] / sum(counts)),
+        )
+    ]
+
+
+def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat16) -> list[Program]:
+    """Encoding, one denoising step (branch and backbone) and decoding of a batch of clips on a mesh.
+
+    dtype: of the weights, and of the network's computation. All weights stay on the devices throughout.
+    Raises InputError where batch and mesh don't fit.
+    """
+    sharding.check_batch(batch, 1, mesh)
+    known = checkpoints.array_shapes(arch)
+    known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
+    arrays = placed(known, sharding.shardings(known, mesh))
+    stacks = {name: arrays[name] for name in state_lib.STACKS}
+    weights, fixed = {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
+
+    def rows(*shape: int, dtype: Any = jnp.float32) -> Any:  # stands for an array
+        return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=sharding.by_rows(mesh))
+
+    pixels = (arch.frames, arch.height, arch.width)
+    conditions: Any = Conditions(rows(*pixels, 1), rows(*pixels, 3), rows(*pixels, 3))
+    key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch)).dtype
+    keys = Keys(*(rows(dtype=key) for _ in Keys._fields))
+    latents = rows(*arch.latent_shape)
+    given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1))
+    state = sampler.Progress(latents, latents)
+    whole = sharding.replicated(mesh)
+    one_step = jax.tree.map(
+        lambda c: jax.ShapeDtypeStruct(
+            (1,), jnp.int32 if c.dtype.kind == "i" else jnp.float32, sharding=whole
+        ),
+        sampler.plan(arch.diffusion, STEPS, "dpm"),
+    )
+    first = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+
+    def under_mesh(lower: Callable[[], jax.stages.Lowered]) -> Callable[[], jax.stages.Lowered]:
+        def lowered() -> jax.stages.Lowered:
+            with jax.set_mesh(mesh):
+                return lower()
+
+        return lowered
+
+    def encode() -> jax.stages.Lowered:
+        return compositor.encode.lower(arrays["codec"], conditions, keys, arch=arch)
+
+    def step() -> jax.stages.Lowered:
+        text = arrays["null_text"]
+        return compositor.advance.lower(
+            stacks, text, None, given, state, first, one_step, keys.steps, arch=arch
+        )
+
+    def decode() -> jax.stages.Lowered:
+        return compositor.decode.lower(arrays["codec"], latents, arch=arch)
+
+    return [
+        Program("encode", under_mesh(encode), {**fixed, "videos": conditions}, weights),
+        Program(
+            "denoising step",
+            under_mesh(step),
+            {**weights, "latents": (given, state)},
+            fixed,
+            batch * flops.forward(arch),
+        ),
+        Program("decode", under_mesh(decode), {**fixed, "latents": latents}, weights),
+    ]
+
+
+def sampling_mesh(arch: ModelArch, batch: int, devices: int) -> dict[str, int]:
+    """Sizes of a mesh to sample on: clips over `data` as far as they go, heads and hidden units over `tensor`
+    as far as the heads divide, tokens over `context` for the rest.
+    """
+    data = math.gcd(batch, devices)
+    tensor = math.gcd(arch.backbone.num_heads, devices // data)
+    return {"data": data, "tensor": tensor, "context": devices // data // tensor}
+
+
+def placed(tree: Any, places: Any) -> Any:
+    """A tree of shapes with their places."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, places)

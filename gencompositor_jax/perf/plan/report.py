@@ -1,0 +1,233 @@
+"""A plan in words and as one line of JSON."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gencompositor_jax.perf.plan.collectives import KINDS
+from gencompositor_jax.perf.plan.plan import Compiled, Plan
+from gencompositor_jax.perf.plan.topology import GIB
+
+SAMPLING_STEPS = 20  # the sampler's default
+
+
+def text(plan: Plan) -> str:
+    """Tables for people: memory, work, traffic, time; then whether it fits, and what to do if not."""
+    chip, (frames, height, width) = plan.target.chip, plan.clip
+    sizes = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
+    room = "memory not known" if chip.memory is None else f"{chip.memory / GIB:.2f} GiB each"
+    lines = [
+        f"{plan.mode}: {_count(plan.batch, 'clip')} of {frames} x {height} x {width} on {plan.target.name}, "
+        f"{len(plan.target.devices)} x {chip.name} ({room}), mesh {sizes}",
+        "",
+        *_table("GiB per device", plan.programs, _memory_rows(plan.programs)),
+        "",
+        *_table("per device and run", plan.programs, _work_rows(plan.programs)),
+        "",
+        *_table("seconds at least", plan.programs, _time_rows(plan.programs)),
+    ]
+    if plan.mode == "sample" and (seconds := composite_seconds(plan)) is not None:
+        lines.append(f"a composite in {SAMPLING_STEPS} steps: {seconds:.1f} s at least")
+    lines += ["", *(f"assumed: {line}" for line in assumptions(plan)), ""]
+    for program in plan.programs:
+        lines += [f"not counted in {program.name}: {what}" for what in program.unknown]
+    return "\n".join([*lines, *verdict(plan)])
+
+
+def as_json(plan: Plan) -> str:
+    """One line: the step's figures at the top, those of all programs below `programs`."""
+    step, chip = plan.step, plan.target.chip
+    return json.dumps(
+        {
+            "mode": plan.mode,
+            "topology": plan.target.name,
+            "devices": len(plan.target.devices),
+            "chip": chip.name,
+            "mesh": plan.mesh,
+            "batch": plan.batch,
+            "bytes_per_device": plan.needed,
+            "hbm_bytes": chip.memory,
+            "fits": plan.fits,
+            **_figures(step),
+            "compile_seconds": round(sum(program.seconds for program in plan.programs), 1),
+            "composite_seconds_estimate": composite_seconds(plan) if plan.mode == "sample" else None,
+            "programs": {
+                program.name: {
+                    "bytes_per_device": program.needed,
+                    "memory": program.memory and program.memory.kinds,
+                    **_figures(program),
+                    "collectives": {
+                        kind: {"calls": sent.calls, "bytes": sent.bytes}
+                        for kind, sent in program.traffic.items()
+                        if sent.calls
+                    },
+                    "compile_seconds": round(program.seconds, 1),
+                }
+                for program in plan.programs
+            },
+            "assumptions": assumptions(plan),
+            "advice": [] if plan.fits is not False else advice(plan),
+        }
+    )
+
+
+def composite_seconds(plan: Plan) -> float | None:
+    """The bound for a whole sampling pass with the default number of steps; None where one isn't known."""
+    total = 0.0
+    for program in plan.programs:
+        if program.estimate is None:
+            return None
+        total += program.estimate.seconds * (SAMPLING_STEPS if program is plan.step else 1)
+    return total
+
+
+def verdict(plan: Plan) -> list[str]:
+    """Whether it fits, and what to change if not."""
+    needed, room = plan.needed / GIB, plan.target.chip.memory
+    if room is None:
+        return [f"needs {needed:.2f} GiB per device ({plan.largest.name})"]
+    told = f"{needed:.2f} of {room / GIB:.2f} GiB per device ({plan.largest.name})"
+    if plan.fits:
+        return [f"fits: {told}"]
+    return [f"does not fit: {told}", *(f"  try {line}" for line in advice(plan))]
+
+
+def advice(plan: Plan) -> list[str]:
+    """What would make it smaller, the most helpful first."""
+    found, largest = [], plan.largest
+    held = 0
+    if largest.memory is not None:
+        held = sum({**largest.memory.arguments, **largest.memory.waiting}.values())
+    room = plan.target.chip.memory or 0
+    if held > room:
+        times = -(-held // room)
+        found.append(
+            f"at least {times} times as many chips: what is held between runs is {held / GIB:.1f} GiB"
+        )
+    if plan.mode == "train":
+        rows = plan.mesh["data"] * plan.mesh["fsdp"]
+        if plan.batch > rows:
+            found.append(f"--config.optimizer.accumulate={plan.batch // rows}: one clip per device at a time")
+        if plan.mesh["data"] > 1:
+            found.append("--mesh with the devices of data in fsdp: parameters are cut there, copied here")
+        found.append(
+            f"--mesh fsdp={plan.mesh['fsdp']},context=2 on twice the chips: halves the activations, and "
+            "nothing else"
+        )
+        if not _host(largest):
+            found.append("--config.remat=offload: what the blocks keep lies in the host's memory")
+        found.append("--config.optimizer.ema=0: no average, 4 bytes less per parameter")
+        found.append("--config FILE.py:lora where the config has it: adapters instead of all weights")
+        return found
+    if plan.batch > 1:
+        found.append(f"--batch {plan.batch // 2}")
+    if largest is not plan.step:
+        half = f"({plan.clip[1] // 2},{plan.clip[2] // 2})"
+        found.append(
+            f"--config.arch_changes.codec.tile={half}: the codec in tiles, as compose --tiles released"
+        )
+    found.append("twice the chips: weights and activations are cut over all of them")
+    return found
+
+
+def assumptions(plan: Plan) -> list[str]:
+    """What the time rests on."""
+    chip = plan.target.chip
+    if chip.flops is None or chip.bandwidth is None or chip.links is None:
+        return [f"nothing: the peaks of {chip.name} are not known here, so there is no estimate of the time"]
+    lines = [
+        f"{chip.flops / 1e12:.4g} TFLOP/s, {chip.bandwidth / 1e9:.4g} GB/s of memory, "
+        f"{chip.links / 1e9:.4g} GB/s sent to other devices ({chip.source})",
+        "every operation runs at the peak of its arithmetic or of its memory; what is sent is hidden behind",
+    ]
+    if host := max(map(_host, plan.programs)):
+        lines.append(f"the way of {host / GIB:.1f} GiB to the host and back is hidden behind")
+    if chip.unit > 64:
+        lines.append(
+            f"attention with heads of 64 fills {64 / chip.unit:.0%} of a matrix unit of side {chip.unit}"
+        )
+    return lines
+
+
+def _figures(program: Compiled) -> dict[str, Any]:
+    sent = sum(kind.bytes for kind in program.traffic.values()) if program.memory is not None else None
+    return {
+        "flops_per_device": program.flops,
+        "useful_flops_per_device": program.useful_flops,
+        "memory_bytes_moved_per_device": program.bytes,
+        "host_bytes_per_device": program.memory and program.memory.host,
+        "collective_bytes_per_device": sent,
+        "step_seconds_estimate": program.estimate and program.estimate.seconds,
+    }
+
+
+Row = tuple[str, Sequence[str]]
+
+
+def _memory_rows(programs: Sequence[Compiled]) -> list[Row]:
+    names = dict.fromkeys(kind for p in programs if p.memory for kind in p.memory.kinds)
+    rows = [
+        (name, [_gib(p.memory.kinds.get(name, 0)) if p.memory else "?" for p in programs]) for name in names
+    ]
+    shown: list[Row] = [
+        (name, cells) for name, cells in rows if any(cell not in ("-", "?") for cell in cells)
+    ]
+    shown.append(("in all", [_gib(p.needed) for p in programs]))
+    if any(_host(p) for p in programs):
+        shown.append(("in the host's memory", [_gib(_host(p)) for p in programs]))
+    return shown
+
+
+def _host(program: Compiled) -> int:
+    return program.memory.host if program.memory else 0
+
+
+def _work_rows(programs: Sequence[Compiled]) -> list[Row]:
+    rows: list[Row] = [
+        ("TFLOP", [_scaled(p.flops, 1e12) for p in programs]),
+        ("of the network itself", [_scaled(p.useful_flops, 1e12) for p in programs]),
+        ("GB read and written", [_scaled(p.bytes, 1e9) for p in programs]),
+    ]
+    for kind in KINDS:
+        sent = [p.traffic[kind] for p in programs if kind in p.traffic]
+        if any(one.calls for one in sent):
+            cells = [p.traffic.get(kind) for p in programs]
+            rows.append((f"GB sent, {kind}", [_scaled(c.bytes if c else None, 1e9) for c in cells]))
+            rows.append(("  times", [str(c.calls) if c else "-" for c in cells]))
+    return rows
+
+
+def _time_rows(programs: Sequence[Compiled]) -> list[Row]:
+    names = ("arithmetic", "memory", "interconnect", "seconds")
+    rows = [
+        (
+            "in all" if name == "seconds" else name,
+            [_scaled(getattr(p.estimate, name) if p.estimate else None, 1) for p in programs],
+        )
+        for name in names
+    ]
+    return [*rows, ("compiled in", [f"{p.seconds:.0f}" for p in programs])]
+
+
+def _table(title: str, programs: Iterable[Compiled], rows: Sequence[Row]) -> list[str]:
+    heads = [program.name for program in programs]
+    widths = [max(len(head), 10) for head in heads]
+
+    def line(first: str, cells: Sequence[str]) -> str:
+        return f"{first:<30}" + "".join(
+            f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
+        )
+
+    return [line(title, heads), *(line(f"  {name}", cells) for name, cells in rows)]
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.3f}" if size >= GIB // 2000 else "-"
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    return "-" if not value else f"{value / unit:.4g}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")

@@ -1,0 +1,106 @@
+"""Which backend answers, and what of its work is kept for the backward pass."""
+
+import math
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gencompositor_jax import sharding
+from gencompositor_jax.model import attention
+from gencompositor_jax.model.attention import cudnn
+
+
+def mesh_of(sizes):
+    return sharding.make_mesh(sizes, jax.devices()[: math.prod(sizes.values())])
+
+
+def test_naive_on_request(agree, make_inputs):
+    agree(lambda *x: attention.attend(*x, backend="naive"), make_inputs(24, 2), 21)
+
+
+def test_unknown_backend(make_inputs):
+    with pytest.raises(ValueError, match="'flash9'; known are naive, chunked, cudnn, splash"):
+        attention.attend(*make_inputs(4, 1), backend="flash9")
+
+
+@pytest.mark.parametrize(
+    ("platform", "dtype", "works", "backend"),
+    [
+        ("cpu", jnp.bfloat16, True, "chunked"),
+        ("tpu", jnp.bfloat16, False, "splash"),
+        ("tpu", jnp.float32, False, "splash"),
+        ("gpu", jnp.bfloat16, True, "cudnn"),
+        ("gpu", jnp.float16, True, "cudnn"),
+        ("gpu", jnp.float32, True, "chunked"),
+        ("gpu", jnp.bfloat16, False, "chunked"),
+    ],
+)
+def test_the_platform_chooses(monkeypatch, platform, dtype, works, backend):
+    monkeypatch.setattr(sharding, "platform", lambda: platform)
+    monkeypatch.setattr(cudnn, "usable", lambda dtype, head_dim: works)
+    answers = {name: lambda q, k, v, length, name=name: name for name in attention.BACKENDS}
+    monkeypatch.setattr(attention, "BACKENDS", answers)
+    x = jnp.zeros((1, 4, 2, 16), dtype)
+    assert attention.attend(x, x, x) == backend
+
+
+@pytest.mark.parametrize(
+    ("kind", "platform"),
+    [("cpu", "cpu"), ("TPU v5 lite", "tpu"), ("NVIDIA H200", "gpu"), ("Quadro RTX 6000", "gpu")],
+)
+def test_the_platform_is_the_mesh_s(monkeypatch, kind, platform):
+    mesh = SimpleNamespace(empty=False, abstract_device=SimpleNamespace(device_kind=kind))
+    monkeypatch.setattr(jax.sharding, "get_abstract_mesh", lambda: mesh)
+    assert sharding.platform() == platform
+
+
+def test_without_cudnn_one_line_says_so_once_and_chunks_answer(monkeypatch, capsys, agree, make_inputs):
+    cudnn.usable.cache_clear()
+    monkeypatch.setattr(sharding, "platform", lambda: "gpu")  # but there is none
+    half = make_inputs(24, 2, dtype=jnp.bfloat16)
+    agree(attention.attend, half, 21)
+    agree(attention.attend, half, 20)
+    said = capsys.readouterr().err
+    cudnn.usable.cache_clear()
+    assert said.count("\n") == 1
+    assert said.startswith("attention: cuDNN can't be used for bfloat16 heads of 16 (")
+
+
+def block(x):
+    return x + attention.attend(*(jnp.cos(n * x) for n in (1, 2, 3)), 21)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"context": 4, "tensor": 2}, {"context": 3}], ids=str)
+def test_of_a_block_computed_again_attention_is_not(sizes, make_inputs):
+    x, *_ = make_inputs(24, 8)
+
+    def products(policy):
+        """Matrix products in a step with gradients."""
+        again = jax.checkpoint(block, policy=policy, prevent_cse=False)
+
+        def step(x):
+            return jnp.sum(jax.lax.scan(lambda x, _: (again(x), None), x, length=2)[0])
+
+        with jax.set_mesh(mesh_of(sizes)):
+            return jax.jit(jax.value_and_grad(step)).lower(x).compile().as_text().count(" dot(")
+
+    forward, backward = 2, 5
+    assert products(attention.keep) == forward + backward
+    assert products(jax.checkpoint_policies.nothing_saveable) == 2 * forward + backward
+
+
+@pytest.mark.parametrize("sizes", [{}, {"context": 4, "tensor": 2}, {"context": 3}], ids=str)
+def test_what_is_kept_is_an_output_and_a_number_per_query_and_head(capsys, sizes, make_inputs):
+    x, *_ = make_inputs(24, 8)
+    with jax.set_mesh(mesh_of(sizes)):
+        jax.ad_checkpoint.print_saved_residuals(jax.checkpoint(block, policy=attention.keep), x)
+    lines = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "argument" not in line and "constant" not in line
+    ]
+    numbers = [np.prod([int(n) for n in line.split("[")[1].split("]")[0].split(",")]) for line in lines]
+    assert sorted(numbers) == [x.size // 16, x.size], lines

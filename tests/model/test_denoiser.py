@@ -1,0 +1,162 @@
+"""The network as a whole, at random small weights."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+
+ARCH = dataclasses.replace(
+    arch_lib.tiny(),
+    height=32,
+    width=48,
+    frames=5,
+    base_grid=(2, 3),
+    backbone=arch_lib.TransformerArch(
+        num_layers=3, num_heads=2, head_dim=16, time_embed_dim=8, text_dim=6, text_tokens=2
+    ),
+    branch=arch_lib.TransformerArch(
+        num_layers=2, num_heads=2, head_dim=16, time_embed_dim=8, text_dim=6, text_tokens=2
+    ),
+)
+
+
+def noisy_variables(arch, scale=0.3):
+    """Fresh variables with noise everywhere: what starts at zero would hide mistakes."""
+    variables = jax.jit(Denoiser(arch).init)(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def inputs(arch, seed=2):
+    t, h, w, c = arch.latent_shape
+    keys = jax.random.split(jax.random.key(seed), 4)
+    noisy, background, foreground = (jax.random.normal(k, (2, t, h, w, c)) for k in keys[:3])
+    text = jax.random.normal(keys[3], (2, arch.backbone.text_tokens, arch.backbone.text_dim))
+    mask = jnp.zeros((2, t, h, w, 1)).at[:, :, :2, :2].set(1.0)
+    return noisy, jnp.array([999, 3]), LatentConditions(background, foreground, mask), text
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return noisy_variables(ARCH)
+
+
+def test_a_fresh_network_answers_zero_and_a_fresh_branch_adds_nothing():
+    variables = jax.jit(Denoiser(ARCH).init)(jax.random.key(0))
+    assert not Denoiser(ARCH)(variables, *inputs(ARCH)).any()
+
+
+def test_every_input_matters(variables):
+    noisy, timestep, given, text = inputs(ARCH)
+    run = jax.jit(Denoiser(ARCH).__call__)
+    before = run(variables, noisy, timestep, given, text)
+    assert before.shape == noisy.shape
+    changed = {
+        "noisy": (noisy + 0.1, timestep, given, text),
+        "timestep": (noisy, timestep // 2, given, text),
+        "background": (noisy, timestep, given._replace(background=given.background + 0.1), text),
+        "foreground": (noisy, timestep, given._replace(foreground=given.foreground + 0.1), text),
+        "mask": (noisy, timestep, given._replace(mask=1 - given.mask), text),
+        "text": (noisy, timestep, given, text + 0.1),
+    }
+    for name, arguments in changed.items():
+        assert jnp.abs(run(variables, *arguments) - before).max() > 1e-3, name
+
+
+def test_batch_members_do_not_mix(variables):
+    noisy, timestep, given, text = inputs(ARCH)
+    both = Denoiser(ARCH)(variables, noisy, timestep, given, text)
+    second = LatentConditions(*(x[1:] for x in given))
+    alone = Denoiser(ARCH)(variables, noisy[1:], timestep[1:], second, text[1:])
+    np.testing.assert_allclose(alone, both[1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["released", "height", "width", "time", "shared"])
+def test_layouts_give_different_answers(variables, layout):
+    other = "height" if layout != "height" else "time"
+    outputs = [
+        Denoiser(dataclasses.replace(ARCH, layout=name))(variables, *inputs(ARCH)) for name in (layout, other)
+    ]
+    assert jnp.abs(outputs[0] - outputs[1]).max() > 1e-3
+
+
+def test_the_branch_reaches_only_unmasked_tokens():
+    """With no backbone block, the output of a token changes with the branch exactly where injection allows
+    it.
+    """
+    arch = dataclasses.replace(
+        ARCH,
+        backbone=dataclasses.replace(ARCH.backbone, num_layers=1),
+        branch=dataclasses.replace(ARCH.branch, num_layers=1),
+    )
+    variables = noisy_variables(arch)
+    arguments = inputs(arch)
+    with_branch = Denoiser(arch)(variables, *arguments)
+    residual = jax.tree.map(jnp.zeros_like, variables["branch"]["params"]["residual"])
+    params = {**variables["branch"]["params"], "residual": residual}
+    without = Denoiser(arch)({**variables, "branch": {**variables["branch"], "params": params}}, *arguments)
+    changed = jnp.abs(with_branch - without).max(axis=-1) > 1e-6
+    masked = arguments[2].mask[..., 0] > 0  # whole 2x2 patches here
+    assert not changed[masked].any()
+    assert changed[~masked].all()
+
+
+@pytest.mark.parametrize("remat", ["blocks", "offload"])
+def test_recomputing_activations_changes_nothing(remat, variables):
+    def gradient(remat):
+        def loss(variables):
+            return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
+
+        return jax.jit(jax.grad(loss))(variables)
+
+    plain, recomputed = jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat))
+    for a, b in zip(plain, recomputed, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
+
+
+def test_what_is_offloaded_goes_to_the_host_and_comes_back(variables):
+    def loss(variables, remat):
+        return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
+
+    def moves(remat):
+        return str(jax.make_jaxpr(jax.grad(loss), static_argnums=1)(variables, remat)).count("device_put[")
+
+    # To and fro, in both stacks: blocks' inputs, attention's outputs and log-sums.
+    assert moves("offload") - moves("blocks") == 2 * 2 * 3
+
+
+def test_half_precision_is_near(variables):
+    exact = Denoiser(ARCH)(variables, *inputs(ARCH))
+    half = Denoiser(ARCH, jnp.bfloat16)(variables, *inputs(ARCH))
+    assert half.dtype == jnp.float32
+    assert jnp.linalg.norm(half - exact) / jnp.linalg.norm(exact) < 0.05
+
+
+def test_foreground_tokens_that_are_not_kept_are_as_if_nobody_looked_at_them(variables, monkeypatch):
+    """The oracle runs the whole sequence and hides the others from attention: positions stay as they are."""
+    arguments, (t, rows, columns) = inputs(ARCH), ARCH.token_grid
+    video = t * rows * columns
+    kept = jnp.array([1, 4, 5, video - 1])
+    answer = jax.jit(Denoiser(ARCH).__call__)(variables, *arguments, kept)
+    first = ARCH.backbone.text_tokens + video
+    hidden = np.ones(first + video, bool)
+    hidden[:first] = hidden[first + np.asarray(kept)] = False
+
+    def attend(q, k, v, length):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(q.shape[-1])
+        if len(hidden) == k.shape[1]:  # the branch has no foreground
+            scores = jnp.where(hidden, -jnp.inf, scores)
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
+
+    monkeypatch.setattr("gencompositor_jax.model.layers.attention.attend", attend)
+    oracle = Denoiser(ARCH)(variables, *arguments)
+    np.testing.assert_allclose(answer, oracle, atol=1e-4)
+    monkeypatch.undo()
+    assert jnp.abs(Denoiser(ARCH)(variables, *arguments) - answer).max() > 1e-2

@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gencompositor_jax.model import erope
+
+LAYOUTS = ["released", "height", "width", "time", "shared"]
+grids = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
+
+
+@given(grids, st.sampled_from(LAYOUTS))
+def test_only_the_ablation_shares_positions(grid, layout):
+    video, foreground, extent = erope.stream_indices(layout, grid)
+    both = np.concatenate([video, foreground])
+    distinct = len(np.unique(both, axis=0))
+    assert distinct == (len(video) if layout == "shared" else len(both))
+    assert (both >= 0).all()
+    assert (both < extent).all()
+    assert distinct == np.prod(extent)  # the table has no row that nothing uses
+
+
+@given(grids, st.sampled_from(["height", "width", "time"]))
+def test_the_paper_s_shift_is_constant(grid, layout):
+    video, foreground, _ = erope.stream_indices(layout, grid)
+    axis = {"time": 0, "height": 1, "width": 2}[layout]
+    shift = np.zeros(3, int)
+    shift[axis] = grid[axis]
+    np.testing.assert_array_equal(foreground - video, np.broadcast_to(shift, video.shape))
+
+
+def test_tokens_are_ordered_time_row_column():
+    np.testing.assert_array_equal(erope.grid_indices((2, 1, 2)), [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]])
+
+
+def test_positions_are_whole_at_the_released_size():
+    frames, rows, columns = erope.axis_positions((13, 60, 45), (60, 45))
+    np.testing.assert_array_equal(frames, np.arange(13))
+    np.testing.assert_array_equal(rows, np.arange(60))
+    np.testing.assert_array_equal(columns, np.arange(45))
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_positions_stay_inside_the_base_cells(rows, columns):
+    _, y, x = erope.axis_positions((1, rows, columns), (30, 45))
+    for positions, cells in ((y, 30), (x, 45)):
+        assert positions.min() >= 0
+        assert positions.max() < cells
+        assert (np.diff(positions) >= 0).all()
+
+
+def test_attention_scores_depend_on_relative_positions_only():
+    head_dim, key = 32, jax.random.key(0)
+    q, k = jax.random.normal(key, (2, 1, 1, 1, head_dim))
+
+    def score(at_q, at_k):
+        tables = [
+            erope.rotary_tables(np.array([at]), (20, 20, 20), (20, 20), head_dim) for at in (at_q, at_k)
+        ]
+        turned = [erope.rotate(x, *t) for x, t in zip((q, k), tables, strict=True)]
+        return float(jnp.sum(turned[0] * turned[1]))
+
+    assert score((1, 2, 3), (4, 9, 5)) == pytest.approx(score((3, 5, 9), (6, 12, 11)), abs=1e-4)
+    assert score((1, 2, 3), (4, 9, 5)) != pytest.approx(score((1, 2, 3), (4, 8, 5)), abs=1e-2)
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_rotation_keeps_lengths_and_turns_pairs(seed):
+    x = jax.random.normal(jax.random.key(seed), (1, 4, 2, 16))
+    tables = erope.plain_tables((1, 2, 2), (2, 2), 16)
+    turned = erope.rotate(x, *tables)
+    pairs = lambda y: np.linalg.norm(np.asarray(y).reshape(*y.shape[:-1], -1, 2), axis=-1)  # noqa: E731
+    np.testing.assert_allclose(pairs(turned), pairs(x), rtol=1e-5)
+    back = erope.rotate(turned, tables.cos, -tables.sin)
+    np.testing.assert_allclose(back, x, atol=1e-5)
+
+
+def test_base_cells_double_along_the_doubled_axis():
+    grid, head_dim = (2, 4, 6), 16
+    tall = erope.fusion_tables("height", grid, (4, 6), head_dim)
+    plain = erope.plain_tables(grid, (4, 6), head_dim)
+    n = np.prod(grid)
+    np.testing.assert_array_equal(tall.cos[:n], plain.cos)  # the video sits where the branch sees it
+    assert not np.allclose(tall.cos[n:], plain.cos)
