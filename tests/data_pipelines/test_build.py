@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from videocomp_folder import CAPTION, clip, copy, cut_short, make_folder, write_csv
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.media.video_out import write_video
@@ -20,6 +19,7 @@ from gencompositor_jax.data_pipelines.clip_list import centred, read_list
 from gencompositor_jax.data_pipelines.records import ArrayRecordSource
 from gencompositor_jax.data_pipelines.videocomp import VideoCompSource
 from gencompositor_jax.errors import InputError
+from tests.data_pipelines.videocomp_folder import CAPTION, clip, copy, cut_short, make_folder, write_csv
 
 ARCH = ModelArch(frames=9, height=64, width=96)
 SMALL = Settings(frames=9, height=64, width=96, clips_per_shard=2)

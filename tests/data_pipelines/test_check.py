@@ -2,12 +2,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from videocomp_folder import CAPTION, copy, cut_short, damage, make_folder, write_csv
 
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_video
 from gencompositor_jax.data_pipelines.check import Problem, check, table
 from gencompositor_jax.errors import InputError
+from tests.data_pipelines.videocomp_folder import CAPTION, copy, cut_short, damage, make_folder, write_csv
 
 
 @pytest.fixture(scope="module")

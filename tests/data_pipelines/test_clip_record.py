@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from videocomp_folder import clip
 
 from gencompositor_jax.arch import Inflation, ModelArch, tiny
 from gencompositor_jax.data_pipelines import clip_record
 from gencompositor_jax.data_pipelines.clip_record import Record, decode, encode, from_bytes, to_bytes
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks.inflation import inflate
+from tests.data_pipelines.videocomp_folder import clip
 
 INFLATION = tiny().inflation
 

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videocomp_folder import make_folder
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.data_pipelines.build import Settings, build, build_tfds, inputs_of
 from gencompositor_jax.data_pipelines.records import ArrayRecordSource
 from gencompositor_jax.data_pipelines.tfds_builder import TfdsSource
 from gencompositor_jax.errors import InputError
+from tests.data_pipelines.videocomp_folder import make_folder
 
 ARCH = ModelArch(frames=5, height=64, width=96)
 SETTINGS = Settings(frames=5, height=64, width=96, clips_per_shard=2)

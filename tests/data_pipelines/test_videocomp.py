@@ -4,13 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from videocomp_folder import CAPTION, clip, copy, cut_short, damage, make_folder, write_csv
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.data_pipelines import videocomp
 from gencompositor_jax.data_pipelines.reading import read_by_pyav
 from gencompositor_jax.data_pipelines.videocomp import Row, VideoCompSource, stride, why_not
 from gencompositor_jax.errors import InputError
+from tests.data_pipelines.videocomp_folder import (
+    CAPTION,
+    clip,
+    copy,
+    cut_short,
+    damage,
+    make_folder,
+    write_csv,
+)
 
 ARCH = ModelArch(frames=9, height=64, width=96)
 FRAMES, SQUARE = 40, 72

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.model.test_denoiser import ARCH, inputs
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.model import int8
 from gencompositor_jax.model.denoiser import Denoiser
+from tests.model.test_denoiser import ARCH, inputs
 
 
 def kernels_of(tree):
