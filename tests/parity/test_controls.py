@@ -10,9 +10,8 @@ import pytest
 
 from gencompositor_jax import arch
 from gencompositor_jax.controls.conditions import make_conditions, to_pixels
-from gencompositor_jax.controls.geometry.curves import released_points
-from gencompositor_jax.controls.geometry.placement import released_mask
 from gencompositor_jax.masks import inflation
+from tests.parity.released_controls import released_mask, released_points
 from tests.recordings import explain, starts
 
 pytestmark = pytest.mark.parity

@@ -37,21 +37,3 @@ def arc_path(points: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
     length = np.append(0, np.cumsum(np.hypot(*np.diff(curve(fine), axis=0).T)))
     xy = curve(np.interp(np.linspace(0, length[-1], frames), length, fine))
     return xy, np.interp(chords, fine, length) / length[-1]
-
-
-def released_points(points: np.ndarray, frames: int = 100) -> np.ndarray:
-    """The released application's own interpolation, for comparison: clicks int [n >= 2, 2] -> int [frames,
-    2].
-
-    Each of the n - 1 segments gets frames // (n - 1) points, the last one the remainder too; a segment
-    includes both its ends, so inner points stand twice; coordinates are truncated. (With more clicks than
-    frames all but the last segment vanish, one of the reasons for `arc_path`.)
-    """
-    segments = len(points) - 1
-    counts = [frames // segments] * (segments - 1)
-    counts.append(frames - sum(counts))
-    parts = [
-        (start + np.arange(m)[:, None] / max(m - 1, 1) * (end - start)).astype(int)
-        for start, end, m in zip(points[:-1], points[1:], counts, strict=True)
-    ]
-    return np.concatenate(parts)

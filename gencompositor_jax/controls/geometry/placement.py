@@ -130,61 +130,6 @@ def rotation_matrix(degrees: float) -> np.ndarray:
     return np.array([[c, s], [-s, c]])
 
 
-def released_mask(
-    foreground: np.ndarray,
-    points: np.ndarray,
-    size: tuple[int, int],
-    scales: Sequence[float | None] = (1.0,),
-    anchor: Anchor = "center",
-) -> np.ndarray:
-    """The release's own target mask, kept for comparison with it (recorded case: tests/golden/movemask).
-
-    Args:
-        foreground: uint8 RGB [M, h, w, 3], the element on white.
-        points: int [M, 2], (x, y) per frame.
-        size: (height, width) of the background.
-        scales: one scale (the release's script), or up to five key scales spread over the clip (its
-            application): entries that are None or 0 are dropped and the last valid one repeated at the end.
-        anchor: the bounding box is centred on the point, or stands on it.
-
-    Returns bool [M, H, W]. Per frame: grey <= 250, the external contour of largest area, scaled about its
-    truncated centroid and rounded, its box put on the point, filled solid.
-    """
-    count = min(len(foreground), len(points))
-    scale = _released_scales(scales, count)
-    out = np.zeros((count, *size), bool)
-    for t in range(count):
-        dark = (cv2.cvtColor(foreground[t], cv2.COLOR_RGB2GRAY) <= 250).astype(np.uint8)
-        contours, _ = cv2.findContours(dark, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        if not contours:
-            continue
-        contour = _scale_contour(max(contours, key=cv2.contourArea), scale[t])
-        x, y, w, h = cv2.boundingRect(contour)
-        cx, cy = (int(v) for v in points[t])
-        corner = (cx - w // 2, cy - h // 2 if anchor == "center" else cy - h)
-        canvas = np.zeros(size, np.uint8)
-        cv2.fillPoly(canvas, [contour + np.array(corner, np.int32) - np.array([x, y], np.int32)], 1)
-        out[t] = canvas > 0
-    return out
-
-
-def _released_scales(scales: Sequence[float | None], count: int) -> np.ndarray:
-    valid = [s for s in scales if s] or [1.0]
-    keys = valid + [valid[-1]] * (len(scales) - len(valid))
-    if len(keys) == 1:
-        return np.full(count, keys[0])
-    at = [int(i * (count - 1) / (len(keys) - 1)) for i in range(len(keys))]
-    return np.interp(np.arange(count), at, keys)
-
-
-def _scale_contour(contour: np.ndarray, scale: float) -> np.ndarray:
-    moments = cv2.moments(contour)
-    if scale == 1.0 or moments["m00"] == 0:  # no area, no centroid (the release's script divides by it)
-        return contour
-    centre = np.array([int(moments["m10"] / moments["m00"]), int(moments["m01"] / moments["m00"])])
-    return np.rint(scale * (contour - centre) + centre).astype(np.int32)
-
-
 def _affine(
     linear: np.ndarray, pivot: tuple[float, float], target: Sequence[float] | np.ndarray
 ) -> np.ndarray:

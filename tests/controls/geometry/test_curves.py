@@ -3,7 +3,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gencompositor_jax.controls.geometry.curves import arc_path, interpolate, released_points
+from gencompositor_jax.controls.geometry.curves import arc_path, interpolate
+from tests.parity.released_controls import released_points
 
 coordinates = st.floats(-200, 1500, allow_nan=False)
 point_lists = st.lists(st.tuples(coordinates, coordinates), min_size=2, max_size=8).map(np.array)

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls.element.loading import Element
-from gencompositor_jax.controls.geometry.placement import paste_over, place, released_mask, warp
+from gencompositor_jax.controls.geometry.placement import paste_over, place, warp
 from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import identity_view, make_view, points_to_model
 from gencompositor_jax.errors import InputError
+from tests.parity.released_controls import released_mask
 
 SIZE = (120, 200)  # the background's
 
