@@ -11,7 +11,7 @@ import av
 from tqdm import tqdm
 
 from gencompositor_jax.controls.media.container import frames_of, opened, picture
-from gencompositor_jax.controls.media.video import VideoInfo, probe
+from gencompositor_jax.controls.media.video import Media, probe
 from gencompositor_jax.data_pipelines.reading import RATE_TOLERANCE
 from gencompositor_jax.data_pipelines.videocomp import (
     FOREGROUND,
@@ -143,7 +143,7 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _look(row: Row, decode: bool) -> tuple[dict[str, VideoInfo], list[Problem]]:
+def _look(row: Row, decode: bool) -> tuple[dict[str, Media], list[Problem]]:
     """What each of a row's readable videos is, by kind, and what is wrong with the others."""
     infos, problems = {}, []
     for kind in KINDS:
@@ -188,12 +188,12 @@ def _check_white(folder: Path) -> list[Problem]:
     return []
 
 
-def _contradictions(infos: dict[str, VideoInfo], folder: Path) -> list[Problem]:
+def _contradictions(infos: dict[str, Media], folder: Path) -> list[Problem]:
     """Where the videos of one clip don't belong together."""
     problems = []
     target = infos.get(TARGET)
     for kind, info in infos.items():
-        file = str(Path(info.path).relative_to(folder))
+        file = str(info.path.relative_to(folder))
         size = f"{info.width}x{info.height} pixels"
         if kind == FOREGROUND and info.width != info.height:
             problems.append(Problem("size", file, f"{size}, a square is expected"))
@@ -208,7 +208,7 @@ def _contradictions(infos: dict[str, VideoInfo], folder: Path) -> list[Problem]:
     return problems
 
 
-def _check_row(row: Row, infos: dict[str, VideoInfo]) -> list[Problem]:
+def _check_row(row: Row, infos: dict[str, Media]) -> list[Problem]:
     """Where a row says something else than its right answer's video."""
     target = infos.get(TARGET)
     problems = []

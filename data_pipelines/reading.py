@@ -12,7 +12,7 @@ import numpy as np
 
 from gencompositor_jax.controls.media.decoding import decode
 from gencompositor_jax.controls.media.inputs import check_size, local_path
-from gencompositor_jax.controls.media.stream import survey
+from gencompositor_jax.controls.media.stream import read_stream
 from gencompositor_jax.errors import InputError
 
 # (path, numbers [n] increasing from 0, frames per second expected or None) -> uint8 [n, H, W, 3].
@@ -43,11 +43,11 @@ def read_by_decord(path: Path, numbers: np.ndarray, fps: float | None = None) ->
 
 def read_by_pyav(path: Path, numbers: np.ndarray, fps: float | None = None) -> np.ndarray:
     """A `Reader` by PyAV, with inference's colours; a damaged frame raises InputError."""
-    track = survey(local_path(path))
-    check_rate(path, track.fps, fps)
-    check_length(path, len(track.times), numbers)
-    check_size(path, track.width, track.height, len(numbers))
-    return decode(track, numbers, alpha=False)
+    stream = read_stream(local_path(path))
+    check_rate(path, stream.fps, fps)
+    check_length(path, stream.frames, numbers)
+    check_size(path, stream.width, stream.height, len(numbers))
+    return decode(stream, numbers, alpha=False)
 
 
 def check_length(path: Path, frames: int, numbers: np.ndarray) -> None:

@@ -89,9 +89,9 @@ def write(
     if outputs.is_folder:
         write_image_folder(outputs.video, frames, overwrite)
     else:
-        source = background.source
+        sound = background.path
         write_video(
-            outputs.video, frames, background.fps, audio_from=source, audio_start=start, overwrite=overwrite
+            outputs.video, frames, background.fps, audio_from=sound, audio_start=start, overwrite=overwrite
         )
     write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
     beside = [outputs.sheet, outputs.facts]

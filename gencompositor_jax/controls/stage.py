@@ -19,7 +19,7 @@ from gencompositor_jax.controls.geometry.placement import Anchor, place
 from gencompositor_jax.controls.geometry.trajectory import Path, Trajectory, resolve_path
 from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, mask_to_model, to_model
 from gencompositor_jax.controls.geometry.window import Framing, Window
-from gencompositor_jax.controls.media.video import Video, probe, read_video
+from gencompositor_jax.controls.media.video import MediaLike, Video, probe, read_video
 from gencompositor_jax.controls.scene import Scene, check_scene
 from gencompositor_jax.errors import InputError
 
@@ -81,11 +81,11 @@ def arch_for(arch: ModelArch, frames: int | None) -> ModelArch:
 
 
 def read_element(
-    path: PathLike,
+    media: MediaLike,
     background: Video,
     extend: Extend = "error",
     key: str = "auto",
-    mask: PathLike | None = None,
+    mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
 ) -> Element:
     """The element of a clip, at the background's rate and with as many frames.
@@ -93,10 +93,11 @@ def read_element(
     A single picture has no motion to lose: it is held, whatever `extend` says.
     """
     count = len(background.frames)
-    if probe(path).frames == 1:
+    media = probe(media)
+    if media.frames == 1:
         extend = "hold"
     needed = count / background.fps  # seconds; what comes later would only widen the element's canvas
-    element = load_element(path, key=key, mask=mask, segmenter=segmenter, fps=background.fps, end=needed)
+    element = load_element(media, key=key, mask=mask, segmenter=segmenter, fps=background.fps, end=needed)
     return fit_length(element, count, extend)
 
 
@@ -180,25 +181,27 @@ def pasted(shot: Shot, native_size: tuple[int, int]) -> np.ndarray | None:
     return place(shot.element, shot.path, shot.anchor, native_size, view).paste
 
 
-def read_mask(path: PathLike, background: Video, start: float = 0.0, end: float | None = None) -> np.ndarray:
+def read_mask(
+    media: MediaLike, background: Video, start: float = 0.0, end: float | None = None
+) -> np.ndarray:
     """bool [T, H, W] from a clip, folder or picture of the background's size, white where something goes.
 
     A clip follows the background by time and is trimmed alike; a single picture serves all frames.
     """
-    info = probe(path)
+    media = probe(media)
     count, height, width = background.frames.shape[:3]
-    if (info.width, info.height) != (width, height):
+    if (media.width, media.height) != (width, height):
         raise InputError(
-            f"{os.fspath(path)}: {info.width}x{info.height} pixels, the background has {width}x{height}; "
+            f"{media.path}: {media.width}x{media.height} pixels, the background has {width}x{height}; "
             "pass a mask of the same size"
         )
-    if info.frames == 1:
-        frames = np.repeat(read_video(path).frames, count, axis=0)
+    if media.frames == 1:
+        frames = np.repeat(read_video(media).frames, count, axis=0)
     else:
-        frames = read_video(path, fps=background.fps, start=start, end=end, frames=count).frames
+        frames = read_video(media, fps=background.fps, start=start, end=end, frames=count).frames
     mask = frames.max(axis=-1) >= MASK_LEVEL
     if not mask.any():
-        raise InputError(f"{os.fspath(path)}: black in all {count} frames; paint white what is to be removed")
+        raise InputError(f"{media.path}: black in all {count} frames; paint white what is to be removed")
     return mask
 
 

@@ -1,7 +1,6 @@
 """The foreground element: cut out of its clip, cropped to its own extent, with straight alpha."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Literal
 
@@ -9,12 +8,11 @@ import cv2
 import numpy as np
 
 from gencompositor_jax.controls.element.keying import key_out, measure_screen, parse_key, soft_edges
-from gencompositor_jax.controls.media.video import probe, read_video
+from gencompositor_jax.controls.media.video import Media, MediaLike, probe, read_video
 from gencompositor_jax.errors import InputError
 
 Extend = Literal["error", "loop", "hold"]
 Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> masks bool [T, H, W]
-Path = str | os.PathLike[str]
 
 _NOISE = 8  # alpha this close to 0 or 255 is lossy coding, not a veil over the whole frame
 _MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are coded like any video
@@ -25,15 +23,15 @@ class Element:
     """An element on its own canvas: the box around all it covers in any frame, so its size never pumps."""
 
     frames: np.ndarray  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
-    source: str  # where it came from, for messages
+    name: str  # for messages: the file or folder it was cut from
     key: str = "alpha"  # how it was cut out: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
 
 
 def load_element(
-    path: Path,
+    media: MediaLike,
     *,
     key: str = "auto",
-    mask: Path | None = None,
+    mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
     fps: float | None = None,
     start: float = 0.0,
@@ -46,7 +44,7 @@ def load_element(
     dropped, what is inside keeps its place, so the element moves on its canvas as it did in the clip.
 
     Args:
-        path: a video, a folder of images, or one image.
+        media: a video, a folder of images, or one image: its path, or the result of `probe`.
         key: "alpha" (the stream's own, straight), "white", "green", "blue", any colour "#RRGGBB" of the
             background, or "auto": alpha if the stream carries any that is not opaque everywhere, else
             what the borders show.
@@ -61,32 +59,33 @@ def load_element(
             tried and what to pass.
     """
     given = {f"key {key!r}": key != "auto", "a mask": mask is not None, "a segmenter": segmenter is not None}
-    ways = [name for name, is_given in given.items() if is_given]
-    if len(ways) > 1:
-        raise InputError(f"{os.fspath(path)}: {' and '.join(ways)} were given; pass one of them")
+    passed = [name for name, is_given in given.items() if is_given]
+    if len(passed) > 1:
+        raise InputError(f"{' and '.join(passed)} were given; pass one of them")
     if key not in ("auto", "alpha"):
         parse_key(key)
-    info = probe(path)
-    if key == "alpha" and not info.has_alpha:
+    media = probe(media)
+    if key == "alpha" and not media.has_alpha:
         raise InputError(
-            f"{os.fspath(path)}: key alpha was tried, but the stream ({info.codec}) carries none; "
+            f"{media.path}: key alpha was tried, but it has no alpha channel ({media.codec}); "
             "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
         )
     if mask is not None:
-        _check_mask(mask, os.fspath(path), (info.width, info.height))
-    own = not ways or key == "alpha"
-    video = read_video(path, fps=fps, start=start, end=end, frames=frames, alpha=own)
+        mask = probe(mask)
+        _check_mask(mask, media)
+    own = not passed or key == "alpha"
+    video = read_video(media, fps=fps, start=start, end=end, frames=frames, alpha=own)
     rgb = np.ascontiguousarray(video.frames[..., :3]) if video.frames.shape[-1] == 4 else video.frames
     if mask is not None:
-        cut, key = soft_edges(rgb, _mask_alpha(mask, len(rgb), video.fps, start, end, video.source)), "mask"
+        cut, key = soft_edges(rgb, _mask_alpha(mask, len(rgb), video.fps, start, end, video.path)), "mask"
     elif segmenter is not None:
-        cut, key = soft_edges(rgb, _soften(_segment(segmenter, rgb, video.source))), "segmenter"
+        cut, key = soft_edges(rgb, _soften(_segment(segmenter, rgb, video.path))), "segmenter"
     elif video.frames.shape[-1] == 4 and (key == "alpha" or video.frames[..., 3].min() < 255 - _NOISE):
-        cut, key = _own_alpha(video.frames, video.source), "alpha"
+        cut, key = _own_alpha(video.frames, video.path), "alpha"
     else:
-        screen = measure_screen(rgb, key, video.source)
-        cut, key = key_out(rgb, screen, video.source), screen.name
-    return Element(_crop(cut), video.source, key)
+        screen = measure_screen(rgb, key, video.path)
+        cut, key = key_out(rgb, screen, video.path), screen.name
+    return Element(_crop(cut), video.path, key)
 
 
 def fit_length(element: Element, frames: int, extend: Extend = "error") -> Element:
@@ -107,7 +106,7 @@ def fit_length(element: Element, frames: int, extend: Extend = "error") -> Eleme
         raise InputError(f"extend={extend!r}: known are 'error', 'loop' and 'hold'")
     if have < frames and extend == "error":
         raise InputError(
-            f"{element.source}: {have} frames are there, {frames} are needed: pass --frames {have} or less, "
+            f"{element.name}: {have} frames are there, {frames} are needed: pass --frames {have} or less, "
             "a longer clip, or extend='loop' or 'hold'"
         )
     wanted = np.arange(frames)
@@ -129,32 +128,31 @@ def _own_alpha(frames: np.ndarray, source: str) -> np.ndarray:
     return out
 
 
-def _check_mask(mask: Path, clip: str, size: tuple[int, int]) -> None:
-    info = probe(mask)
-    if (info.width, info.height) != size:
+def _check_mask(mask: Media, clip: Media) -> None:
+    if (mask.width, mask.height) != (clip.width, clip.height):
         raise InputError(
-            f"{os.fspath(mask)}: {info.width}x{info.height} pixels, but {clip} has {size[0]}x{size[1]}; "
+            f"{mask.path}: {mask.width}x{mask.height} pixels, {clip.path} has {clip.width}x{clip.height}; "
             "pass a mask clip of the same size"
         )
 
 
 def _mask_alpha(
-    mask: Path, frames: int, fps: float, start: float, end: float | None, clip: str
+    mask: Media, frames: int, fps: float, start: float, end: float | None, clip: str
 ) -> np.ndarray:
     """float32 [frames, H, W], 0..1, from a mask clip."""
-    still = probe(mask).frames == 1
+    still = mask.frames == 1
     video = read_video(mask) if still else read_video(mask, fps=fps, start=start, end=end)
     grey = video.frames[:frames].max(axis=-1)  # a mask painted in any colour
     if still:
         grey = np.repeat(grey, frames, axis=0)
     if len(grey) < frames:
         raise InputError(
-            f"{video.source}: {len(grey)} frames are there at {fps:g} fps, {clip} has {frames}: "
+            f"{video.path}: {len(grey)} frames are there at {fps:g} fps, {clip} has {frames}: "
             f"pass --frames {len(grey)} or less, or a mask clip as long"
         )
     if grey.max() < 128:
         raise InputError(
-            f"{video.source}: the mask was tried and no element was found: it is black throughout; "
+            f"{video.path}: the mask was tried and no element was found: it is black throughout; "
             "paint white where the element is"
         )
     alpha = np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)

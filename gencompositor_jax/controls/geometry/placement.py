@@ -58,7 +58,7 @@ def place(element: Element, path: Path, anchor: Anchor, size: tuple[int, int], v
     frames = len(path.xy)
     if len(element.frames) != frames:
         raise InputError(
-            f"{element.source}: {len(element.frames)} frames for a path of {frames}; "
+            f"{element.name}: {len(element.frames)} frames for a path of {frames}; "
             f"pass --frames {len(element.frames)} or extend the clip"
         )
     _check_size(element, path, view)
@@ -160,7 +160,7 @@ def _check_size(element: Element, path: Path, view: View) -> None:
     if max(largest * h / view.native[0], largest * w / view.native[1]) > MAX_FRAMES_WIDE:
         fit = min(view.native[0] / h, view.native[1] / w)
         raise InputError(
-            f"scale {largest:g}: {element.source} ({w}x{h} pixels) would be more than {MAX_FRAMES_WIDE:g} "
+            f"scale {largest:g}: {element.name} ({w}x{h} pixels) would be more than {MAX_FRAMES_WIDE:g} "
             f"frames large; it fits into the {view.native[1]}x{view.native[0]} background at {fit:.3g}"
         )
 
@@ -173,7 +173,7 @@ def _check_visible(element: Element, path: Path, view: View, silhouette: np.ndar
     area = scale**2 * math.prod(view.scale) * (element.frames[..., 3] >= 128).sum(axis=(1, 2)).max()
     if area < MIN_VISIBLE:
         raise InputError(
-            f"{element.source} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} solid pixels of "
+            f"{element.name} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} solid pixels of "
             f"the model's {view.model[1]}x{view.model[0]} frame; pass a larger --scale"
         )
     (x0, y0), (x1, y1) = path.xy.min(axis=0), path.xy.max(axis=0)

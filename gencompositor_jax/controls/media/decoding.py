@@ -9,45 +9,45 @@ import av
 import numpy as np
 
 from gencompositor_jax.controls.media.container import frames_of, opened, picture, pixels_of
-from gencompositor_jax.controls.media.stream import ALPHA_DECODERS, MISSING, Track
+from gencompositor_jax.controls.media.stream import ALPHA_DECODERS, MISSING, PictureStream
 from gencompositor_jax.errors import InputError
 
 _DECORD_READS = {"mov", "mp4", "matroska", "webm"}
 _SPREAD = 24  # frames from one wanted to the next, on average, from which on jumping pays (measured on H.264)
 
 
-def decode(track: Track, wanted: np.ndarray, alpha: bool) -> np.ndarray:
+def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray:
     """The frames at the indices `wanted` [n] (increasing, no repeats): uint8 [n, H, W, 3], with `alpha` 4.
 
-    `alpha` needs a track that has it. InputError names the first damaged frame, except where frames lie far
+    `alpha` needs a stream that has it. InputError names the first damaged frame, except where frames lie far
     apart (see the module's docstring).
     """
-    if not alpha and (frames := _by_decord(track, wanted)) is not None:
+    if not alpha and (frames := _by_decord(stream, wanted)) is not None:
         return frames
     key = None
-    if track.pts is not None:
-        key = int(track.keys[np.searchsorted(track.keys, track.pts[wanted[0]], side="right") - 1])
-    if key is not None and key > track.keys[0]:
+    if stream.pts is not None:
+        key = int(stream.keys[np.searchsorted(stream.keys, stream.pts[wanted[0]], side="right") - 1])
+    if key is not None and key > stream.keys[0]:
         try:
-            return _by_pyav(track, wanted, alpha, key)
+            return _by_pyav(stream, wanted, alpha, key)
         except InputError:
             pass  # a keyframe may lack what a decoder needs; damaged is what fails from the start
-    return _by_pyav(track, wanted, alpha, None)
+    return _by_pyav(stream, wanted, alpha, None)
 
 
-def _by_pyav(track: Track, wanted: np.ndarray, alpha: bool, key: int | None) -> np.ndarray:
+def _by_pyav(stream: PictureStream, wanted: np.ndarray, alpha: bool, key: int | None) -> np.ndarray:
     """Decodes from the keyframe with stamp `key` (None: from the start) to the last wanted frame."""
-    out: np.ndarray = np.empty((len(wanted), track.height, track.width, 4 if alpha else 3), np.uint8)
+    out: np.ndarray = np.empty((len(wanted), stream.height, stream.width, 4 if alpha else 3), np.uint8)
     slots = {int(index): slot for slot, index in enumerate(wanted)}
-    indices = None if track.pts is None else {int(p): i for i, p in enumerate(track.pts)}
+    indices = None if stream.pts is None else {int(p): i for i, p in enumerate(stream.pts)}
     filled = np.zeros(len(wanted), bool)
     index = -1
-    with opened(track.path) as container:
-        stream = picture(container, track.path)
+    with opened(stream.path) as container:
+        video = picture(container, stream.path)
         if key is not None:
-            container.seek(key, stream=stream)
+            container.seek(key, stream=video)
         try:
-            for frame in frames_of(container, stream, ALPHA_DECODERS.get(track.codec) if alpha else None):
+            for frame in frames_of(container, video, ALPHA_DECODERS.get(stream.codec) if alpha else None):
                 if indices is not None:
                     if frame.pts not in indices or (key is not None and frame.pts < key):
                         continue
@@ -55,33 +55,33 @@ def _by_pyav(track: Track, wanted: np.ndarray, alpha: bool, key: int | None) -> 
                 else:
                     index += 1
                 if frame.is_corrupt:
-                    raise _damaged(track, index)
+                    raise _damaged(stream, index)
                 if (slot := slots.get(index)) is not None:
-                    pixels = np.rot90(pixels_of(frame, alpha), track.turns)
+                    pixels = np.rot90(pixels_of(frame, alpha), stream.turns)
                     if pixels.shape != out.shape[1:]:
                         raise InputError(
-                            f"{track.path}: the frame size changes from {track.width}x{track.height} to "
+                            f"{stream.path}: the frame size changes from {stream.width}x{stream.height} to "
                             f"{pixels.shape[1]}x{pixels.shape[0]} at frame {index}: export it with one size"
                         )
                     out[slot], filled[slot] = pixels, True
                 if index >= wanted[-1]:
                     break
         except av.FFmpegError as error:
-            raise _damaged(track, index + 1) from error
+            raise _damaged(stream, index + 1) from error
     # After a jump nothing may lack: in some containers it lands behind the keyframe.
     tolerated = max(1, MISSING * len(wanted)) if key is None else 0
     if np.count_nonzero(~filled) > tolerated or not filled.any():
-        raise _damaged(track, int(wanted[np.argmin(filled)]))
+        raise _damaged(stream, int(wanted[np.argmin(filled)]))
     for slot in np.flatnonzero(~filled).tolist():  # a dropped frame: what was on screen stays
         out[slot] = out[slot - 1] if slot else out[np.argmax(filled)]
     return out
 
 
-def _by_decord(track: Track, wanted: np.ndarray) -> np.ndarray | None:
+def _by_decord(stream: PictureStream, wanted: np.ndarray) -> np.ndarray | None:
     """The frames by decord's random access; None where PyAV must or had better read them."""
     if len(wanted) < 2 or wanted[-1] - wanted[0] < _SPREAD * (len(wanted) - 1):
         return None
-    if track.pts is None or track.has_alpha or _DECORD_READS.isdisjoint(track.container):
+    if stream.pts is None or stream.has_alpha or _DECORD_READS.isdisjoint(stream.container):
         return None
     try:
         import decord
@@ -89,21 +89,23 @@ def _by_decord(track: Track, wanted: np.ndarray) -> np.ndarray | None:
         return None
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(str(track.path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        if len(reader) != len(track.times):  # it counts frames that an edit list hides
+        reader = decord.VideoReader(str(stream.path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        if len(reader) != len(stream.times):  # it counts frames that an edit list hides
             return None
         times = reader.get_frame_timestamp(wanted.tolist())[:, 0]
         frames: np.ndarray = reader.get_batch(wanted.tolist()).asnumpy()
     except decord.DECORDError:
         return None  # PyAV finds out what is wrong
-    agrees = np.allclose(times - times[0], track.times[wanted] - track.times[wanted[0]], atol=0.5 / track.fps)
-    return frames if agrees and frames.shape[1:] == (track.height, track.width, 3) else None
+    agrees = np.allclose(
+        times - times[0], stream.times[wanted] - stream.times[wanted[0]], atol=0.5 / stream.fps
+    )
+    return frames if agrees and frames.shape[1:] == (stream.height, stream.width, 3) else None
 
 
-def _damaged(track: Track, index: int) -> InputError:
-    index = min(index, len(track.times) - 1)
+def _damaged(stream: PictureStream, index: int) -> InputError:
+    index = min(index, len(stream.times) - 1)
     stop = f", or stop before it with --frames {index}" if index else ""
     return InputError(
-        f"{track.path}: damaged at frame {index} of {len(track.times)} ({track.times[index]:.2f} s): "
+        f"{stream.path}: damaged at frame {index} of {len(stream.times)} ({stream.times[index]:.2f} s): "
         f"export or download it again{stop}"
     )

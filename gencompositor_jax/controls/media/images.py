@@ -4,16 +4,36 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gencompositor_jax.controls.media.inputs import check_size
+from gencompositor_jax.controls.media.inputs import DEFAULT_FPS, check_size
 from gencompositor_jax.errors import InputError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"))
-_ORIENTATION = 0x0112  # the Exif tag; 5 to 8 lie on their side
+_ORIENTATION = 0x0112  # the Exif tag; values 5 to 8 swap width and height
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSequence:
+    """Images that are the frames of a clip; all have one size."""
+
+    path: Path  # the folder, or the single image
+    images: tuple[Path, ...]
+    width: int  # pixels, after the rotation of the Exif tag
+    height: int
+    has_alpha: bool
+    fps: float = DEFAULT_FPS
+    has_audio: bool = False
+    codec: str = "images"
+
+    @property
+    def frames(self) -> int:
+        """The number of images."""
+        return len(self.images)
 
 
 def is_image(path: Path) -> bool:
@@ -21,10 +41,42 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order (frame_2 before frame_10). InputError where there are none.
+def read_headers(path: Path) -> ImageSequence:
+    """The images of a folder, or one image, from their headers.
 
-    Hidden files and files that aren't images are passed over, folders inside are not entered.
+    InputError names the first image that differs from the first in size, is too large, or is no image.
+    """
+    images = _list_images(path) if path.is_dir() else [path]
+    size: tuple[int, int] | None = None
+    alpha = False
+    for file in images:
+        with _opened(file) as image:
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION, 1) >= 5:
+                width, height = height, width
+            alpha = alpha or image.has_transparency_data
+        check_size(file, width, height)
+        size = size or (width, height)
+        if (width, height) != size:
+            raise InputError(
+                f"{file}: is {width}x{height}, but {images[0].name} beside it is {size[0]}x{size[1]}: "
+                "all images of a folder must have one size"
+            )
+    assert size is not None
+    return ImageSequence(path, tuple(images), *size, alpha)
+
+
+def read_images(paths: Sequence[Path], alpha: bool) -> Iterator[np.ndarray]:
+    """Each image as uint8 [H, W, 3], or straight-alpha RGBA [H, W, 4], rotated as its Exif tag says."""
+    for path in paths:
+        with _opened(path) as image:
+            yield _pixels(ImageOps.exif_transpose(image), alpha)
+
+
+def _list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order (frame_2 before frame_10). InputError if there are none.
+
+    Hidden files, files that are no images and subfolders are ignored.
     """
     files = [p for p in folder.iterdir() if is_image(p) and not p.name.startswith(".") and p.is_file()]
     if not files:
@@ -34,37 +86,6 @@ def list_images(folder: Path) -> list[Path]:
             f"it needs one image per frame ({', '.join(sorted(s[1:] for s in SUFFIXES))})"
         )
     return sorted(files, key=_natural)
-
-
-def survey_images(paths: Sequence[Path]) -> tuple[int, int, bool]:
-    """(width, height, whether any has alpha) of images that are all of one size. Reads their headers only.
-
-    InputError names the first that differs from the first image, that is no image, or that is too large.
-    """
-    first: tuple[int, int] | None = None
-    alpha = False
-    for path in paths:
-        with _opened(path) as image:
-            width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) >= 5:
-                width, height = height, width
-            alpha = alpha or image.has_transparency_data
-        check_size(path, width, height)
-        first = first or (width, height)
-        if (width, height) != first:
-            raise InputError(
-                f"{path}: is {width}x{height}, but {paths[0].name} beside it is {first[0]}x{first[1]}: "
-                "all images of a folder must have one size"
-            )
-    assert first is not None, "list_images gives at least one"
-    return *first, alpha
-
-
-def read_images(paths: Sequence[Path], alpha: bool) -> Iterator[np.ndarray]:
-    """Each image as uint8 [H, W, 3], or straight-alpha RGBA [H, W, 4]; upright as its Exif tag says."""
-    for path in paths:
-        with _opened(path) as image:
-            yield _pixels(ImageOps.exif_transpose(image), alpha)
 
 
 def _pixels(image: Image.Image, alpha: bool) -> np.ndarray:

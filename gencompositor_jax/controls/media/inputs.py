@@ -8,6 +8,7 @@ from pathlib import Path
 from gencompositor_jax.errors import InputError
 
 MAX_SIDE = 8192  # pixels: 8K video fits
+DEFAULT_FPS = 24.0  # of images, and of files that state no rate
 MAX_BYTES = 8 * 2**30  # of decoded frames in one read: 86 frames of 8K, most of a minute of 1080p
 
 # "scheme:" at the start of a path (file:, http://, data:, concat:, pipe:). One letter is a Windows drive.

@@ -1,4 +1,4 @@
-"""What one video file holds, told by its packets without decoding them: sizes, times, alpha, damage."""
+"""What one video file holds, from its packets without decoding them: size, times, alpha, truncation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,9 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from gencompositor_jax.controls.media.container import frames_of, opened, picture
-from gencompositor_jax.controls.media.inputs import check_size
+from gencompositor_jax.controls.media.inputs import DEFAULT_FPS, check_size
 from gencompositor_jax.errors import InputError
 
-DEFAULT_FPS = 24.0  # where a file states no rate, and for folders of images
 MISSING = 0.05  # of the frames; a file that lacks more is broken
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop the alpha of WebM
 
@@ -22,29 +21,28 @@ _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "cavsvideo", "vc1", "obu"
 _STATE_DURATION = {"matroska", "webm", "asf", "flv"}  # in a header; the durations of others are estimates
 
 
-@dataclass(frozen=True)
-class Track:
-    """The picture stream of a file. T presentable frames, in order of presentation.
-
-    `width`, `height` are as displayed, after the rotation by `turns` x 90 degrees counter-clockwise that the
-    file asks for. `times` [T] are seconds from the first frame, `end` is when the last one disappears. `pts`
-    [T] are the frames' stamps, None where the container has none and frames can only be counted from the
-    start; `keys` are the stamps at which decoding may begin.
-    """
+@dataclass(frozen=True, eq=False)
+class PictureStream:
+    """The picture stream of a file: T frames, in order of presentation."""
 
     path: Path
-    container: frozenset[str]
-    codec: str
-    width: int
+    container: frozenset[str]  # FFmpeg's names of the format
+    codec: str  # FFmpeg's name
+    width: int  # pixels as displayed, after the rotation
     height: int
-    turns: int
-    fps: float
-    times: np.ndarray
-    end: float
-    pts: np.ndarray | None
-    keys: np.ndarray
+    turns: int  # quarter turns counter-clockwise that the header asks for
+    fps: float  # the average where the rate varies
+    times: np.ndarray  # float [T]: when each frame appears, in seconds from the first one
+    end: float  # when the last frame disappears, in seconds
+    pts: np.ndarray | None  # int [T]: presentation time stamps; None if the container has none
+    keys: np.ndarray  # int [K]: the stamps of keyframes, where decoding can start
     has_alpha: bool
     has_audio: bool
+
+    @property
+    def frames(self) -> int:
+        """T, the number of frames."""
+        return len(self.times)
 
 
 class _Packet(NamedTuple):
@@ -55,7 +53,7 @@ class _Packet(NamedTuple):
     whole: bool
 
 
-def survey(path: Path) -> Track:
+def read_stream(path: Path) -> PictureStream:
     """Reads all packets of a file that passed `local_path`, and decodes its first frame.
 
     InputError where it is no video, a playlist or text, holds only sound or no frame, lacks more than 5 % of
@@ -86,7 +84,7 @@ def survey(path: Path) -> Track:
     last = shown[-1].duration * base
     width, height, turns = _first_frame(path)
     check_size(path, width, height)
-    return Track(
+    return PictureStream(
         path=path,
         container=names,
         codec=codec,

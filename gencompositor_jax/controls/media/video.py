@@ -1,8 +1,7 @@
-"""Video in: a file or a folder of images becomes frames, whole or trimmed, at its own rate or another.
+"""Video in: a file or a folder of images becomes frames, whole or trimmed, at its own rate or resampled.
 
-Everything a user may name passes `local_path` (source.py), then `survey` (track.py) or `survey_images`
-(images.py), which read packets and headers; only what was asked for is decoded, and never more than
-`MAX_BYTES` of it.
+`probe` reads packets and headers; `read_video` decodes only the frames that were asked for, at most
+`MAX_BYTES` of them. Both take a path or the result of `probe`, so that a file is probed once.
 """
 
 import math
@@ -12,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gencompositor_jax.controls.media.decoding import decode
-from gencompositor_jax.controls.media.images import is_image, list_images, read_images, survey_images
+from gencompositor_jax.controls.media.images import ImageSequence, is_image, read_headers, read_images
 from gencompositor_jax.controls.media.inputs import check_size, local_path
-from gencompositor_jax.controls.media.stream import DEFAULT_FPS, Track, survey
+from gencompositor_jax.controls.media.stream import PictureStream, read_stream
 from gencompositor_jax.errors import InputError
+
+Media = PictureStream | ImageSequence  # a probed file or folder
+MediaLike = Media | str | os.PathLike[str]  # what readers accept
 
 _SAME_RATE = 1e-4  # relative: 23.976 is 24000/1001
 _ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds
@@ -23,56 +25,28 @@ _ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds
 
 @dataclass(frozen=True)
 class Video:
-    """Decoded frames, uint8 RGB [T, H, W, 3] or straight-alpha RGBA [T, H, W, 4], as read from `source`."""
+    """Decoded frames."""
 
-    frames: np.ndarray
+    frames: np.ndarray  # uint8 RGB [T, H, W, 3] or RGBA with straight alpha [T, H, W, 4]
     fps: float
-    source: str
+    path: str  # the file or folder they were read from; any name for frames from elsewhere
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a file or folder holds, all `frames` of it, in pixels as displayed.
+def probe(media: MediaLike) -> Media:
+    """Size, rate, number of frames, alpha and sound of a video file or a folder of images.
 
-    `codec` is FFmpeg's name, or "images".
+    Reads packets and headers and decodes one frame; returns what is probed already as it is. InputError,
+    naming the file and the remedy, for everything that can't serve as a video: see `local_path`,
+    `read_stream` and `read_headers`. Damaged picture data raises only in `read_video`, which decodes it.
     """
-
-    path: str
-    width: int
-    height: int
-    fps: float
-    frames: int
-    has_alpha: bool
-    has_audio: bool
-    codec: str
-
-
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """What is in a video file or a folder of images. Reads packets and headers, decodes one frame.
-
-    InputError, naming the file and the remedy, for all that can't serve as a video: see `local_path` and
-    `survey`. Damage inside the picture data shows only when it is decoded, in `read_video`.
-    """
-    source = local_path(path)
-    if source.is_dir() or is_image(source):
-        images = list_images(source) if source.is_dir() else [source]
-        width, height, alpha = survey_images(images)
-        return VideoInfo(os.fspath(path), width, height, DEFAULT_FPS, len(images), alpha, False, "images")
-    track = survey(source)
-    return VideoInfo(
-        path=os.fspath(path),
-        width=track.width,
-        height=track.height,
-        fps=track.fps,
-        frames=len(track.times),
-        has_alpha=track.has_alpha,
-        has_audio=track.has_audio,
-        codec=track.codec,
-    )
+    if isinstance(media, PictureStream | ImageSequence):
+        return media
+    path = local_path(media)
+    return read_headers(path) if path.is_dir() or is_image(path) else read_stream(path)
 
 
 def read_video(
-    path: str | os.PathLike[str],
+    media: MediaLike,
     *,
     fps: float | None = None,
     start: float = 0.0,
@@ -82,45 +56,39 @@ def read_video(
 ) -> Video:
     """Frames of a video file, or of a folder of images in the order of the numbers in their names.
 
-    `start`, `end`: seconds; the clip is what is shown in start <= t < end.
-    `fps`: None keeps the frames and their rate (the average one where the rate varies). A number
-        resamples: at each instant start + i / fps the frame nearest in time, the earlier one of two. Images
-        in a folder have no rate of their own: they are one frame each at `fps` (24 unless told).
-    `frames`: exactly that many, the first of the clip; where it has fewer, InputError says how many.
-    `alpha`: keep the alpha channel if there is one: the result has 4 channels then, else 3.
+    Args:
+        media: a path, or the result of `probe`.
+        fps: None keeps the frames and their rate (the average if it varies). A number resamples: at each
+            instant start + i / fps the frame nearest in time, the earlier one of two. Images have no rate
+            of their own: each is one frame at `fps` (default 24).
+        start, end: seconds; the clip is what is shown in start <= t < end.
+        frames: exactly that many, the first of the clip. InputError if it has fewer.
+        alpha: keep the alpha channel, if there is one: the result then has 4 channels, else 3.
 
-    Only what was asked for is decoded. Raises InputError like `probe`, and for arguments out of range, a trim
-    beyond the end, frames that together exceed the memory limit (`MAX_BYTES`), and damaged frames.
+    Raises:
+        InputError: what `probe` refuses, arguments out of range, a trim beyond the end, frames that
+            together exceed the memory limit (`MAX_BYTES`), damaged frames.
     """
     _check_arguments(fps, start, end, frames)
-    source = local_path(path)
-    if source.is_dir() or is_image(source):
-        images = list_images(source) if source.is_dir() else [source]
-        width, height, has_alpha = survey_images(images)
-        rate = fps or DEFAULT_FPS
-        times = np.arange(len(images)) / rate
-        indices = _pick(os.fspath(path), times, len(images) / rate, None, start, end, frames)
-        channels = 4 if alpha and has_alpha else 3
-        check_size(source, width, height, len(indices), channels)
-        pixels = np.empty((len(indices), height, width, channels), np.uint8)
-        for slot, image in enumerate(read_images([images[i] for i in indices], alpha=channels == 4)):
+    media = probe(media)
+    channels = 4 if alpha and media.has_alpha else 3
+    if isinstance(media, ImageSequence):
+        rate = fps or media.fps
+        times, length, resampled = np.arange(media.frames) / rate, media.frames / rate, None
+    else:
+        resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else None
+        times, length, rate = media.times, media.end, resampled or media.fps
+    indices = _pick(str(media.path), times, length, resampled, start, end, frames)
+    check_size(media.path, media.width, media.height, len(indices), channels)
+    if isinstance(media, ImageSequence):
+        pixels = np.empty((len(indices), media.height, media.width, channels), np.uint8)
+        for slot, image in enumerate(read_images([media.images[i] for i in indices], alpha=channels == 4)):
             pixels[slot] = image
-        return Video(pixels, rate, os.fspath(path))
-    track = survey(source)
-    resample = fps is not None and abs(fps / track.fps - 1) > _SAME_RATE
-    indices = _pick(os.fspath(path), track.times, track.end, fps if resample else None, start, end, frames)
-    return Video(
-        frames=_decode(track, indices, alpha and track.has_alpha),
-        fps=fps if fps is not None and resample else track.fps,
-        source=os.fspath(path),
-    )
-
-
-def _decode(track: Track, indices: np.ndarray, alpha: bool) -> np.ndarray:
-    check_size(track.path, track.width, track.height, len(indices), 4 if alpha else 3)
-    wanted, positions = np.unique(indices, return_inverse=True)
-    pixels = decode(track, wanted, alpha)
-    return pixels if len(wanted) == len(indices) else pixels[positions]
+    else:
+        wanted, positions = np.unique(indices, return_inverse=True)
+        pixels = decode(media, wanted, alpha=channels == 4)
+        pixels = pixels if len(wanted) == len(indices) else pixels[positions]
+    return Video(pixels, rate, str(media.path))
 
 
 def _pick(

@@ -85,7 +85,7 @@ def assert_is_the_element(element: Element, slack: int = 0) -> None:
 @pytest.mark.parametrize("key", ["auto", "alpha"])
 def test_png_folder_with_alpha_is_exact(tmp_path, key):
     element = load_element(folder(tmp_path / "clip", rgba()), key=key)
-    assert element.key == "alpha" and element.source == str(tmp_path / "clip")
+    assert element.key == "alpha" and element.name == str(tmp_path / "clip")
     assert element.frames.shape == CANVAS
     expected = rgba()[:, TOP : TOP + TALL, LEFT : LEFT + CANVAS[2]]
     np.testing.assert_array_equal(element.frames, expected)
@@ -215,7 +215,7 @@ def test_length_is_what_was_asked(have, need):
     loop, hold = fit_length(element, need, "loop"), fit_length(element, need, "hold")
     assert loop.frames[:, 0, 0, 0].tolist() == [i % have for i in range(need)]
     assert hold.frames[:, 0, 0, 0].tolist() == [min(i, have - 1) for i in range(need)]
-    assert (loop.source, loop.key) == ("clip.mov", "white")
+    assert (loop.name, loop.key) == ("clip.mov", "white")
     if need <= have:
         np.testing.assert_array_equal(fit_length(element, need).frames, element.frames[:need])
     else:
@@ -242,7 +242,9 @@ def textured(tmp_path) -> str:
 
 
 def test_alpha_that_is_not_there(tmp_path, textured):
-    with pytest.raises(InputError, match=r"textured: key alpha was tried.*carries none.*--key white.*--mask"):
+    with pytest.raises(
+        InputError, match=r"textured: key alpha was tried.*no alpha channel.*--key white.*--mask"
+    ):
         load_element(textured, key="alpha")
     opaque = rgba()
     opaque[..., 3] = 255

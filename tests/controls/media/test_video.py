@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gencompositor_jax.controls.media import decoding, inputs, stream
+from gencompositor_jax.controls.media import decoding, inputs, stream, video
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.errors import InputError
 
@@ -264,6 +264,16 @@ def test_images_of_every_mode(tmp_path):
 def test_one_image_is_a_clip_of_one_frame(tmp_path):
     Image.new("RGB", (6, 4), "red").save(tmp_path / "logo.png")
     assert read_video(tmp_path / "logo.png").frames.shape == (1, 4, 6, 3)
+
+
+def test_what_is_probed_is_not_probed_again(make_clip, tmp_path, monkeypatch, numbered_frames):
+    paths = make_clip("a.mp4", count=5), write_images(tmp_path / "shots", numbered_frames(5))
+    expected = [read_video(path, start=0.1).frames for path in paths]
+    probed = [probe(path) for path in paths]
+    monkeypatch.setattr(video, "local_path", lambda path: pytest.fail(f"{path} is probed again"))
+    for media, frames in zip(probed, expected, strict=True):
+        assert probe(media) is media
+        assert np.array_equal(read_video(media, start=0.1).frames, frames)
 
 
 # ---- What is refused ---------------------------------------------------------------------------------------
