@@ -98,7 +98,7 @@ def answers(model: Model, conditions: Conditions) -> Answer:
     rounded = dataclasses.replace(model, arrays=int8.quantised(model.arrays))
 
     def answer(mode: Mode) -> np.ndarray:
-        plan = sampler.plan(model.arch.diffusion, mode.steps, mode.solver)
+        plan = sampler.coefficients(model.arch.diffusion, mode.steps, mode.solver)
         chosen = rounded if mode.weights == "int8" else model
         key = jax.random.key(mode.seed)
         return compositor.generate(chosen, conditions, key, plan, fast=approximations.parse(mode.fast))

@@ -34,7 +34,7 @@ from gencompositor_jax.controls.media.video import Video, read_video
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.stage import PathLike, Stage
 from gencompositor_jax.diffusion import approximations, sampler
-from gencompositor_jax.diffusion.approximations import Fast
+from gencompositor_jax.diffusion.approximations import Approximations
 from gencompositor_jax.diffusion.sampler import Solver
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import latents_file, pipeline
@@ -246,7 +246,7 @@ class Compositor:
             latents_file.read(file)
         if self.programs is not None and str(how):
             raise InputError(f"fast={how}: compiled programs are of the exact pass; leave one of the two out")
-        plan = sampler.plan(stage.arch.diffusion, steps, solver)
+        plan = sampler.coefficients(stage.arch.diffusion, steps, solver)
         if self.programs is not None:
             guided = is_guided(prompt, guidance)
             self.programs.check(made_for(stage.arch, steps, guided, self.weights))
@@ -326,7 +326,7 @@ class Compositor:
             raise InputError(f"{folder}: exists; pass --overwrite or another folder")
         arch = staging.arch_for(self.arch, frames)
         pixels = (arch.frames, arch.height, arch.width)
-        model, plan = self._at_size(*pixels), sampler.plan(arch.diffusion, steps, "dpm")
+        model, plan = self._at_size(*pixels), sampler.coefficients(arch.diffusion, steps, "dpm")
         nothing = Conditions(*(np.zeros((*pixels, channels), np.float32) for channels in (1, 3, 3)))
         recorder = Recorder()
         how: Any = {"prompt": prompt, "guidance": guidance, "run": Rehearsal(recorder)}
@@ -406,18 +406,18 @@ def generate(
     model: Model,
     conditions: Conditions,
     key: jax.Array,
-    plan: sampler.Steps,
+    plan: sampler.Coefficients,
     progress: Progress | None = None,
     clock: Clock | None = None,
     prompt: str | None = None,
     guidance: float = 6.0,
     run: Run = directly,
-    fast: Fast = Fast(),  # noqa: B008 (frozen)
+    fast: Approximations = Approximations(),  # noqa: B008 (frozen)
     place: latents_file.Place | None = None,
 ) -> np.ndarray:
     """One sampling pass: conditions at the model's size -> uint8 [T, h, w, 3].
 
-    `plan` comes from `sampler.plan`. The same key gives the same frames. prompt: one of the model's; the
+    plan: `sampler.coefficients`. The same key gives the same frames. prompt: one of the model's; the
     empty one needs no guidance, whatever its scale, and half of the work. run: who calls the compiled parts.
     fast: what is approximated. place: where the latents are kept before they are decoded; if they are there,
     nothing is sampled. Raises InputError where the device has too little memory to decode.
@@ -446,13 +446,13 @@ def _sampled(
     model: Model,
     conditions: Conditions,
     key: jax.Array,
-    plan: sampler.Steps,
+    plan: sampler.Coefficients,
     progress: Progress | None,
     clock: Clock,
     prompt: str | None,
     guidance: float,
     run: Run,
-    fast: Fast,
+    fast: Approximations,
 ) -> jax.Array:
     """`generate` up to the latents [t, h, w, C]."""
     arch, arrays = model.arch, model.arrays
@@ -467,13 +467,13 @@ def _sampled(
     with clock("encode"):
         keys = pipeline.split(key[None])
         given = run(encode, arrays["codec"], jax.tree.map(lambda x: x[None], conditions), keys, arch=arch)
-        state = sampler.begin(pipeline.draw(keys.start, arch), skipping=computed is not None)
+        state = sampler.initial_state(pipeline.draw(keys.start, arch), skipping=computed is not None)
         jax.block_until_ready(given)
     with clock("sample"):
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in plan]
         for first in range(0, count, length):
             now = slice(first, first + length)
-            part = sampler.Steps(*(column[now] for column in columns))
+            part = sampler.Coefficients(*(column[now] for column in columns))
             some = None if computed is None else computed[now]
             moving = given, state, first, part, keys.steps, some, kept
             state = run(advance, arrays, text, guided, *moving, arch=arch)
@@ -487,10 +487,10 @@ def _made_from(
     model: Model,
     conditions: Conditions,
     key: jax.Array,
-    plan: sampler.Steps,
+    plan: sampler.Coefficients,
     prompt: str | None,
     guidance: float,
-    fast: Fast,
+    fast: Approximations,
 ) -> str:
     """A hash of all that the latents of a pass depend on, but for the tiles that its videos are encoded in:
     they may be others for decoding.

@@ -158,7 +158,7 @@ def test_parts_are_equal_and_many(steps):
 
 
 def test_sampling_in_parts_is_the_whole_scan():
-    plan = sampler.plan(dataclasses.replace(module.ModelArch().diffusion, prediction="x0"), 12, "dpm")
+    plan = sampler.coefficients(dataclasses.replace(module.ModelArch().diffusion, prediction="x0"), 12, "dpm")
     key = jax.random.key(3)
     start = jax.random.normal(key, (1, 4, 5))
 
@@ -170,9 +170,9 @@ def test_sampling_in_parts_is_the_whole_scan():
 
     whole = jax.jit(lambda x: sampler.sample(predict, x, plan, noise))(start)
     advance: Any = jax.jit(lambda state, first, part: sampler.advance(predict, state, first, part, noise))
-    state = sampler.begin(start)
+    state = sampler.initial_state(start)
     for first in range(0, 12, 3):
-        part = sampler.Steps(
+        part = sampler.Coefficients(
             *(c[first : first + 3].astype(c.dtype if c.dtype == np.int32 else np.float32) for c in plan)
         )
         state = advance(state, first, part)
@@ -187,10 +187,10 @@ def test_latents_of_the_step_before_make_room(compositor):
     nothing = Conditions(*(np.zeros((*pixels, channels), np.float32) for channels in (1, 3, 3)))
 
     def run(program: Any, *args: Any, **static: Any) -> Any:
-        states.extend(x for arg in args if isinstance(arg, sampler.Progress) for x in jax.tree.leaves(arg))
+        states.extend(x for arg in args if isinstance(arg, sampler.SolverState) for x in jax.tree.leaves(arg))
         return program(*args, **static)
 
-    plan = sampler.plan(arch.diffusion, 4, "dpm")
+    plan = sampler.coefficients(arch.diffusion, 4, "dpm")
     module.generate(compositor.model, nothing, jax.random.key(0), plan, run=run)
     assert len(states) == 2 * 4 and all(state.is_deleted() for state in states)
 

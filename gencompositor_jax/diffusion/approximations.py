@@ -23,8 +23,8 @@ MOST_CACHED = 10  # steps; a forecast over more has nothing to do with the netwo
 
 
 @dataclasses.dataclass(frozen=True)
-class Fast:
-    """Which approximations; the default is none of them. As text: drop-blank,cache:2."""
+class Approximations:
+    """What sampling approximates; the default is nothing. As text: drop-blank,cache:2."""
 
     drop_blank: bool = False
     cache: int = 1  # the network runs on every so-many-th step
@@ -39,13 +39,13 @@ class Fast:
             raise InputError(f"fast={self}: a pass of {steps} steps has none to skip; take more steps")
 
 
-def parse(text: str | None, where: str = "fast") -> Fast:
+def parse(text: str | None, where: str = "fast") -> Approximations:
     """Reads `drop-blank`, `cache:N` (N from 2 to 10) or both, separated by a comma; None is none.
 
     Raises InputError for anything else.
     """
     if text is None:
-        return Fast()
+        return Approximations()
     found: dict[str, int] = {}
     for word in text.split(","):
         name, _, number = word.strip().partition(":")
@@ -58,7 +58,7 @@ def parse(text: str | None, where: str = "fast") -> Fast:
                 "or both with a comma between them"
             )
         found[name] = int(number or 1)
-    return Fast("drop-blank" in found, found.get("cache", 1))
+    return Approximations("drop-blank" in found, found.get("cache", 1))
 
 
 def computed_steps(steps: int, every: int) -> np.ndarray:

@@ -33,7 +33,7 @@ Predict = Callable[
 ]  # latents [B, ...], timestep int [B] -> prediction [B, ...]
 
 
-class Steps(NamedTuple):
+class Coefficients(NamedTuple):
     """The coefficients of every step, each [steps]; equations (1) and (2)."""
 
     timestep: np.ndarray  # int32, descending
@@ -59,7 +59,7 @@ def leaves_noise(steps: int, train_steps: int = 1000) -> bool:
     return bool(timesteps(steps, train_steps)[-1] - train_steps // steps >= 0)
 
 
-def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
+def coefficients(arch: DiffusionArch, steps: int, solver: Solver) -> Coefficients:
     """The coefficient table of a solver.
 
     dpm: the second-order multistep SDE solver of DPM-Solver++ in x0 form; with lambda = log sqrt(a / (1 - a))
@@ -88,7 +88,7 @@ def plan(arch: DiffusionArch, steps: int, solver: Solver) -> Steps:
             c_old[middle] = h[middle] / (2 * (half_log_snr[middle] - half_log_snr[middle - 1]))
         case _:
             raise InputError(f"solver={solver!r}: known are 'dpm' and 'ddim'")
-    return Steps(t, *schedule.x0_coefficients(arch.prediction, a), c_old, c_x, c_d, c_eps)
+    return Coefficients(t, *schedule.x0_coefficients(arch.prediction, a), c_old, c_x, c_d, c_eps)
 
 
 def _half_log_snr(a: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ class Recall(NamedTuple):
     timestep: jax.Array  # of the last one, int32 []; negative before the first
 
 
-class Progress(NamedTuple):
+class SolverState(NamedTuple):
     """Where a solver stands between two steps."""
 
     x: jax.Array  # latents [B, ...]
@@ -118,7 +118,7 @@ class Progress(NamedTuple):
 
 
 def sample(
-    predict: Predict, start: jax.Array, steps: Steps, noise: Callable[[jax.Array], jax.Array]
+    predict: Predict, start: jax.Array, steps: Coefficients, noise: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
     """Runs the solver from pure noise `start` [B, ...] to latents of the same shape, float32; call it under
     jit.
@@ -126,23 +126,23 @@ def sample(
     predict: the network with its conditions closed over. noise: step index -> draw of start's shape, for
     example `lambda i: step_noise(key, i, start.shape)`.
     """
-    return advance(predict, begin(start), jnp.array(0), steps, noise).x
+    return advance(predict, initial_state(start), jnp.array(0), steps, noise).x
 
 
-def begin(start: jax.Array, skipping: bool = False) -> Progress:
+def initial_state(start: jax.Array, skipping: bool = False) -> SolverState:
     """Before the first step, with pure noise `start`; `skipping` where `advance` will be told to skip."""
     recall = Recall(jnp.zeros_like(start), jnp.zeros_like(start), jnp.int32(-1)) if skipping else None
-    return Progress(start, jnp.zeros_like(start), recall)
+    return SolverState(start, jnp.zeros_like(start), recall)
 
 
 def advance(
     predict: Predict,
-    state: Progress,
+    state: SolverState,
     first: jax.Array,
-    part: Steps,
+    part: Coefficients,
     noise: Callable[[jax.Array], jax.Array],
     computed: np.ndarray | jax.Array | None = None,
-) -> Progress:
+) -> SolverState:
     """Runs the steps `part` of a plan, `first` being the index of the first of them; call it under jit.
 
     computed: bool, one for each step of `part`: where `predict` is called; elsewhere its answer is forecast.
@@ -153,7 +153,9 @@ def advance(
     that call back to the host.
     """
 
-    def step(state: Progress, now: tuple[jax.Array, Steps, jax.Array | None]) -> tuple[Progress, None]:
+    def step(
+        state: SolverState, now: tuple[jax.Array, Coefficients, jax.Array | None]
+    ) -> tuple[SolverState, None]:
         (x, x0_old, recall), (index, c, is_computed) = state, now
 
         def ask() -> jax.Array:
@@ -167,12 +169,12 @@ def advance(
         x0 = c.from_x * x + c.from_prediction * prediction
         direction = x0 + c.c_old * (x0 - x0_old)
         x = c.c_x * x + c.c_d * direction + c.c_eps * noise(index)
-        return Progress(x, x0, recall), None
+        return SolverState(x, x0, recall), None
 
     kinds = {True: jnp.int32, False: jnp.float32}
     rows = jax.tree.map(lambda c: jnp.asarray(c, kinds[jnp.issubdtype(c.dtype, jnp.integer)]), part)
     if (computed is None) != (state.recall is None):
-        raise ValueError("computed: to be given where begin(start, skipping=True) was called, and only there")
+        raise ValueError("computed: pass it with initial_state(start, skipping=True), and only then")
     flags = None if computed is None else jnp.asarray(computed)
     return jax.lax.scan(step, state, (first + jnp.arange(len(part.timestep)), rows, flags))[0]
 

@@ -73,15 +73,15 @@ def advance(
     text: jax.Array,
     guided: Guidance | None,
     given: LatentConditions,
-    state: sampler.Progress,
+    state: sampler.SolverState,
     first: jax.Array,
-    part: sampler.Steps,
+    part: sampler.Coefficients,
     keys: jax.Array,
     computed: jax.Array | None = None,
     kept: jax.Array | None = None,
     *,
     arch: ModelArch,
-) -> sampler.Progress:
+) -> sampler.SolverState:
     """Some steps of the solver, from index `first` on.
 
     text: the prompt's embedding [L, D], the same for all clips; the network runs in its type. guided: None
@@ -168,8 +168,8 @@ def _sample(
     conditions = Conditions(mask, background, foreground)
     keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
     given = encode(arrays["codec"], conditions, keys, arch=arch)
-    plan = sampler.plan(arch.diffusion, steps, "dpm")
-    start = sampler.begin(draw(keys.start, arch))
+    plan = sampler.coefficients(arch.diffusion, steps, "dpm")
+    start = sampler.initial_state(draw(keys.start, arch))
     text = arrays["null_text"]
     state = advance(arrays, text, None, given, start, jnp.int32(0), plan, keys.steps, arch=arch)
     return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax.diffusion import approximations
-from gencompositor_jax.diffusion.approximations import Fast
+from gencompositor_jax.diffusion.approximations import Approximations
 from gencompositor_jax.errors import InputError
 
 TINY = arch_lib.tiny()  # 3 x 4 x 6 tokens of 16 x 16 pixels
@@ -17,10 +17,10 @@ CELL = 16
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        (None, Fast()),
-        ("drop-blank", Fast(drop_blank=True)),
-        ("cache:3", Fast(cache=3)),
-        ("cache:10, drop-blank", Fast(True, 10)),
+        (None, Approximations()),
+        ("drop-blank", Approximations(drop_blank=True)),
+        ("cache:3", Approximations(cache=3)),
+        ("cache:10, drop-blank", Approximations(True, 10)),
     ],
 )
 def test_what_is_written_is_read(text, meant):
@@ -58,11 +58,11 @@ def test_first_and_last_steps_are_computed_and_gaps_are_even(steps, every):
 
 
 def test_passes_without_a_step_to_skip_are_refused():
-    Fast(cache=2).check(3)
-    Fast(drop_blank=True).check(1)
+    Approximations(cache=2).check(3)
+    Approximations(drop_blank=True).check(1)
     for steps, every in ((1, 2), (2, 2), (2, 10)):
         with pytest.raises(InputError, match=f"{steps} steps has none to skip"):
-            Fast(cache=every).check(steps)
+            Approximations(cache=every).check(steps)
 
 
 def white(arch=TINY, clips=1):

@@ -20,7 +20,7 @@ def noise_of(seed, shape):
 
 @given(st.sampled_from(SOLVERS), st.integers(1, 60), st.sampled_from(["velocity", "x0"]))
 def test_coefficients_are_finite(solver, steps, prediction):
-    for column in sampler.plan(DiffusionArch(prediction=prediction), steps, solver):
+    for column in sampler.coefficients(DiffusionArch(prediction=prediction), steps, solver):
         assert len(column) == steps
         assert np.isfinite(column).all()
 
@@ -31,7 +31,7 @@ def test_a_perfect_prediction_is_reached(solver, steps, seed):
     answer = jax.random.normal(jax.random.key(seed + 1), (1, 6))
     start = jax.random.normal(jax.random.key(seed), (1, 6))
     result = sampler.sample(
-        lambda x, t: answer, start, sampler.plan(X0_ARCH, steps, solver), noise_of(seed, (1, 6))
+        lambda x, t: answer, start, sampler.coefficients(X0_ARCH, steps, solver), noise_of(seed, (1, 6))
     )
     np.testing.assert_allclose(result, answer, atol=1e-5)
 
@@ -49,19 +49,19 @@ def test_a_gaussian_is_sampled_with_its_mean_and_spread(solver):
         return mean + variance * jnp.sqrt(a) / (variance * a + 1 - a) * (x - jnp.sqrt(a) * mean)
 
     start = jax.random.normal(jax.random.key(0), (20_000, 1))
-    out = sampler.sample(predict, start, sampler.plan(X0_ARCH, 50, solver), noise_of(3, start.shape))
+    out = sampler.sample(predict, start, sampler.coefficients(X0_ARCH, 50, solver), noise_of(3, start.shape))
     assert float(out.mean()) == pytest.approx(mean, abs=0.03)
     assert float(out.std()) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_parts_give_what_the_whole_gives(solver):
-    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.plan(X0_ARCH, 10, solver)
+    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, solver)
     predict = lambda x, t: jnp.tanh(x) + 1e-3 * t[:, None]  # noqa: E731
     whole = sampler.sample(predict, start, steps, noise_of(1, start.shape))
-    state = sampler.begin(start)
+    state = sampler.initial_state(start)
     for first in range(0, 10, 5):
-        part = sampler.Steps(*(column[first : first + 5] for column in steps))
+        part = sampler.Coefficients(*(column[first : first + 5] for column in steps))
         state = sampler.advance(predict, state, jnp.array(first), part, noise_of(1, start.shape))
     np.testing.assert_allclose(state.x, whole, rtol=1e-5, atol=1e-6)
 
@@ -75,10 +75,10 @@ def skipping(predict, steps, computed, solver="dpm", parts=1):
         jax.debug.callback(lambda: asked.append(1))
         return predict(x, timestep)
 
-    plan, noise = sampler.plan(X0_ARCH, steps, solver), noise_of(1, start.shape)
-    state, length = sampler.begin(start, skipping=True), steps // parts
+    plan, noise = sampler.coefficients(X0_ARCH, steps, solver), noise_of(1, start.shape)
+    state, length = sampler.initial_state(start, skipping=True), steps // parts
     for first in range(0, steps, length):
-        part = sampler.Steps(*(column[first : first + length] for column in plan))
+        part = sampler.Coefficients(*(column[first : first + length] for column in plan))
         some = computed[first : first + length]
         state = sampler.advance(counted, state, jnp.array(first), part, noise, some)
     jax.effects_barrier()
@@ -87,7 +87,7 @@ def skipping(predict, steps, computed, solver="dpm", parts=1):
 
 def test_without_a_skipped_step_it_is_the_exact_pass():
     predict = lambda x, t: jnp.tanh(x) + 1e-3 * t[:, None]  # noqa: E731
-    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.plan(X0_ARCH, 10, "dpm")
+    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, "dpm")
     exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
     same, asked = skipping(predict, 10, np.ones(10, bool))
     np.testing.assert_allclose(same, exact, rtol=1e-6, atol=1e-6)
@@ -99,7 +99,7 @@ def test_a_forecast_is_exact_for_what_changes_evenly_with_the_timestep(solver):
     """Two predictions give the line; before the second, the first is held."""
     predict = lambda x, t: jnp.ones_like(x) * (3.0 + t[:, None] / 50)  # noqa: E731
     computed = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 1], bool)
-    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.plan(X0_ARCH, 10, solver)
+    start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, solver)
     exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
     forecast, asked = skipping(predict, 10, computed, solver)
     np.testing.assert_allclose(forecast, exact, rtol=1e-4, atol=1e-4)
@@ -117,10 +117,15 @@ def test_skipping_in_parts_is_skipping_in_one():
 
 
 def test_skipping_must_be_begun():
-    start, steps = jnp.zeros((1, 2)), sampler.plan(X0_ARCH, 2, "dpm")
+    start, steps = jnp.zeros((1, 2)), sampler.coefficients(X0_ARCH, 2, "dpm")
     with pytest.raises(ValueError, match="computed"):
         sampler.advance(
-            lambda x, t: x, sampler.begin(start), jnp.array(0), steps, noise_of(1, (1, 2)), np.ones(2, bool)
+            lambda x, t: x,
+            sampler.initial_state(start),
+            jnp.array(0),
+            steps,
+            noise_of(1, (1, 2)),
+            np.ones(2, bool),
         )
 
 
@@ -146,7 +151,7 @@ def test_impossible_step_counts(steps):
 
 def test_unknown_solver():
     with pytest.raises(InputError, match="euler"):
-        sampler.plan(X0_ARCH, 5, "euler")
+        sampler.coefficients(X0_ARCH, 5, "euler")
 
 
 def test_guidance_moves_away_from_the_null_text():

@@ -60,7 +60,7 @@ def judged(model: Model) -> heldout.Judged:
 
 def test_a_batch_is_answered_as_the_product_answers_one_clip(model: Model, examples: list[Example]):
     answers = prediction.predict(model, examples, range(3), steps=STEPS, seed=5)
-    plan = sampler.plan(model.arch.diffusion, STEPS, "dpm")
+    plan = sampler.coefficients(model.arch.diffusion, STEPS, "dpm")
     for number, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         mask = example["mask"]
         conditions = Conditions(

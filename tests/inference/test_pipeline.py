@@ -88,8 +88,8 @@ def advanced(model: Any, guided: bool, **how: Any) -> tuple[np.ndarray, list[tup
     mask = np.zeros((1, *arch.latent_shape[:3], 1), np.float32)
     given = pipeline.LatentConditions(latents[0], latents[1], mask)
     keys = pipeline.split(jax.random.split(jax.random.key(0), 1))
-    part = sampler.plan(arch.diffusion, 2, "dpm")
-    state = sampler.begin(jax.numpy.asarray(latents[2]), skipping="computed" in how)
+    part = sampler.coefficients(arch.diffusion, 2, "dpm")
+    state = sampler.initial_state(jax.numpy.asarray(latents[2]), skipping="computed" in how)
     null = arrays["null_text"]
     network = pipeline.Denoiser.__call__
 

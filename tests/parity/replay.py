@@ -9,27 +9,31 @@ from gencompositor_jax.diffusion import sampler
 
 
 def draws_that_count(
-    draws: np.ndarray | None, plan: sampler.Steps, arch: DiffusionArch, shape: tuple[int, ...]
+    draws: np.ndarray | None, coefficients: sampler.Coefficients, arch: DiffusionArch, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, list[int]]:
     """The draw of each step that its result depends on, and how many each step consumed.
 
     The reference's DPM solver draws once on the first step and where no previous timestep is left, and twice
     on every other step; the first of two is for a result that it discards.
     """
-    count = len(plan.timestep)
+    count = len(coefficients.timestep)
     if draws is None:
         return np.zeros((count, *shape), np.float32), [0] * count
-    previous = plan.timestep - arch.train_steps // count
+    previous = coefficients.timestep - arch.train_steps // count
     consumed = [1 if i == 0 or previous[i] < 0 else 2 for i in range(count)]
     assert sum(consumed) == len(draws)
     return draws[np.cumsum(consumed) - 1], consumed
 
 
 def advance_once(
-    state: sampler.Progress, plan: sampler.Steps, i: int, prediction: jax.Array, draw: np.ndarray
-) -> sampler.Progress:
-    """Step `i` of a plan with a given prediction and a given noise draw."""
-    rows = sampler.Steps(*(column[i : i + 1].astype(_kind(column)) for column in plan))
+    state: sampler.SolverState,
+    coefficients: sampler.Coefficients,
+    i: int,
+    prediction: jax.Array,
+    draw: np.ndarray,
+) -> sampler.SolverState:
+    """Step `i` of a solver with a given prediction and a given noise draw."""
+    rows = sampler.Coefficients(*(column[i : i + 1].astype(_kind(column)) for column in coefficients))
     return _advance(state, jnp.array(i), rows, jnp.asarray(prediction), jnp.asarray(draw))
 
 

@@ -128,14 +128,14 @@ def scales(info) -> list[float]:
     return [1 + most * (1 - math.cos(math.pi * ((n - t) / n) ** 5)) / 2 for t in info["timesteps"]]
 
 
-def replaced(x, i, plan, run_latents, arch):
+def replaced(x, i, coefficients, run_latents, arch):
     """`replace_gt`, a switch of the reference that neither of its scripts sets and the package does not have:
     after each step the kept region of the latents is the video's own, noised for the next timestep with the
     starting noise.
     """
     given, video = conditions(tiling=False)
-    if i + 1 < len(plan.timestep):
-        at = schedule.signal_at(schedule.alpha_bars(arch), jnp.asarray(plan.timestep[i + 1 : i + 2]))
+    if i + 1 < len(coefficients.timestep):
+        at = schedule.signal_at(schedule.alpha_bars(arch), jnp.asarray(coefficients.timestep[i + 1 : i + 2]))
         video = schedule.add_noise(video, run_latents, at)
     return jnp.where(given.mask > 0, x, video)
 
@@ -159,11 +159,13 @@ def run_pipeline(name):
     null = jnp.asarray(arrays["null_prompt_embeds"])[0]
     prompt = jnp.asarray(arrays["other_prompt_embeds"])[0] if "other_prompt" in name else null
     start = channels_last(arrays["shared/initial_latents"])
-    plan = sampler.plan(arch.diffusion, info["steps"], info["scheduler"])
-    np.testing.assert_array_equal(plan.timestep, info["timesteps"])
+    coefficients = sampler.coefficients(arch.diffusion, info["steps"], info["scheduler"])
+    np.testing.assert_array_equal(coefficients.timestep, info["timesteps"])
     recorded = recorded_draws(arrays, name) if info["scheduler"] == "dpm" else None
     assert (recorded is None) == ("dpm_step" not in info["noise_draw_kinds"])
-    draws, consumed = draws_that_count(recorded, plan, arch.diffusion, arrays["shared/initial_latents"].shape)
+    draws, consumed = draws_that_count(
+        recorded, coefficients, arch.diffusion, arrays["shared/initial_latents"].shape
+    )
     assert sum(consumed) == info["noise_draw_kinds"].count("dpm_step")
     networks = {part: weights()[part] for part in ("backbone", "branch")}
     np.testing.assert_allclose(scales(info), info["effective_guidance_scale_per_step"], rtol=1e-9)
@@ -174,16 +176,16 @@ def run_pipeline(name):
         outputs.append(network(networks, x, timestep, twice, text))
         return outputs[-1]
 
-    state = sampler.begin(start)
+    state = sampler.initial_state(start)
     for i, scale in enumerate(scales(info)):
-        timestep = jnp.full(len(start), plan.timestep[i])
+        timestep = jnp.full(len(start), coefficients.timestep[i])
         if info["guidance_scale"] > 1:
             velocity = sampler.guided(predict, null, prompt, scale)(state.x, timestep)
         else:
             velocity = predict(state.x, timestep, null[None])
-        state = advance_once(state, plan, i, velocity, np.moveaxis(draws[i], 2, -1))
+        state = advance_once(state, coefficients, i, velocity, np.moveaxis(draws[i], 2, -1))
         if info["replace_gt"]:
-            state = state._replace(x=replaced(state.x, i, plan, start, arch.diffusion))
+            state = state._replace(x=replaced(state.x, i, coefficients, start, arch.diffusion))
         seen.append(np.moveaxis(state.x, -1, 2))
     return np.stack(seen), np.stack([np.moveaxis(v, -1, 2) for v in outputs])
 

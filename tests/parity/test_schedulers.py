@@ -65,16 +65,18 @@ def test_every_step_of_a_trajectory(golden, name):
     arrays, info, config = case.arrays, TRAJECTORIES[name], case.info["config"]
     arch, solver = diffusion_arch(config), name.split("_")[0]
     recorded, outputs = arrays[f"{name}/latents"], arrays[f"{name}/model_output"]
-    plan = sampler.plan(arch, info["steps"], solver)
-    np.testing.assert_array_equal(plan.timestep, info["timesteps"])
-    previous = plan.timestep - arch.train_steps // info["steps"]
+    coefficients = sampler.coefficients(arch, info["steps"], solver)
+    np.testing.assert_array_equal(coefficients.timestep, info["timesteps"])
+    previous = coefficients.timestep - arch.train_steps // info["steps"]
     np.testing.assert_array_equal(np.maximum(previous, -1), info["prev_timestep_used"])
-    draws, consumed = draws_that_count(arrays.get(f"{name}/noise_draws"), plan, arch, recorded.shape[1:])
+    draws, consumed = draws_that_count(
+        arrays.get(f"{name}/noise_draws"), coefficients, arch, recorded.shape[1:]
+    )
     if solver == "dpm":
         assert consumed == info["noise_draws_per_step"]
-    state = sampler.begin(jnp.asarray(recorded[0]))
+    state = sampler.initial_state(jnp.asarray(recorded[0]))
     for i, after in enumerate(recorded[1:]):
-        state = advance_once(state, plan, i, outputs[i], draws[i])
+        state = advance_once(state, coefficients, i, outputs[i], draws[i])
         assert_near(state.x0_old, arrays[f"{name}/pred_original"][i], TOLERANCE, f"x0 of step {i}")
         assert_near(state.x, after, TOLERANCE, f"step {i}")
     # The network they were recorded with, so that a step's error reaches the next ones.

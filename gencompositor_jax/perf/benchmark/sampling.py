@@ -67,7 +67,7 @@ def run(
     model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
     arch, watch = model.arch, measure.Stopwatch()
     model = dataclasses.replace(model, prompts={PROMPT: model.arrays["null_text"] + 1})
-    plan, conditions = sampler.plan(arch.diffusion, steps, "dpm"), noise(arch, seed)
+    plan, conditions = sampler.coefficients(arch.diffusion, steps, "dpm"), noise(arch, seed)
     prompt = PROMPT if guided else None
 
     def once(run: Any) -> float:

@@ -101,13 +101,13 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     keys = Keys(*(rows(dtype=key) for _ in Keys._fields))
     latents = rows(*arch.latent_shape)
     given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1))
-    state = sampler.Progress(latents, latents)
+    state = sampler.SolverState(latents, latents)
     whole = sharding.replicated(mesh)
     one_step = jax.tree.map(
         lambda c: jax.ShapeDtypeStruct(
             (1,), jnp.int32 if c.dtype.kind == "i" else jnp.float32, sharding=whole
         ),
-        sampler.plan(arch.diffusion, STEPS, "dpm"),
+        sampler.coefficients(arch.diffusion, STEPS, "dpm"),
     )
     first = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
 

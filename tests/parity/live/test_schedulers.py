@@ -45,9 +45,9 @@ def test_every_step(solver: str, config: dict, steps: int, seed: int) -> None:
         schedule.alpha_bars(arch), theirs.alphas_cumprod.numpy(), rtol=1e-9, atol=1e-15
     )
     theirs.set_timesteps(steps)
-    plan = sampler.plan(arch, steps, solver)
+    coefficients = sampler.coefficients(arch, steps, solver)
     timesteps = theirs.timesteps.tolist()
-    assert plan.timestep.tolist() == timesteps
+    assert coefficients.timestep.tolist() == timesteps
 
     draws: list[np.ndarray] = []
 
@@ -57,7 +57,7 @@ def test_every_step(solver: str, config: dict, steps: int, seed: int) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dpm, "randn_tensor", randn)
-        state, x, old = sampler.begin(jnp.asarray(normal(rng, *SHAPE))), None, None
+        state, x, old = sampler.initial_state(jnp.asarray(normal(rng, *SHAPE))), None, None
         x = torch.from_numpy(np.asarray(state.x).copy())
         for i, t in enumerate(timesteps):
             output = normal(rng, *SHAPE)
@@ -67,7 +67,7 @@ def test_every_step(solver: str, config: dict, steps: int, seed: int) -> None:
             else:
                 draws.append(np.zeros(SHAPE, np.float32))
                 x, old = theirs.step(torch.from_numpy(output), t, x, return_dict=False)
-            state = advance_once(state, plan, i, output, draws[-1])
+            state = advance_once(state, coefficients, i, output, draws[-1])
             x, old = x.float(), old.float()
             scale = max(1.0, float(old.abs().max()), float(x.abs().max()))
             assert_near(state.x0_old, old.numpy(), scale * TOLERANCE, f"x0 of step {i}")
