@@ -39,12 +39,13 @@ import numpy as np  # noqa: E402
 from gencompositor_jax import arch as arch_lib  # noqa: E402
 from gencompositor_jax import checkpoints, compositor  # noqa: E402
 from gencompositor_jax.checkpoints import Model  # noqa: E402
-from gencompositor_jax.controls.conditions import Conditions, to_signed  # noqa: E402
+from gencompositor_jax.controls.conditions import Conditions  # noqa: E402
 from gencompositor_jax.data_pipelines.examples import held_out_example  # noqa: E402
 from gencompositor_jax.diffusion import approximations, sampler  # noqa: E402
 from gencompositor_jax.evaluation import metrics  # noqa: E402
 from gencompositor_jax.model import int8  # noqa: E402
 from gencompositor_jax.perf import flops  # noqa: E402
+from gencompositor_jax.pixels import to_signed  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "approximations.json"

@@ -15,7 +15,7 @@ PACKAGE = "gencompositor_jax"
 
 # Ground floor first. A file imports from floors below its own, and beside it only inside its own room.
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(("errors", "arch", "sharding", "files", "multihost"), 0),
+    **dict.fromkeys(("errors", "arch", "pixels", "sharding", "files", "multihost"), 0),
     **dict.fromkeys(("diffusion", "masks", "codec", "perf.hardware", "perf.flops"), 1),
     "model": 2,
     **dict.fromkeys(("checkpoints", "controls"), 3),
@@ -27,9 +27,19 @@ FLOORS: dict[str, int] = {
     "__main__": 9,
 }
 # Rooms whose files are mathematics: pure functions on arrays, and Flax modules that declare their parameters.
-MATHEMATICS = ("arch", "diffusion", "masks", "codec", "model", "sharding", "perf.flops", "perf.hardware")
+MATHEMATICS = (
+    "arch",
+    "pixels",
+    "diffusion",
+    "masks",
+    "codec",
+    "model",
+    "sharding",
+    "perf.flops",
+    "perf.hardware",
+)
 # Of those the ones that hold no parameters.
-PURE = ("arch", "diffusion", "masks", "sharding", "perf.flops", "perf.hardware")
+PURE = ("arch", "pixels", "diffusion", "masks", "sharding", "perf.flops", "perf.hardware")
 
 
 def room_of(module: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks.inflation import blacken, inflate
+from gencompositor_jax.pixels import to_signed
 
 
 class Conditions(NamedTuple):
@@ -54,17 +55,6 @@ def make_conditions(
         )
     masked = to_signed(blacken(frames, mask))
     return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element))
-
-
-def to_signed(frames: np.ndarray) -> np.ndarray:
-    """Pixels 0..255 -> float32 in [-1, 1], the range of every video that a network sees."""
-    return frames.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_pixels(video: np.ndarray) -> np.ndarray:
-    """Exact inverse of `to_signed`: values are clipped to [-1, 1] and rounded to uint8."""
-    signed = np.asarray(video, np.float32)
-    return np.rint((np.clip(signed, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
 
 
 def _video(frames: np.ndarray, name: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.pixels import to_pixels, to_signed
 
 INPUTS = ("mask", "masked_background", "foreground")
 # A clip as pixels: of INPUTS the mask is bool [T, H, W], the others are uint8 [T, H, W, 3].
@@ -110,8 +111,7 @@ def advance(
 def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
     """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' type."""
     latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
-    video = codec.decode(params, arch.codec, latents, dtype=_dtype(params)).astype(jnp.float32)
-    return jnp.rint((jnp.clip(video, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    return to_pixels(codec.decode(params, arch.codec, latents, dtype=_dtype(params)))
 
 
 def sample(
@@ -164,8 +164,8 @@ def _sample(
     """INPUTS [B, ...] and numbers int [B] -> uint8 [B, T, H, W, 3], a whole copy on every device."""
     # Under jit the arrays of `Conditions` are JAX's.
     mask: Any = batch["mask"][..., None].astype(jnp.float32)
-    background, foreground = (_to_signed(batch[name]) for name in INPUTS[1:])
-    conditions = Conditions(mask, background, foreground)
+    videos: Any = (to_signed(batch[name]) for name in INPUTS[1:])
+    conditions = Conditions(mask, *videos)
     keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
     given = encode(arrays["codec"], conditions, keys, arch=arch)
     plan = sampler.coefficients(arch.diffusion, steps, "dpm")
@@ -179,8 +179,3 @@ def _dtype(params: Any) -> Any:
     """The type of a codec's parameters; float32 where it has none."""
     leaves = jax.tree.leaves(params)
     return leaves[0].dtype if leaves else jnp.float32
-
-
-def _to_signed(frames: jax.Array) -> Any:
-    """`controls.conditions.to_signed` on the device: pixels are sent as bytes."""
-    return frames.astype(jnp.float32) / 127.5 - 1

@@ -17,6 +17,7 @@ from gencompositor_jax.codec import vae
 from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.pixels import to_signed
 
 Batch = dict[str, jax.Array]
 VIDEOS = ("target", "masked_background", "foreground")
@@ -29,11 +30,6 @@ class Draws(NamedTuple):
     timestep: jax.Array  # int [B]
     eps: jax.Array  # the noise that is added to the latents [B, t, h, w, C]
     posterior: jax.Array  # for samples of the codec's posterior, as VIDEOS [B, 3, t, h, w, C]
-
-
-def to_unit(frames: jax.Array) -> jax.Array:
-    """uint8 frames to float32 in [-1, 1]."""
-    return frames.astype(jnp.float32) / 127.5 - 1.0
 
 
 def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) -> jax.Array:
@@ -70,7 +66,7 @@ def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dty
 
     def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
         frames, noise = given
-        video = sharding.constrain(to_unit(frames), sharding.ROWS, None, sharding.TOKENS)
+        video = sharding.constrain(to_signed(frames), sharding.ROWS, None, sharding.TOKENS)
         own = noise if isinstance(arch.codec, VAEArch) else None
         return codec.encode(params, arch.codec, video, own, dtype=dtype).astype(jnp.float32)
 

@@ -14,8 +14,8 @@ import numpy as np
 from gencompositor_jax.arch import ModelArch, VAEArch
 from gencompositor_jax.codec import vae
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.pixels import to_signed
 from gencompositor_jax.training import partition
-from gencompositor_jax.training.loss import to_unit
 
 
 def fingerprint(codec_params: Any) -> str:
@@ -38,7 +38,7 @@ def encoder(
 
     @functools.partial(jax.jit, static_argnames="like")
     def one(params: Any, frames: jax.Array, like: VAEArch) -> jax.Array:
-        return vae.encode_moments(params, like, to_unit(frames)[None], dtype)[0]
+        return vae.encode_moments(params, like, to_signed(frames)[None], dtype)[0]
 
     return lambda frames: np.asarray(one(codec_params, frames, codec_arch))
 

@@ -10,7 +10,7 @@ import pytest
 from gencompositor_jax import checkpoints, cli, compositor
 from gencompositor_jax.arch import ModelArch, tiny
 from gencompositor_jax.checkpoints import Model
-from gencompositor_jax.controls.conditions import Conditions, to_signed
+from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.geometry.paste_back import feather_weight
 from gencompositor_jax.data_pipelines.examples import TestExample as Example
 from gencompositor_jax.data_pipelines.examples import held_out_example
@@ -19,6 +19,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import heldout, metrics, prediction, report
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.pixels import to_signed
 
 STEPS = 2
 

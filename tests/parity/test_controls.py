@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import arch
-from gencompositor_jax.controls.conditions import make_conditions, to_pixels
+from gencompositor_jax.controls.conditions import make_conditions
 from gencompositor_jax.masks import inflation
+from gencompositor_jax.pixels import to_pixels
 from tests.parity.released_controls import released_mask, released_points
 from tests.recordings import explain, starts
 

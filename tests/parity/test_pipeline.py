@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import codec
-from gencompositor_jax.controls.conditions import to_signed
 from gencompositor_jax.diffusion import sampler, schedule
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.background_branch import BackgroundBranch
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.pixels import to_signed
 from tests.parity.released import (
     assert_near,
     backbone_variables,

@@ -11,6 +11,7 @@ from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec import vae
 from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.masks.latent import latent_mask
+from gencompositor_jax.pixels import to_signed
 from gencompositor_jax.training import loss as loss_lib
 
 ARCH = dataclasses.replace(arch_lib.tiny(), frames=5, height=32, width=48)
@@ -42,7 +43,7 @@ def loss_of(predict, batch, arch=ARCH, **options):
 
 
 def encoded(batch, name):
-    return codec.encode({}, ARCH.codec, loss_lib.to_unit(jnp.asarray(batch[name])))
+    return codec.encode({}, ARCH.codec, to_signed(jnp.asarray(batch[name])))
 
 
 def test_the_right_answer_costs_nothing(batch):
@@ -137,7 +138,7 @@ def test_precomputed_moments_stand_for_the_target():
     given = {name: rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for name in loss_lib.VIDEOS}
     given["mask"] = np.ones(shape, bool)
     params = codec.init_codec(jax.random.key(1), tiny)
-    moments = vae.encode_moments(params, tiny, loss_lib.to_unit(jnp.asarray(given["target"])))
+    moments = vae.encode_moments(params, tiny, to_signed(jnp.asarray(given["target"])))
     draws = loss_lib.draw(jax.random.key(0), 2, arch, timestep_bias=1.0)
     encoded = loss_lib.encode(params, arch, given, draws.posterior, jnp.float32)
     blank = {**given, "target": np.zeros_like(given["target"]), "target_moments": moments}

@@ -9,8 +9,8 @@ from gencompositor_jax import codec
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec import vae
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.pixels import to_signed
 from gencompositor_jax.training import moments
-from gencompositor_jax.training.loss import to_unit
 
 TINY = VAEArch(block_widths=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_groups=4)
 ARCH = dataclasses.replace(arch_lib.tiny(), frames=9, height=32, width=32, codec=TINY)
@@ -29,7 +29,7 @@ class Source:
 def test_moments_are_those_that_a_step_makes(params):
     frames = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
     found = moments.encoder(params, ARCH)(frames)
-    np.testing.assert_allclose(found, vae.encode_moments(params, TINY, to_unit(frames)[None])[0], atol=1e-5)
+    np.testing.assert_allclose(found, vae.encode_moments(params, TINY, to_signed(frames)[None])[0], atol=1e-5)
     assert found.shape == (3, 4, 4, 8)
 
 

@@ -15,12 +15,13 @@ from gencompositor_jax import checkpoints, compositor
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.compositor import Weights
-from gencompositor_jax.controls.conditions import Conditions, to_signed
+from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference.programs import Rehearsal
 from gencompositor_jax.model import int8
 from gencompositor_jax.perf import flops
 from gencompositor_jax.perf.benchmark import measure
+from gencompositor_jax.pixels import to_signed
 
 PROMPT = "noise"  # a prompt that a measured model has, for guidance
 
