@@ -42,7 +42,7 @@ from gencompositor_jax.data_pipelines.build import Settings, build, inputs_of  #
 from gencompositor_jax.data_pipelines.foreground_fit import fit_foreground  # noqa: E402
 from gencompositor_jax.data_pipelines.pipeline import batches  # noqa: E402
 from gencompositor_jax.data_pipelines.records import ArrayRecordSource  # noqa: E402
-from gencompositor_jax.data_pipelines.source import ClipArrays, Source  # noqa: E402
+from gencompositor_jax.data_pipelines.source import ClipArrays, ClipSource  # noqa: E402
 from gencompositor_jax.data_pipelines.videocomp import (  # noqa: E402
     BACKGROUND,
     FOREGROUND,
@@ -98,7 +98,7 @@ def find_ffmpeg() -> str:
         raise SystemExit("no ffmpeg: install it, or pip install imageio-ffmpeg") from None
 
 
-def open_method(method: str, work: Path, ffmpeg: str) -> Source:
+def open_method(method: str, work: Path, ffmpeg: str) -> ClipSource:
     """The source of one of METHODS."""
     if method == "ffmpeg":
         return FfmpegSource(work / "videocomp", ffmpeg)

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.errors import InputError
 
 LISTED = 50  # names in the message that stops a run; all of them are on stderr by then
@@ -16,7 +16,7 @@ class Broken:
     Feed it each batch's `broken`. `found` are the indices so far.
     """
 
-    def __init__(self, source: Source, max_share: float) -> None:
+    def __init__(self, source: ClipSource, max_share: float) -> None:
         """max_share: of the source's records, 0 to 1, that may be broken. Raises InputError for another."""
         if not 0 <= max_share <= 1:
             raise InputError(f"data.max_broken={max_share}: pass a share from 0 to 1")

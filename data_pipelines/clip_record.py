@@ -128,7 +128,7 @@ def with_moments(record: Record, target: np.ndarray, background: np.ndarray | No
 
 
 def decode(record: Record, inflation: Inflation, removal: bool) -> ClipArrays:
-    """The clip's arrays; see `data_pipelines.source.Source.read`.
+    """The clip's arrays; see `data_pipelines.source.ClipSource.read`.
 
     A record without a background can't teach removal: it is read as a composition whatever `removal` says.
     Raises InputError, naming the record, where its parts aren't what its facts say.

@@ -20,13 +20,15 @@ import numpy as np
 from absl import flags
 
 from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment
-from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.errors import InputError
 
 ATTEMPTS = 8  # records that are tried for one example
 
 
-def make_example(source: Source, index: int, rng: np.random.Generator, augmentation: Augmentation) -> Example:
+def make_example(
+    source: ClipSource, index: int, rng: np.random.Generator, augmentation: Augmentation
+) -> Example:
     """Reads and augments one record, or another one in its place where it can't be used.
 
     Args:
@@ -59,7 +61,7 @@ def make_example(source: Source, index: int, rng: np.random.Generator, augmentat
 
 
 def batches(
-    source: Source,
+    source: ClipSource,
     augmentation: Augmentation,
     *,
     seed: int,
@@ -141,7 +143,7 @@ class _Rows(grain.MapDataset):
         return self._examples[(self._start + batch) * self._batch_size + self._rows[row]]
 
 
-def _load(source: Source, augmentation: Augmentation, index: int, rng: np.random.Generator) -> Example:
+def _load(source: ClipSource, augmentation: Augmentation, index: int, rng: np.random.Generator) -> Example:
     return make_example(source, index, rng, augmentation)
 
 

@@ -32,7 +32,7 @@ OPTIONS = "group_size:1,uncompressed"
 
 
 class ArrayRecordSource:
-    """The clips of a complete data set (see `data_pipelines.source.Source`); threads may share it."""
+    """The clips of a complete data set (see `data_pipelines.source.ClipSource`); threads may share it."""
 
     def __init__(self, folder: str | os.PathLike[str], arch: ModelArch) -> None:
         """Opens nothing but dataset.json and the first record.
@@ -78,7 +78,7 @@ class ArrayRecordSource:
         return f"{self._paths[shard]}[{position}]"
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """One clip; nothing is drawn. See `Source.read` and, for clips without a background,
+        """One clip; nothing is drawn. See `ClipSource.read` and, for clips without a background,
         `clip_record.decode`.
         """
         record = self.record(index)

@@ -19,7 +19,7 @@ ClipArrays = dict[str, np.ndarray]
 FRAMES = ("target", "scene", "foreground")
 
 
-class Source(Protocol):
+class ClipSource(Protocol):
     """Random access to the clips of a folder, an archive or a generator."""
 
     def __len__(self) -> int:

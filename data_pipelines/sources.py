@@ -24,7 +24,7 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.data_pipelines.clip_cache import CacheSettings, ClipCache, build_cache
 from gencompositor_jax.data_pipelines.examples import clip_arrays
 from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
-from gencompositor_jax.data_pipelines.source import ClipArrays, Source
+from gencompositor_jax.data_pipelines.source import ClipArrays, ClipSource
 from gencompositor_jax.errors import InputError
 
 KINDS = ("procedural", "cache", "videocomp", "arrayrecord", "tfds")
@@ -45,7 +45,7 @@ class ProceduralSource:
         return f"procedural clip {TRAINING_SEEDS[index]}"
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """See `Source.read`."""
+        """See `ClipSource.read`."""
         make = make_followed_clip if rng.random() < self.followed else make_clip
         clip = make(TRAINING_SEEDS[index], self.arch.frames, self.arch.height, self.arch.width)
         return _as_sample(clip_arrays(clip, self.arch.inflation), removal)
@@ -78,7 +78,7 @@ class CachedSource:
         return f"{self.whole.parent}: clip {index}"
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """See `Source.read`."""
+        """See `ClipSource.read`."""
         whole, following = self._caches
         cache = following if rng.random() < self.followed else whole
         clip = cache[[index % len(cache)]]
@@ -112,7 +112,7 @@ def build_caches(
     return CachedSource(*paths, followed)
 
 
-def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> Source:
+def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> ClipSource:
     """The source that a config's `data` names, for a model's frames, size and inflation.
 
     Readers are imported only when asked for. Raises InputError for an unknown name, a folder without data, or

@@ -109,7 +109,7 @@ def check_absent(out: Path) -> None:
 
 
 class TfdsSource:
-    """The clips of such a dataset (see `data_pipelines.source.Source`); threads may share it."""
+    """The clips of such a dataset (see `data_pipelines.source.ClipSource`); threads may share it."""
 
     def __init__(self, folder: str | os.PathLike[str], arch: ModelArch) -> None:
         """Reads the dataset's description and the first record.
@@ -151,7 +151,7 @@ class TfdsSource:
         return f"{self._files[shard]}[{index - (self._ends[shard - 1] if shard else 0)}]"
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """One clip; nothing is drawn. See `Source.read` and `clip_record.decode`."""
+        """One clip; nothing is drawn. See `ClipSource.read` and `clip_record.decode`."""
         record = self.record(index)
         try:
             return clip_record.decode(record, self.inflation, removal)

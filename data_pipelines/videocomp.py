@@ -66,7 +66,7 @@ class Row:
 
 
 class VideoCompSource:
-    """The rows that count, as clips at a model's size (see `data_pipelines.source.Source`).
+    """The rows that count, as clips at a model's size (see `data_pipelines.source.ClipSource`).
 
     A clip is every `stride`-th frame from `start_frame` on, or from a random later frame that leaves enough.
     The scene is the target itself: what the masked background is cut from has the element's shadow outside
@@ -119,7 +119,7 @@ class VideoCompSource:
         return str(self.rows[index].video(TARGET))
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """One clip; see `Source.read`."""
+        """One clip; see `ClipSource.read`."""
         row = self.rows[index]
         numbers = frame_numbers(row, self.frames, self.fps)
         if self.start == "random":
@@ -130,7 +130,7 @@ class VideoCompSource:
 def read_clip(
     row: Row, numbers: np.ndarray, size: tuple[int, int], removal: bool, reader: Reader
 ) -> ClipArrays:
-    """The frames `numbers` [T] of a row at the model's size (H, W), aspect kept; see `Source.read`.
+    """The frames `numbers` [T] of a row at the model's size (H, W), aspect kept; see `ClipSource.read`.
 
     Raises InputError, naming the file: missing, too short, of another rate than the row says, sizes that
     contradict each other, a foreground that isn't square, a mask without a region.

@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--config.mesh is the training's; pass --mesh for sampling")
     config = load_config(args.config, args.overrides)
 
-    from gencompositor_jax.perf.plan import plan, report, topology
+    from gencompositor_jax.perf.plan import compiling, report, topology
 
     target = topology.find(args.topology)
-    made = plan.make(config, args.mode, target, args.batch, mesh, args.thorough)
+    made = compiling.make_plan(config, args.mode, target, args.batch, mesh, args.thorough)
     print(report.text(made))
     if args.json:
         print(report.as_json(made))

@@ -8,31 +8,9 @@ and the codec are left out, and so is what is computed again to save memory (the
 arXiv 2204.02311, appendix B).
 """
 
-import re
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax.typing import DTypeLike
-
 from gencompositor_jax.arch import ModelArch, TransformerArch
-
-# Dense bf16 peak of one device in FLOP/s by a pattern of JAX's `device_kind`; the first that matches counts.
-# NVIDIA: the data sheets of A100 (2021), H100 (2023), H200 (2024), L4 (2023), and the Blackwell architecture
-# brief; where a sheet gives it with sparsity, half of it. Google: cloud.google.com/tpu/docs, v4 to v6e.
-PEAKS: tuple[tuple[str, float], ...] = (
-    (r"\bMIG\b", 0.0),  # a part of a GPU: its share of the peak isn't in its name
-    (r"\bA100\b", 312e12),
-    (r"\bH[12]00 NVL\b", 835.5e12),
-    (r"\bH100 PCIe\b", 756e12),
-    (r"\b(H100|H200|GH200)\b", 989.4e12),
-    (r"\bGB200\b", 2500e12),
-    (r"\bB200\b", 2250e12),
-    (r"\bL4\b", 121e12),
-    (r"^TPU v4$", 275e12),
-    (r"^TPU v5( lite|e)$", 197e12),
-    (r"^TPU v5p?$", 459e12),
-    (r"^TPU v6( lite|e)$", 918e12),
-)
 
 
 class Work(NamedTuple):
@@ -84,20 +62,6 @@ def train_step(arch: ModelArch, batch: int, trained: float = 1.0) -> float:
     """
     works = backbone(arch), branch(arch)
     return batch * sum((2.0 + trained) * work.linear + 3.0 * work.attention for work in works)
-
-
-def peak(device_kind: str, dtype: DTypeLike = jnp.bfloat16) -> float | None:
-    """FLOP/s that a device can do at most in bf16 or float16 products, dense; None where it isn't known.
-
-    device_kind: as JAX names it, `jax.devices()[0].device_kind`. Other types have no figure here, and neither
-    has a CPU.
-    """
-    if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
-        return None
-    for pattern, flops in PEAKS:
-        if re.search(pattern, device_kind):
-            return flops or None
-    return None
 
 
 def _stack(stack: TransformerArch, tokens: int, ends: float) -> Work:

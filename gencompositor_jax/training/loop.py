@@ -22,11 +22,11 @@ from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.data_pipelines.broken import Broken
 from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
-from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model.denoiser import Denoiser
-from gencompositor_jax.perf import flops
+from gencompositor_jax.perf import flops, hardware
 from gencompositor_jax.training import metrics as metrics_lib
 from gencompositor_jax.training import moments, preemption
 from gencompositor_jax.training import state as state_lib
@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
         step_fn = make_step(config, denoiser, optimizer, state, mesh)
         work = flops.train_step(arch, config.batch_size, share)
-        peak = flops.peak(mesh.devices.flat[0].device_kind, config.compute_dtype)
+        peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, config.compute_dtype)
 
         # ---- What is told of it.
         writer = stack.enter_context(metrics_lib.Writer(workdir, start))
@@ -179,7 +179,7 @@ def as_json(config: ml_collections.ConfigDict) -> str:
 
 
 def on_devices(
-    source: Source, config: ml_collections.ConfigDict, mesh: Mesh, start: int
+    source: ClipSource, config: ml_collections.ConfigDict, mesh: Mesh, start: int
 ) -> Generator[tuple[dict[str, jax.Array], np.ndarray], None, None]:
     """Batches from step `start` on, on the devices, each with the indices of records that were broken.
 

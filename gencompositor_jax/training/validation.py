@@ -12,7 +12,7 @@ import numpy as np
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.media.sheet import contact_sheet
-from gencompositor_jax.data_pipelines.source import ClipArrays, Source
+from gencompositor_jax.data_pipelines.source import ClipArrays, ClipSource
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import metrics
 from gencompositor_jax.evaluation.prediction import composite
@@ -29,7 +29,7 @@ class Validation:
     Raises InputError where ATTEMPTS records in a row can't be used.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, arch: ModelArch, source: Source) -> None:
+    def __init__(self, config: ml_collections.ConfigDict, arch: ModelArch, source: ClipSource) -> None:
         self._arch, self._seed = arch, config.seed
         self._steps, self._dtype = config.validation.steps, config.compute_dtype
         self.clips = fixed_clips(source, config.validation.clips, config.seed)
@@ -45,7 +45,7 @@ class Validation:
         return judge(self.clips, pipeline.sample(arrays, self.clips, numbers, **how))
 
 
-def fixed_clips(source: Source, count: int, seed: int) -> list[ClipArrays]:
+def fixed_clips(source: ClipSource, count: int, seed: int) -> list[ClipArrays]:
     """Clips evenly spread over a source, at most as many as it has, each as the network is shown it.
 
     What a source draws comes from the seed. Where a record can't be used the next one takes its place. A clip
@@ -59,7 +59,7 @@ def fixed_clips(source: Source, count: int, seed: int) -> list[ClipArrays]:
     return clips
 
 
-def _first_good(source: Source, candidates: list[int], seed: int) -> ClipArrays:
+def _first_good(source: ClipSource, candidates: list[int], seed: int) -> ClipArrays:
     reason = ""
     for index in candidates:
         try:

@@ -18,7 +18,7 @@ from gencompositor_jax.data_pipelines.procedural import (
     make_clip,
     make_followed_clip,
 )
-from gencompositor_jax.data_pipelines.source import Source
+from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.sources import CachedSource, ProceduralSource, build_caches, open_source
 from gencompositor_jax.errors import InputError
 
@@ -39,7 +39,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> CachedSource:
 
 
 @pytest.fixture(params=["procedural", "cache"])
-def source(request: pytest.FixtureRequest, cached: CachedSource) -> Source:
+def source(request: pytest.FixtureRequest, cached: CachedSource) -> ClipSource:
     return ProceduralSource(ARCH, followed=0.5) if request.param == "procedural" else cached
 
 

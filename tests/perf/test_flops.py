@@ -102,39 +102,3 @@ def test_the_released_model_is_a_petaflop():
     assert backbone.total == pytest.approx(0.98e15, rel=0.005)
     assert backbone.attention / backbone.total == pytest.approx(0.66, abs=0.005)
     assert branch.total == pytest.approx(0.016e15, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("kind", "tera"),
-    [
-        ("NVIDIA A100-SXM4-80GB", 312),
-        ("NVIDIA A100 80GB PCIe", 312),
-        ("NVIDIA H100 80GB HBM3", 989.4),
-        ("NVIDIA H100 PCIe", 756),
-        ("NVIDIA H100 NVL", 835.5),
-        ("NVIDIA H200", 989.4),
-        ("NVIDIA H200 NVL", 835.5),
-        ("NVIDIA GH200 480GB", 989.4),
-        ("NVIDIA B200", 2250),
-        ("NVIDIA GB200", 2500),
-        ("NVIDIA L4", 121),
-        ("TPU v4", 275),
-        ("TPU v5 lite", 197),
-        ("TPU v5e", 197),
-        ("TPU v5", 459),
-        ("TPU v5p", 459),
-        ("TPU v6 lite", 918),
-        ("TPU v6e", 918),
-    ],
-)
-def test_peaks_by_device(kind, tera):
-    assert flops.peak(kind) == tera * 1e12
-    assert flops.peak(kind, jnp.float16) == tera * 1e12
-    assert flops.peak(kind, jnp.float32) is None
-
-
-@pytest.mark.parametrize(
-    "kind", ["cpu", "NVIDIA L40S", "NVIDIA H200 MIG 1g.18gb", "NVIDIA GeForce RTX 4090", "TPU v4 lite", ""]
-)
-def test_unknown_devices_have_no_peak(kind):
-    assert flops.peak(kind) is None

@@ -19,7 +19,7 @@ from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference.programs import Rehearsal
 from gencompositor_jax.model import int8
-from gencompositor_jax.perf import flops
+from gencompositor_jax.perf import flops, hardware
 from gencompositor_jax.perf.benchmark import measure
 from gencompositor_jax.pixels import to_signed
 
@@ -87,7 +87,7 @@ def run(
     each = [seconds / compositor.part_length(steps) for seconds in watch.running["advance"]]
     work = (1 + guided) * flops.forward(arch)
     dtype = model.arrays["null_text"].dtype
-    peak, used = flops.peak(device.device_kind, dtype), measure.peak_memory(device)
+    peak, used = hardware.peak_flops(device.device_kind, dtype), measure.peak_memory(device)
     step = measure.spread(each)
     return {
         "mode": "sample",

@@ -13,14 +13,14 @@ from gencompositor_jax import sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model.denoiser import Denoiser
-from gencompositor_jax.perf import flops
+from gencompositor_jax.perf import flops, hardware
 from gencompositor_jax.perf.benchmark import measure
 from gencompositor_jax.perf.benchmark.sampling import facts
+from gencompositor_jax.perf.hardware import GIB
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.loss import VIDEOS
 from gencompositor_jax.training.step import make_step
 
-GIB = 2**30
 WARM_UP = 2  # steps before those that count
 
 
@@ -56,7 +56,7 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
     share = counts[0] / sum(counts)
     work = flops.train_step(arch, config.batch_size, share)
     each = measure.spread(seconds[WARM_UP:])
-    peak, used = flops.peak(device.device_kind, config.compute_dtype), measure.peak_memory(device)
+    peak, used = hardware.peak_flops(device.device_kind, config.compute_dtype), measure.peak_memory(device)
     return {
         "mode": "train",
         **facts(arch),

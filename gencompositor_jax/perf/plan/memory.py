@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax.perf.plan.programs import Program
-from gencompositor_jax.perf.plan.topology import GIB
+from gencompositor_jax.perf.hardware import GIB
+from gencompositor_jax.perf.plan.workloads import Program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gencompositor_jax.perf.hardware import GIB
 from gencompositor_jax.perf.plan.collectives import KINDS
-from gencompositor_jax.perf.plan.plan import Compiled, Plan
-from gencompositor_jax.perf.plan.topology import GIB
+from gencompositor_jax.perf.plan.compiling import Compiled, Plan
 
 SAMPLING_STEPS = 20  # the sampler's default
 

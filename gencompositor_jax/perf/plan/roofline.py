@@ -7,8 +7,8 @@ Real steps take longer: no operation reaches a peak, and not all that is sent is
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from gencompositor_jax.perf.hardware import Chip
 from gencompositor_jax.perf.plan.collectives import Traffic
-from gencompositor_jax.perf.plan.topology import Chip
 from gencompositor_jax.perf.plan.work import Operation
 
 

@@ -16,41 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.perf import flops
+from gencompositor_jax.perf import hardware
+from gencompositor_jax.perf.hardware import Chip
 
-GIB = 2**30
 _TPU = re.compile(r"(v5e|v5p|v6e):(\d+x\d+(?:x\d+)?)")
 _EXAMPLES = "v5e:2x2, v5p:4x4x4, v6e:1x1, cpu:8 or gpu"
-
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-    """What one device can do at most."""
-
-    name: str
-    memory: int | None  # bytes that a program may use; None where the machine doesn't say
-    flops: float | None  # per second, dense products of bfloat16; None where it isn't known
-    bandwidth: float | None  # bytes per second of its main memory
-    links: float | None  # bytes per second that a collective sends: both ways along one axis of a torus
-    unit: int  # side of a matrix unit; products with a smaller side leave part of it idle
-    float32_passes: float  # a product of float32 takes as long as so many of bfloat16
-    source: str
-
-
-# Memory: what XLA:TPU says programs may use ("exceeds available HBM (31.25G)"); the rest is the system's.
-# Peaks, bandwidths and interconnect: the pages named, read in 2026. A collective is taken to use the links of
-# one axis of the torus: the chip's one-way figure divided by its axes.
-TPUS = {
-    "v5e": Chip(
-        "TPU v5e", int(15.75 * GIB), 197e12, 819e9, 200e9 / 2, 128, 6, "docs.cloud.google.com/tpu/docs/v5e"
-    ),
-    "v5p": Chip(
-        "TPU v5p", int(95.74 * GIB), 459e12, 2765e9, 600e9 / 3, 128, 6, "docs.cloud.google.com/tpu/docs/v5p"
-    ),
-    "v6e": Chip(
-        "TPU v6e", int(31.25 * GIB), 918e12, 1640e9, 400e9 / 2, 256, 6, "docs.cloud.google.com/tpu/docs/v6e"
-    ),
-}
 
 # libtpu would ask the cloud's metadata server where it is, refuse to be loaded by two processes, and grumble.
 _LIBTPU = {
@@ -61,19 +31,6 @@ _LIBTPU = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5e-4",  # any will do
 }
-
-# Main memory and NVLink, bytes per second, by a pattern of JAX's device kind: NVIDIA's data sheets of A100
-# (2021), H100 (2023), H200 (2024), L4 (2023) and B200 (2024). NVLink's figure is both ways: half of it is
-# sent. Without NVLink: PCIe 4 x16.
-_GPUS: tuple[tuple[str, float, float], ...] = (
-    (r"A100.*80GB", 2.04e12, 300e9),
-    (r"A100", 1.56e12, 300e9),
-    (r"(H200|GH200)", 4.8e12, 450e9),
-    (r"H100 PCIe", 2.0e12, 32e9),
-    (r"H100", 3.35e12, 450e9),
-    (r"B200", 8.0e12, 900e9),
-    (r"\bL4\b", 300e9, 32e9),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +49,7 @@ def find(name: str) -> Target:
     none, where libtpu isn't installed, and where the devices can't be had.
     """
     if found := _TPU.fullmatch(name):
-        return Target(name, TPUS[found[1]], _tpus(found[1], found[2]))
+        return Target(name, hardware.TPUS[found[1]], _tpus(found[1], found[2]))
     if found := re.fullmatch(r"cpu:([1-9]\d{0,3})", name):
         devices = _cpus(int(found[1]))
         return Target(name, _cpu(len(devices)), devices)
@@ -148,7 +105,8 @@ def _cpu(count: int) -> Chip:
     product, copy = jax.jit(jnp.dot), jax.jit(lambda x: x + 1)
     rate = 2 * len(x) ** 3 / _seconds(product, x, x) / count
     bandwidth = 2 * x.nbytes / _seconds(copy, x) / count
-    return Chip("CPU", memory, rate, bandwidth, bandwidth, 1, 1, "measured here, in float32")
+    source = "measured here, in float32"
+    return Chip("CPU", "cpu", rate, bandwidth, bandwidth, memory, unit=1, float32_passes=1, source=source)
 
 
 def _seconds(function: Any, *given: jax.Array) -> float:
@@ -174,6 +132,5 @@ def _gpus() -> tuple[Any, ...]:
 
 def _gpu(device: Any) -> Chip:
     kind = device.device_kind
-    bandwidth, links = next(((b, n) for pattern, b, n in _GPUS if re.search(pattern, kind)), (None, None))
     memory = (device.memory_stats() or {}).get("bytes_limit")
-    return Chip(kind, memory, flops.peak(kind), bandwidth, links, 16, 15, "the data sheet")
+    return dataclasses.replace(hardware.find(kind) or Chip(kind, kind), name=kind, memory=memory)

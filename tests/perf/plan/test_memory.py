@@ -7,28 +7,28 @@ from jax.sharding import PartitionSpec as P
 
 from gencompositor_jax import sharding
 from gencompositor_jax.perf.plan import memory
-from gencompositor_jax.perf.plan.programs import Program
+from gencompositor_jax.perf.plan.workloads import Program
 
 GIB = 2**30
 
 
-def placed(mesh, shape, *axes, dtype=jnp.float32):
+def sharded(mesh, shape, *axes, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.NamedSharding(mesh, P(*axes)))
 
 
 def test_a_share_is_what_one_device_holds():
     mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})
     tree = {
-        "cut": placed(mesh, (16, 8), "fsdp", "tensor"),
-        "copied": placed(mesh, (3,), dtype=jnp.bfloat16),
-        "key": placed(mesh, (4,), ("data", "fsdp"), dtype=jax.random.key(0).dtype),
+        "cut": sharded(mesh, (16, 8), "fsdp", "tensor"),
+        "copied": sharded(mesh, (3,), dtype=jnp.bfloat16),
+        "key": sharded(mesh, (4,), ("data", "fsdp"), dtype=jax.random.key(0).dtype),
     }
     assert memory.share(tree) == 16 * 8 * 4 // 8 + 3 * 2 + 8
 
 
 def test_a_program_holds_its_arguments_what_waits_and_what_xla_adds():
     mesh = sharding.make_mesh({"fsdp": -1})
-    w, x = placed(mesh, (512, 512)), placed(mesh, (512, 512), "fsdp")
+    w, x = sharded(mesh, (512, 512)), sharded(mesh, (512, 512), "fsdp")
     program = Program(
         "p", lambda: jax.jit(lambda w, x: jnp.sin(x @ w) @ w).lower(w, x), {"w": w, "x": x}, {"next": x}
     )
@@ -42,7 +42,7 @@ def test_a_program_holds_its_arguments_what_waits_and_what_xla_adds():
 def test_what_lies_on_the_host_is_no_part_of_the_device():
     """As a compiler says it that can offload; the CPU's doesn't."""
     mesh = sharding.make_mesh({"fsdp": -1})
-    x = placed(mesh, (512, 512), "fsdp")
+    x = sharded(mesh, (512, 512), "fsdp")
     stats = types.SimpleNamespace(
         argument_size_in_bytes=memory.share(x),
         output_size_in_bytes=0,

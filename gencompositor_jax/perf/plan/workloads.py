@@ -88,7 +88,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     sharding.check_batch(batch, 1, mesh)
     known = checkpoints.array_shapes(arch)
     known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
-    arrays = placed(known, sharding.shardings(known, mesh))
+    arrays = with_shardings(known, sharding.shardings(known, mesh))
     stacks = {name: arrays[name] for name in state_lib.STACKS}
     weights, fixed = {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
 
@@ -152,6 +152,6 @@ def sampling_mesh(arch: ModelArch, batch: int, devices: int) -> dict[str, int]:
     return {"data": data, "tensor": tensor, "context": devices // data // tensor}
 
 
-def placed(tree: Any, places: Any) -> Any:
-    """A tree of shapes with their places."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, places)
+def with_shardings(tree: Any, shardings: Any) -> Any:
+    """A tree of shapes with their shardings."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)

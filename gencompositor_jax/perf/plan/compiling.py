@@ -11,12 +11,12 @@ import ml_collections
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import sharding
-from gencompositor_jax.perf.plan import collectives, hlo, memory, programs, roofline, work
+from gencompositor_jax.perf.plan import collectives, hlo, memory, roofline, work, workloads
 from gencompositor_jax.perf.plan.collectives import Traffic
 from gencompositor_jax.perf.plan.memory import Memory
-from gencompositor_jax.perf.plan.programs import Program
 from gencompositor_jax.perf.plan.roofline import Estimate
 from gencompositor_jax.perf.plan.topology import Target
+from gencompositor_jax.perf.plan.workloads import Program
 
 Mode = Literal["sample", "train"]
 
@@ -78,7 +78,7 @@ class Plan:
         return None if chip.memory is None else self.needed <= chip.memory
 
 
-def make(
+def make_plan(
     config: ml_collections.ConfigDict,
     mode: Mode,
     target: Target,
@@ -89,7 +89,7 @@ def make(
     """Compiles what a mode runs for a target.
 
     batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
-    the config's for training, `programs.sampling_mesh` for sampling. thorough: see `compiled`. Raises
+    the config's for training, `workloads.sampling_mesh` for sampling. thorough: see `compiled`. Raises
     InputError where these don't fit each other, before anything is compiled.
     """
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
@@ -100,13 +100,13 @@ def make(
         own = config.copy_and_resolve_references()
         own.batch_size = batch
         devices = sharding.make_mesh(sizes, target.devices)
-        found = programs.of_training(own, devices)
+        found = workloads.of_training(own, devices)
     else:
         batch = 1 if batch is None else batch
-        sizes = programs.sampling_mesh(arch, batch, len(target.devices)) if mesh is None else mesh
+        sizes = workloads.sampling_mesh(arch, batch, len(target.devices)) if mesh is None else mesh
         devices = sharding.make_mesh(sizes, target.devices)
         on_cpu = target.devices[0].platform == "cpu"
-        found = programs.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
+        found = workloads.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
     done = [compiled(program, target, thorough) for program in found]
     return Plan(mode, target, dict(devices.shape), batch, clip, done)
 

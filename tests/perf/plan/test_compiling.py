@@ -7,7 +7,7 @@ import pytest
 
 from gencompositor_jax import sharding
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.perf.plan import memory, plan, programs, report, topology
+from gencompositor_jax.perf.plan import compiling, memory, report, topology, workloads
 from gencompositor_jax.training.config import load_config
 
 TOLD = {
@@ -33,12 +33,12 @@ def target():
 
 @pytest.fixture(scope="module")
 def sampling(config, target):
-    return plan.make(config, "sample", target, batch=2)
+    return compiling.make_plan(config, "sample", target, batch=2)
 
 
 @pytest.fixture(scope="module")
 def training(config, target):
-    return plan.make(config, "train", target, batch=4)
+    return compiling.make_plan(config, "train", target, batch=4)
 
 
 def test_sampling_is_three_programs_with_all_weights_in_each(sampling):
@@ -56,7 +56,7 @@ def test_training_is_the_step_with_its_state_cut_over_fsdp(config, training):
     # Two moments per weight in the weights' type; what isn't cut is small.
     assert kinds["optimiser"] == pytest.approx(2 * kinds["average"], rel=0.01)
     one_device = sharding.make_mesh({"fsdp": 1}, topology.find("cpu:1").devices)
-    alone = programs.of_training(config, one_device)[0].arguments["optimiser"]
+    alone = workloads.of_training(config, one_device)[0].arguments["optimiser"]
     kernels = [
         x for x in jax.tree.leaves(alone) if x.ndim > 2
     ]  # the blocks' kernels, in most of which fsdp cuts
@@ -100,12 +100,12 @@ def test_a_program_that_xla_gave_up_on_does_not_fit(sampling):
 @pytest.mark.parametrize("mesh", [{"fsdp": 3}, {"rows": 4}])
 def test_a_mesh_that_does_not_fit_is_refused(config, target, mesh):
     with pytest.raises(InputError, match="mesh"):
-        plan.make(config, "train", target, batch=4, mesh=mesh)
+        compiling.make_plan(config, "train", target, batch=4, mesh=mesh)
 
 
 def test_a_batch_that_does_not_divide_is_refused(config, target):
     with pytest.raises(InputError, match="batch_size=3"):
-        plan.make(config, "train", target, batch=3)
+        compiling.make_plan(config, "train", target, batch=3)
 
 
 def test_what_is_offloaded_is_told_and_not_advised_again(training):
