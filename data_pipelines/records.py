@@ -23,7 +23,7 @@ from gencompositor_jax.data_pipelines import clip_record
 from gencompositor_jax.data_pipelines.clip_record import Record
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import finished
+from gencompositor_jax.files import atomic_write, atomic_write_text
 
 NAME = "dataset.json"
 KIND = "gencompositor clips"
@@ -134,8 +134,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all."""
-    with finished(path, overwrite=True) as part:
-        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager
@@ -144,7 +143,7 @@ def shard_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
 
     Raises InputError when the disk fills up; nothing of the shard stays then.
     """
-    with finished(path, overwrite=True) as part:
+    with atomic_write(path, overwrite=True) as part:
         writer = ArrayRecordWriter(str(part), OPTIONS)
         closed = False
         try:

@@ -1,22 +1,71 @@
-"""Written files: checked before the work that fills them, complete or absent, never unasked over others."""
+"""Atomic writes: a file or folder appears under its name once it is complete, or not at all."""
 
 import errno
 import os
 import re
 import shutil
-import uuid
+import socket
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gencompositor_jax.errors import InputError
 
-MIN_FREE = 64 * 2**20  # bytes; less room on the disk than this and nothing is begun
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+MIN_FREE = 64 * 2**20  # bytes of free disk space below which no output is started
+_FULL = {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; what the block writes there is renamed to `path` at its end.
+
+    After an error nothing is left. Processes that write the same path at once use different temporary paths,
+    and those of killed processes of this host are removed.
+
+    Raises InputError if `path` exists and `overwrite` is False, if the disk is full, or on any other error of
+    the operating system.
+    """
+    target = Path(path).absolute()
+    _check_new(path, overwrite)
+    _remove_leftovers(target)
+    process = f"{_host()}-{os.getpid()}"
+    part, old = (target.with_name(f".{target.name}.{process}{ending}") for ending in (".part", ".old"))
+    try:
+        yield part
+        if part.is_dir():
+            if os.path.lexists(target):  # a rename replaces files and empty folders only
+                target.rename(old)
+        else:
+            _sync(part)
+        part.replace(target)
+        _remove(old)
+    except Exception as error:
+        if (reason := system_error(error)) is None:
+            raise
+        if reason in _FULL:
+            raise InputError(f"{path}: the disk is full ({reason}): free space or write elsewhere") from error
+        raise InputError(f"{path}: can't be written ({reason}): write elsewhere") from error
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def atomic_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """`atomic_write` of a folder, which it creates empty, parents included."""
+    with atomic_write(folder, overwrite) as part:
+        part.mkdir(parents=True)
+        yield part
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes or replaces a UTF-8 file by `atomic_write`."""
+    with atomic_write(path, overwrite=True) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raises InputError if a file or folder can't be written here: to be called before heavy work.
+    """Raises InputError where a result can't be written; to be called before heavy work.
 
     Refused: what exists (unless `overwrite`), a folder that holds anything but numbered PNG images even then,
     a device, an address, a missing or write-protected folder above, a disk with less than 64 MiB free.
@@ -28,80 +77,93 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> None:
     folder = target.absolute().parent
     if not folder.is_dir():
         raise InputError(f"{text}: there is no folder {folder}: create it or write elsewhere")
-    if os.path.lexists(target):
-        if not overwrite:
-            raise InputError(f"{text}: exists: pass --overwrite to replace it, or write elsewhere")
-        if target.is_dir() and not all(re.fullmatch(r"\d+\.png", entry.name) for entry in target.iterdir()):
-            raise InputError(f"{text}: holds more than numbered PNG images: write elsewhere")
-        if target.exists() and not (target.is_file() or target.is_dir()):
-            raise InputError(f"{text}: is a device, pipe or socket: write to a file")
+    _check_new(path, overwrite)
+    if target.is_dir() and not all(re.fullmatch(r"\d+\.png", entry.name) for entry in target.iterdir()):
+        raise InputError(f"{text}: holds more than numbered PNG images: write elsewhere")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(f"{text}: is a device, pipe or socket: write to a file")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{text}: {folder} may not be written to: check its permissions")
     if shutil.disk_usage(folder).free < MIN_FREE:
         raise InputError(f"{text}: the disk is full: free {MIN_FREE >> 20} MiB or write elsewhere")
 
 
-@contextmanager
-def finished(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Where to write so that `path` appears once it is complete: a new name beside it, renamed at the end.
-
-    The writer creates a file or a folder under that name. When it fails, nothing stays. InputError as in
-    `check_output`, and when the disk fills up or writing fails otherwise.
-    """
-    check_output(path, overwrite)
-    target = Path(path).absolute()
-    token = uuid.uuid4().hex[:8]
-    part = target.with_name(f".{target.name}.{token}.part")
-    try:
-        yield part
-        if part.is_dir() and target.is_dir():  # a rename replaces files, but no folder that holds something
-            old = target.with_name(f".{target.name}.{token}.old")
-            target.rename(old)
-            part.rename(target)
-            shutil.rmtree(old)
-        else:
-            part.replace(target)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise InputError(f"{path}: the disk is full: free some space or write elsewhere") from error
-        raise InputError(f"{path}: can't be written ({error.strerror}): write elsewhere") from error
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+def check_new_folder(folder: Path, overwrite: bool) -> None:
+    """Raises InputError where `atomic_folder` would, as far as that is known before heavy work."""
+    _check_new(folder, overwrite)
+    above = _nearest_existing(folder.absolute().parent)
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{folder}: can't be written ({above} is read-only or not a folder)")
 
 
-@contextmanager
-def new_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A folder under a temporary name beside `folder`, which takes its name when the block ends well.
-
-    What an earlier, killed writer left under that name is thrown away. Raises InputError if `folder` exists
-    and `overwrite` is False, or where nothing can be written; then, as after any error, nothing is left.
-    """
-    if folder.exists() and not overwrite:
-        raise InputError(f"{folder}: exists; pass --overwrite or another folder")
-    part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except Exception as error:
-        if (reason := disk_says(error)) is None:
-            raise
-        raise InputError(f"{folder}: can't be written ({reason})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def check_space(path: Path, needed: int) -> None:
+    """Raises InputError where `needed` bytes and 64 MiB don't fit on the disk; `path` need not exist."""
+    free = shutil.disk_usage(_nearest_existing(path.absolute())).free
+    needed += MIN_FREE
+    if free < needed:
+        raise InputError(
+            f"{path}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free: free space or write elsewhere"
+        )
 
 
-def disk_says(error: Exception) -> str | None:
-    """The operating system's reason for an error; None if it is of another kind."""
+def system_error(error: Exception) -> str | None:
+    """The operating system's reason for an error; None for an error of another kind."""
     if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         return error.strerror or str(error)
-    found = re.search(r"([^:]*) \[os_error_code=", str(error))  # TensorStore's errors have nothing but a text
+    found = re.search(r"([^:]*) \[os_error_code=", str(error))  # TensorStore raises ValueError with this text
     return found[1].strip() if found else None
+
+
+def _check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(f"{path}: exists: pass --overwrite to replace it, or write elsewhere")
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(above for above in (path, *path.parents) if above.exists())
+
+
+def _host() -> str:
+    """A short name of this machine: process ids are unique on one machine only."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed processes of this host left of their writes to `target`."""
+    start, names = f".{target.name}.{_host()}-", list[str]()
+    with suppress(OSError):
+        names = os.listdir(target.parent)
+    for name in names:
+        process, dot, ending = name.removeprefix(start).partition(".")
+        ours = name.startswith(start) and process.isdigit() and dot + ending in (".part", ".old")
+        if ours and not _is_running(int(process)):
+            _remove(target.with_name(name))
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return False  # an earlier process of the same number, as in a restarted container
+    if os.name != "posix":
+        return True  # elsewhere os.kill would end it
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
+
+
+def _sync(file: Path) -> None:
+    """Forces a file to the disk: some file systems report a lack of space only then."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -23,8 +23,8 @@ from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.checkpoints.model import Model, array_shapes, facts_of, named_leaves
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import new_folder
-from gencompositor_jax.multihost import agree
+from gencompositor_jax.files import atomic_folder
+from gencompositor_jax.multihost import agree, from_first
 
 FORMAT = 1
 
@@ -57,7 +57,7 @@ def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = 
     arrays = jax.tree.map(lambda x: np.asarray(x) if _is_here(x) else x, tree)
     if dtype is not None:
         arrays = jax.tree.map(lambda x: x.astype(dtype) if _is_float(x) else x, arrays)
-    with _new_shared_folder(folder, overwrite) as part:
+    with _shared_folder(folder, overwrite) as part:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save((part / "arrays").resolve(), arrays)
         if jax.process_index() == 0:
@@ -68,21 +68,22 @@ def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = 
 
 
 @contextlib.contextmanager
-def _new_shared_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """`new_folder` for all processes together: the first makes it and renames it, the others wait for it."""
-    part, problem = folder.with_name(folder.name + ".part"), None
+def _shared_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """`atomic_folder` for all processes together: the first creates and renames it, the others wait."""
+    part, problem = folder, None
     try:
         with contextlib.ExitStack() as stack:
             try:
                 if jax.process_index() == 0:
-                    part = stack.enter_context(new_folder(folder, overwrite))
+                    part = stack.enter_context(atomic_folder(folder, overwrite))
             except InputError as error:
                 problem = error
             agree(problem)
-            yield part
+            yield folder.with_name(from_first(part.name))
     except InputError as error:
         problem = error
-    agree(problem)  # the folder has its name when any process goes on
+    # No process returns before the folder has its name.
+    agree(problem)
 
 
 def write_facts(folder: Path, facts: Facts) -> None:

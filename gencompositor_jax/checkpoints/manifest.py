@@ -7,6 +7,7 @@ was written. The manifest holds a hash of its own text, too.
 import dataclasses
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write_text
 
 NAME = "manifest.json"
-UNFINISHED = NAME + ".part"  # what a killed writer leaves; it counts for nothing
+LEFTOVER = re.compile(r"manifest\.json\.part|\.manifest\.json\..*\.part")  # of a killed writer
 FORMAT = 1
 THREADS = 8  # that hash files side by side: SHA-256 runs at 1 to 2 GB/s on one core, disks are faster
 CHEAP = (
@@ -78,9 +80,7 @@ def write(
     files = dict(known or {})
     names = _files_of(folder)
     files |= _hash_files(folder, [name for name in names if name not in files])
-    part = folder / UNFINISHED
-    part.write_text(_text(Manifest({name: files[name] for name in names}, arrays)), encoding="utf-8")
-    part.replace(folder / NAME)
+    atomic_write_text(folder / NAME, _text(Manifest({name: files[name] for name in names}, arrays)))
 
 
 def read(folder: Path) -> Manifest | None:
@@ -157,7 +157,7 @@ def _hash_files(
 def _files_of(folder: Path) -> list[str]:
     """Files below a folder but for the manifest itself."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for name in files if name not in (NAME, UNFINISHED))
+    return sorted(name for name in files if name != NAME and not LEFTOVER.fullmatch(name))
 
 
 def _text(manifest: Manifest) -> str:

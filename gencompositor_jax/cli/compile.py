@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_new_folder
 
 
 def register(subcommands: Any) -> None:
@@ -44,8 +44,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compiles, and says how to use it."""
-    if args.out.exists() and not args.overwrite:
-        raise InputError(f"--out {args.out}: exists; pass --overwrite or another folder")
+    check_new_folder(args.out, args.overwrite)
 
     from gencompositor_jax.cli.compose import checkpoint_arch, load
     from gencompositor_jax.compositor import check_sampling

@@ -88,12 +88,12 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything, then converts."""
     from gencompositor_jax.conversion import text as text_lib
-    from gencompositor_jax.conversion.convert import check_output
+    from gencompositor_jax.files import check_new_folder
 
     prompts = text_lib.parse_prompts(args.prompt)
     if args.shard < 1:
         raise InputError(f"--shard {args.shard}: pass 1 or more")
-    check_output(args.out, args.overwrite)
+    check_new_folder(args.out, args.overwrite)
     null = None if args.null_text is None else text_lib.read_null_text(args.null_text)
     found = _found(args, text_needed=null is None or bool(prompts))
 

@@ -83,7 +83,7 @@ def write(
     from gencompositor_jax.controls.media.sheet import contact_sheet, write_png
     from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
     from gencompositor_jax.controls.scene import write_scene
-    from gencompositor_jax.files import finished
+    from gencompositor_jax.files import atomic_write
 
     began = time.perf_counter()
     if outputs.is_folder:
@@ -99,7 +99,7 @@ def write(
         write_scene(outputs.project, scene)
         beside.append(outputs.project)
     facts["seconds"]["write"] = round(time.perf_counter() - began, 3)
-    with finished(outputs.facts, overwrite) as part:
+    with atomic_write(outputs.facts, overwrite) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     height, width = frames.shape[1:3]
     print(f"{outputs.video}: {len(frames)} frames of {width}x{height} at {background.fps:g} fps")

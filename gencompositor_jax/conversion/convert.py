@@ -10,9 +10,7 @@ The memory for the tensors is used again and again: fresh memory would cost more
 
 import dataclasses
 import math
-import os
 import queue
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -32,12 +30,11 @@ from gencompositor_jax.conversion.layout import has_only_numbers
 from gencompositor_jax.conversion.plan import Piece, Plan
 from gencompositor_jax.conversion.sources import Source
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import new_folder
+from gencompositor_jax.files import atomic_folder, check_new_folder, check_space
 
 DTYPES = ("keep", "bfloat16", "float16", "float32")
 WRITERS = 2
 IN_FLIGHT = 6  # tensors in memory; every second one is a bias and tiny
-HEADROOM = 64 * 2**20  # bytes of disk for all that is not an array
 
 Progress = Callable[[int, int], None]  # (bytes read, bytes in all)
 
@@ -166,10 +163,11 @@ def run(
     """
     leaves = _leaves(work, text)
     needed = sum(math.prod(facts.shape) * jnp.dtype(facts.dtype).itemsize for facts in leaves.values())
-    check_output(out, overwrite, needed)
+    check_new_folder(out, overwrite)
+    check_space(out, needed)
     total = sum(source.bytes for source in work.sources.values())
     hashes: dict[str, dict[str, str]] = {}
-    with new_folder(out, overwrite) as folder:
+    with atomic_folder(out, overwrite) as folder:
         empty = [name for name in ("codec",) if not any(leaf.startswith(f"{name}/") for leaf in leaves)]
         arrays = ArrayFolder(folder / "arrays", leaves, empty, parts)
         for name, array in {**work.constants, **_text_arrays(text)}.items():
@@ -200,20 +198,6 @@ def run(
         known = {f"arrays/{name}": file for name, file in arrays.hashes.items()}
         manifest.write(folder, leaves, known)
     return Report(out, work.arch, total, needed, work.unused)
-
-
-def check_output(out: Path, overwrite: bool, needed: int = 0) -> None:
-    """Raises InputError where `out` exists, can't be written, or its disk has less than `needed` bytes."""
-    if out.exists() and not overwrite:
-        raise InputError(f"{out}: exists; pass --overwrite or another folder")
-    parent = out.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{out}: can't be written ({parent} is read-only or no folder)")
-    free = shutil.disk_usage(parent).free
-    if needed and free < needed + HEADROOM:
-        raise InputError(f"{out}: the disk has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed")
 
 
 class _Writers:

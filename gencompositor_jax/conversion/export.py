@@ -20,11 +20,10 @@ from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.checkpoints.restore import open_array
 from gencompositor_jax.conversion import plan, safetensors_io
 from gencompositor_jax.conversion.configs import to_configs
-from gencompositor_jax.conversion.convert import check_output
 from gencompositor_jax.conversion.network_names import Rule
 from gencompositor_jax.conversion.safetensors_io import Tensor
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import new_folder
+from gencompositor_jax.files import atomic_folder, check_new_folder, check_space
 
 SHARD_BYTES = 5 * 10**9
 Progress = Callable[[int, int], None]  # (bytes written, bytes in all)
@@ -60,7 +59,8 @@ def export(
             for i in (range(layers) if rule.stacked else [None])
         }
     total = sum(_bytes(tensor) for each in announced.values() for *_, tensor in each.values())
-    check_output(out, overwrite, total)
+    check_new_folder(out, overwrite)
+    check_space(out, total)
     done = 0
 
     def wrote(count: int) -> None:
@@ -69,7 +69,7 @@ def export(
         if progress is not None:
             progress(done, total)
 
-    with new_folder(out, overwrite) as part:
+    with atomic_folder(out, overwrite) as part:
         for component, fields in configs.items():
             (part / component).mkdir()
             name = "scheduler_config.json" if component == "scheduler" else "config.json"

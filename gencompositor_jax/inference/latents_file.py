@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import finished
+from gencompositor_jax.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Place:
         kinds: dict[str, Any] = {"latents": latents, "made_from": np.str_(self.made_from)}
         kept = {f"{kind}_{i}": arrays[f"{kind}_{i}"] for i in range(self.layer) for kind in kinds}
         own = {f"{kind}_{self.layer}": value for kind, value in kinds.items()}
-        with finished(self.path, overwrite=True) as part, part.open("wb") as file:
+        with atomic_write(self.path, overwrite=True) as part, part.open("wb") as file:
             np.savez(file, **kept, **own)
 
 

@@ -24,7 +24,7 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import new_folder
+from gencompositor_jax.files import atomic_folder
 
 FORMAT = 1
 INDEX = "programs.json"
@@ -103,7 +103,7 @@ class Recorder:
         exists and `overwrite` is False, or can't be written.
         """
         entries = {}
-        with new_folder(folder, overwrite) as part:
+        with atomic_folder(folder, overwrite) as part:
             for key, (of, packed) in self.kept.items():
                 (part / key).write_bytes(packed)
                 digest = hashlib.sha256(packed).hexdigest()

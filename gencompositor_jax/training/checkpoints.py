@@ -33,7 +33,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.checkpoints.manifest import ArrayFacts
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import disk_says
+from gencompositor_jax.files import system_error
 from gencompositor_jax.multihost import agree, processes_where
 from gencompositor_jax.training import partition, resume
 from gencompositor_jax.training.resume import Restored
@@ -129,8 +129,8 @@ class Checkpoints:
             return
         try:
             manifest.write(self.folder / str(step), arrays)
-        except OSError as error:
-            why = error.strerror or error
+        except (OSError, InputError) as error:
+            why = system_error(error) or error
             _warn(f"{self.folder}/{step}: whole, but its hashes can't be written ({why})")
         for old in to_delete(resume.steps(self.folder), self._keep_last, self._keep_every):
             doomed = (self.folder / str(old)).rename(self.folder / f"{old}{DELETED}")
@@ -142,7 +142,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = disk_says(error)
+            reason = system_error(error)
             if reason is None:
                 raise
             for _ in range(20):  # other files of this step may still be on their way

@@ -108,7 +108,7 @@ def test_a_guided_pass_has_programs_of_its_own(small_model, programs, tmp_path):
 def test_an_existing_folder_is_refused_before_the_model_loads(programs, monkeypatch, capsys):
     monkeypatch.setattr(compose_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert main(["compile", "--out", str(programs)]) == 2
-    assert "exists; pass --overwrite" in capsys.readouterr().err
+    assert "exists: pass --overwrite" in capsys.readouterr().err
     assert main(["compile", "--out", str(programs / "new"), "--frames", "6"]) == 2
     assert main(["compile", "--out", str(programs / "new"), "--prompt", "no such"]) == 2
     assert main(["compile", "--out", str(programs / "new"), "--steps", "0"]) == 2

@@ -166,7 +166,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_nothing_is_replaced_unasked(folder):
     recorder = Recorder()
     recorder(twice, jnp.ones(1))
-    with pytest.raises(InputError, match="exists; pass --overwrite"):
+    with pytest.raises(InputError, match="exists: pass --overwrite"):
         recorder.save(folder, {})
     assert len(Programs.load(folder).executables) == 2
 

@@ -58,7 +58,7 @@ def test_a_model_in_shares_is_the_same_model(ran, small_model):
     folder, logs = ran
     for log in logs:
         assert "model there: True" in log
-        assert re.search(r"again: .*(model: exists; pass --overwrite|process 0 of 2 has failed)", log)
+        assert re.search(r"again: .*(model: exists: pass --overwrite|process 0 of 2 has failed)", log)
     manifest.verify(folder / "model", manifest.read(folder / "model"))
     assert sorted(path.name for path in folder.glob("model*")) == ["model"]
     got = checkpoints.load(folder / "model", dtype=None, verify=True)

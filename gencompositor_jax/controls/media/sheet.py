@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gencompositor_jax.files import finished
+from gencompositor_jax.files import atomic_write, check_output
 
 SHEET_WIDTH = 1280  # pixels, about: small frames are enlarged to it, large ones reduced
 MAX_CELL_HEIGHT = 360
@@ -88,7 +88,8 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray, overwrite: bool = False) -> None:
     """Writes one uint8 image [H, W, 3 or 4], complete or not at all. InputError: see `check_output`."""
-    with finished(path, overwrite) as part:
+    check_output(path, overwrite)
+    with atomic_write(path, overwrite) as part:
         Image.fromarray(image).save(part, format="PNG")
 
 

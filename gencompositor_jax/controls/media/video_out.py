@@ -22,7 +22,7 @@ from gencompositor_jax.controls.media.container import opened
 from gencompositor_jax.controls.media.images import is_image
 from gencompositor_jax.controls.media.inputs import local_path
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import check_output, finished
+from gencompositor_jax.files import atomic_folder, atomic_write, check_output
 
 CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of the size of lossless
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -72,7 +72,7 @@ def write_video(
     if not 0 < rate <= 1000:
         raise InputError(f"fps {fps:g}: the frame rate must lie above 0 and be at most 1000")
     options = {} if Path(path).suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-    with finished(path, overwrite) as part, ExitStack() as stack:
+    with atomic_write(path, overwrite) as part, ExitStack() as stack:
         output = stack.enter_context(
             av.open(str(part.absolute()), "w", format=CONTAINERS[Path(path).suffix.lower()], options=options)
         )
@@ -97,8 +97,8 @@ def write_image_folder(path: str | os.PathLike[str], frames: np.ndarray, overwri
     nothing else. InputError: see `check_output`.
     """
     _check_frames(frames, (3, 4))
-    with finished(path, overwrite) as part:
-        part.mkdir()
+    check_output(path, overwrite)
+    with atomic_folder(path, overwrite) as part:
         for index, frame in enumerate(frames):
             Image.fromarray(frame).save(part / f"{index:05d}.png", compress_level=4)
 

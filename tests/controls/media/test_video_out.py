@@ -19,7 +19,7 @@ from gencompositor_jax.controls.media import video_out
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.controls.media.video_out import check_video_output, write_image_folder, write_video
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import check_output, finished
+from gencompositor_jax.files import check_output
 
 
 def sound_of(path: Path) -> tuple[list[bytes], float, float]:
@@ -235,15 +235,6 @@ def test_a_disk_that_fills_up_leaves_what_was_there_and_nothing_else(
     with pytest.raises(InputError, match="disk is full" if code == errno.ENOSPC else "can't be written"):
         write_video(path, numbered_frames(24), 24, overwrite=True)
     assert os.listdir(tmp_path) == ["a.mp4"] and path.read_text() == "precious"
-
-
-def test_an_interruption_leaves_nothing(tmp_path):
-    for make in (Path.touch, Path.mkdir):
-        with pytest.raises(KeyboardInterrupt), finished(tmp_path / "a") as part:
-            make(part)
-            assert part.parent == tmp_path  # the rename stays on one disk
-            raise KeyboardInterrupt
-        assert not os.listdir(tmp_path)
 
 
 def test_real_lack_of_space(tmp_path):

@@ -1,0 +1,128 @@
+"""Atomic writes: complete or absent, whatever happens to the writer."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from gencompositor_jax import files
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_folder, atomic_write, atomic_write_text
+
+WRITER = """
+import sys, time
+from gencompositor_jax.files import atomic_folder, atomic_write
+write = atomic_folder if sys.argv[2] == "folder" else atomic_write
+with write(sys.argv[1]) as part:
+    (part / "a" if sys.argv[2] == "folder" else part).touch()
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, InputError])
+def test_after_an_error_nothing_is_left(tmp_path, make, error):
+    with pytest.raises(error), atomic_write(tmp_path / "a") as part:
+        make(part)
+        assert part.parent == tmp_path  # a rename works within one file system only
+        raise error
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_and_a_folder_replace_each_other(tmp_path):
+    target = tmp_path / "a"
+    for _ in range(2):
+        with atomic_folder(target, overwrite=True) as part:
+            (part / "inside").touch()
+        assert os.listdir(target) == ["inside"]
+    with pytest.raises(InputError, match=r"a: can't be written \(Is a directory\)"):
+        atomic_write_text(target, "text")
+    assert os.listdir(target) == ["inside"]
+    atomic_write_text(tmp_path / "b", "first")
+    atomic_write_text(tmp_path / "b", "second")
+    assert (tmp_path / "b").read_text() == "second"
+    with atomic_folder(tmp_path / "b", overwrite=True):
+        pass
+    assert (tmp_path / "b").is_dir()
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_what_exists_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "a").symlink_to("nowhere")
+    for write in (atomic_write, atomic_folder):
+        with pytest.raises(InputError, match="a: exists: pass --overwrite"), write(tmp_path / "a"):
+            pytest.fail("the block was run")
+
+
+def test_a_folder_gets_its_parents_and_a_file_does_not(tmp_path):
+    with atomic_folder(tmp_path / "x" / "y"):
+        pass
+    assert (tmp_path / "x" / "y").is_dir()
+    with pytest.raises(InputError, match=r"y: can't be written \(No such file or directory\)"):
+        atomic_write_text(tmp_path / "z" / "y", "text")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            r"a: the disk is full \(No space left on device\)",
+        ),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), r"a: can't be written \(Input/output error\)"),
+        (ValueError("writing d/1: No space left on device [os_error_code=28]"), "a: the disk is full"),
+    ],
+)
+def test_errors_of_the_disk_say_the_path(tmp_path, error, said):
+    with pytest.raises(InputError, match=said), atomic_write(tmp_path / "a"):
+        raise error
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_leftovers_of_killed_writers_are_removed_and_those_of_running_ones_kept(tmp_path, kind):
+    target = tmp_path / "a"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(target), kind], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout.readline() == b"writing\n"
+        assert len(os.listdir(tmp_path)) == 2
+        writers[0].send_signal(signal.SIGKILL)
+        writers[0].wait()
+        with (atomic_folder if kind == "folder" else atomic_write)(target) as part:
+            if kind == "file":
+                part.touch()
+        assert target.exists() and len(os.listdir(tmp_path)) == 2
+        assert f"-{writers[1].pid}.part" in "".join(os.listdir(tmp_path))
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+
+
+def test_leftovers_of_other_hosts_and_other_paths_are_kept(tmp_path, monkeypatch):
+    dead = 2**22 + 1  # above the largest process id of Linux
+    kept = [f".a.deadbeef-{dead}.part", f".ab.{files._host()}-{dead}.part", f".a.{files._host()}-x.part"]
+    for name in [*kept, f".a.{files._host()}-{dead}.part", f".a.{files._host()}-{os.getpid()}.old"]:
+        (tmp_path / name).touch()
+    atomic_write_text(tmp_path / "a", "text")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a"])
+
+
+def test_space_is_checked_on_the_disk_of_a_path_that_does_not_exist(tmp_path, monkeypatch):
+    usage, asked = namedtuple("usage", "free"), []
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: asked.append(path) or usage(10**9))
+    files.check_space(tmp_path / "x" / "y", 9 * 10**8)
+    with pytest.raises(InputError, match=r"y: 1\.1 GB needed, 1\.0 GB free"):
+        files.check_space(tmp_path / "x" / "y", 10**9)
+    assert asked == [tmp_path, tmp_path]
