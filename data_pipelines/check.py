@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-from tqdm import tqdm
 
 from gencompositor_jax.controls.media.container import frames_of, opened, picture
 from gencompositor_jax.controls.media.video import Media, probe
@@ -24,6 +23,7 @@ from gencompositor_jax.data_pipelines.videocomp import (
     read_rows,
     why_not,
 )
+from gencompositor_jax.data_pipelines.workers import progress_bar
 from gencompositor_jax.errors import InputError
 
 SHOWN = 20  # problems in the table; JSON has all
@@ -93,16 +93,15 @@ def check(
     reasons = [why_not(row, frames, fps) for row in rows]
     counting = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     clips = {row.file: row for row in counting}  # a file may have several rows
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        looked_at = pool.map(lambda row: _look(row, decode), clips.values())
-        silent = None if progress is None else not progress
-        found = dict(
-            zip(
-                clips,
-                tqdm(looked_at, total=len(clips), unit="clip", desc="checking", disable=silent),
-                strict=True,
-            )
-        )
+    found = {}
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        progress_bar(len(clips), "checking", progress) as bar,
+    ):
+        checked = pool.map(lambda row: _check_videos(row, decode), clips.values())
+        for file, result in zip(clips, checked, strict=True):
+            found[file] = result
+            bar.update()
     problems += _check_white(folder)
     for infos, faults in found.values():
         problems += faults + _contradictions(infos, folder)
@@ -143,7 +142,7 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _look(row: Row, decode: bool) -> tuple[dict[str, Media], list[Problem]]:
+def _check_videos(row: Row, decode: bool) -> tuple[dict[str, Media], list[Problem]]:
     """What each of a row's readable videos is, by kind, and what is wrong with the others."""
     infos, problems = {}, []
     for kind in KINDS:

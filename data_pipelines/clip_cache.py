@@ -1,33 +1,29 @@
-"""A folder of procedural clips made beforehand by all cores, read back by index without loading it whole.
+"""A folder of procedural clips: made beforehand on all cores, read by index from memory-mapped files.
 
     PYTHONPATH=. python -m gencompositor_jax.data_pipelines.clip_cache FOLDER --clips 4096
 
-One shard of SHARD clips is one memory-mappable file, uint8 [n, T, H, W, 10]: target, background, foreground
-(3 channels each) and a channel whose bits are the target region and the silhouette. A shard appears under
-its name only when complete, so an interrupted run goes on where it was. `cache.json` names the settings;
-another run with other settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
+A shard of SHARD clips is one file, uint8 [n, T, H, W, 10]: target, background, foreground (3 channels each)
+and a channel whose bits are the target region and the silhouette. A shard appears under its name when it is
+complete, so an interrupted run resumes with the next one. `cache.json` holds the settings; a run with other
+settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
 """
 
 import argparse
 import dataclasses
 import json
-import os
-import shutil
-import uuid
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from tqdm import tqdm
 
 from gencompositor_jax.arch import Inflation, tiny
 from gencompositor_jax.data_pipelines.examples import PlainClip, clip_arrays
 from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
+from gencompositor_jax.data_pipelines.workers import in_order, progress_bar
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write, atomic_write_text, check_space
 
 VERSION = 1  # raise it when clips of one seed change
 SHARD = 64
@@ -45,15 +41,15 @@ class CacheSettings:
     height: int = 64
     width: int = 96
     inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
-    followed: bool = False  # clips as a window sees them that follows the element
+    followed: bool = False  # clips seen through a window that follows the element
 
     @property
     def shards(self) -> int:
-        """How many files the clips take."""
+        """Number of files."""
         return -(-self.clips // SHARD)
 
     def to_json(self) -> dict[str, Any]:
-        """What `cache.json` holds."""
+        """The contents of `cache.json`."""
         return {"version": VERSION, "shard": SHARD, **dataclasses.asdict(self)}
 
 
@@ -61,7 +57,7 @@ class ClipCache:
     """Clips of a cache folder by index: `len(cache)`; `cache[[3, 1, 4]]` has a leading axis of 3."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens a complete cache. Raises InputError where there is none or shards are missing."""
+        """Opens a complete cache. Raises InputError if there is none or shards are missing."""
         self.folder = Path(folder)
         self.settings = read_settings(self.folder)
         missing = [i for i in range(self.settings.shards) if not shard_path(self.folder, i).exists()]
@@ -78,7 +74,7 @@ class ClipCache:
         return self.settings.clips
 
     def __getitem__(self, indices: np.ndarray | list[int]) -> PlainClip:
-        """Copies the clips of a list of indices in 0..len-1, in its order."""
+        """Copies the clips of a list of indices, 0 to len - 1, in its order."""
         numbers = np.asarray(indices, np.int64)
         if numbers.ndim != 1 or ((numbers < 0) | (numbers >= len(self))).any():
             raise IndexError(f"pass a list of indices from 0 to {len(self) - 1}")
@@ -88,54 +84,43 @@ class ClipCache:
 def build_cache(
     folder: str | Path, settings: CacheSettings, workers: int | None = None, progress: bool = True
 ) -> ClipCache:
-    """Makes the shards that are not there yet and opens the cache.
+    """Makes the missing shards and opens the cache.
 
     Args:
-        folder: made when absent; it may hold an interrupted or smaller cache of the same settings.
-        workers: processes; all cores when None, none at all (in this process) when 0.
-        progress: shows a bar on stderr, in clips.
+        folder: made when absent; may hold an interrupted or smaller cache of the same settings.
+        settings: the clips.
+        workers: processes; one per core when None, this process alone when 0.
+        progress: shows a bar on stderr.
 
     Raises:
-        InputError: the folder holds clips of other settings, or the disk has too little space.
+        InputError: the folder holds clips of other settings, the disk has too little space, or a worker
+            process was killed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(folder, settings)
     todo = [i for i in range(settings.shards) if _clips_in(folder, i) != _shard_size(settings, i)]
-    _check_space(folder, settings, len(todo))
-    _write_atomically(folder / "cache.json", json.dumps(settings.to_json(), indent=1).encode())
-    make = partial(make_shard, folder, settings)
+    if todo:
+        clip_bytes = settings.frames * settings.height * settings.width * CHANNELS
+        check_space(folder, len(todo) * SHARD * clip_bytes)
+    atomic_write_text(folder / "cache.json", json.dumps(settings.to_json(), indent=1))
     done = settings.clips - sum(_shard_size(settings, i) for i in todo)
-    with tqdm(
-        total=settings.clips, initial=done, unit="clip", desc="procedural clips", disable=not progress
-    ) as bar:
-        if workers == 0:
-            for i in todo:
-                bar.update(make(i))
-        elif todo:
-            # Spawned, not forked: JAX may already run threads in this process.
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                for future in as_completed([pool.submit(make, i) for i in todo]):
-                    bar.update(future.result())
+    made = in_order(partial(make_shard, folder, settings), todo, workers)
+    with closing(made), progress_bar(settings.clips, "procedural clips", progress, done) as bar:
+        for clips in made:
+            bar.update(clips)
     return ClipCache(folder)
 
 
 def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
-    """Makes and writes one shard; returns how many clips it holds."""
-    cv2.setNumThreads(1)  # one process per core is faster than threads within tiny frames
+    """Makes and writes one shard; returns the number of its clips."""
     first = settings.first_seed + index * SHARD
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width
     make = make_followed_clip if settings.followed else make_clip
     clips = np.stack([pack(clip_arrays(make(seed, *size), settings.inflation)) for seed in seeds])
-    path = shard_path(folder, index)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "wb") as file:
-            np.save(file, clips)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(shard_path(folder, index), overwrite=True) as part, part.open("wb") as file:
+        np.save(file, clips)
     return len(clips)
 
 
@@ -158,12 +143,12 @@ def unpack(packed: np.ndarray) -> PlainClip:
 
 
 def shard_path(folder: Path, index: int) -> Path:
-    """Where a shard lies."""
+    """The file of a shard."""
     return folder / f"clips-{index:06d}.npy"
 
 
 def read_settings(folder: Path) -> CacheSettings:
-    """Settings of the cache in a folder. Raises InputError where there is none, or one of another version."""
+    """Settings of the cache in a folder. Raises InputError if there is none, or one of another version."""
     try:
         fields = json.loads((folder / "cache.json").read_text())
         version, shard = fields.pop("version"), fields.pop("shard")
@@ -175,7 +160,8 @@ def read_settings(folder: Path) -> CacheSettings:
         ) from error
     if (version, shard) != (VERSION, SHARD):
         raise InputError(
-            f"{folder}: clips of version {version}, this code makes version {VERSION}; use another folder"
+            f"{folder}: holds clips of version {version}, this release makes version {VERSION}; use another "
+            "folder"
         )
     return settings
 
@@ -189,16 +175,6 @@ def _check_same(folder: Path, settings: CacheSettings) -> None:
         raise InputError(f"{folder}: holds clips without their cache.json; use another folder")
 
 
-def _check_space(folder: Path, settings: CacheSettings, shards: int) -> None:
-    need = shards * SHARD * settings.frames * settings.height * settings.width * CHANNELS
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise InputError(
-            f"{folder}: {need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; "
-            "pass fewer clips or another folder"
-        )
-
-
 def _shard_size(settings: CacheSettings, index: int) -> int:
     return min(SHARD, settings.clips - index * SHARD)
 
@@ -206,12 +182,6 @@ def _shard_size(settings: CacheSettings, index: int) -> int:
 def _clips_in(folder: Path, index: int) -> int:
     path = shard_path(folder, index)
     return len(np.load(path, mmap_mode="r")) if path.exists() else 0
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def main() -> None:

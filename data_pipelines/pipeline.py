@@ -8,19 +8,17 @@ rows over hosts, and where a run stands is one number: the next batch.
 
 import os
 import signal
-import threading
 from collections.abc import Generator, Sequence
 from functools import partial
-from multiprocessing import parent_process
 from typing import Any
 
-import cv2
 import grain
 import numpy as np
 from absl import flags
 
 from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment
 from gencompositor_jax.data_pipelines.source import ClipSource
+from gencompositor_jax.data_pipelines.workers import set_up
 from gencompositor_jax.errors import InputError
 
 ATTEMPTS = 8  # records that are tried for one example
@@ -165,17 +163,5 @@ def _closing(iterator: Any) -> Generator[Example, None, None]:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """What a worker process does first."""
-    cv2.setNumThreads(1)  # processes are the parallelism
     # The main process decides when to stop: it saves first, and needs its batches until then.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is gone: killed, it can't tell its workers."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    set_up(signal.SIGINT, signal.SIGTERM)

@@ -1,9 +1,9 @@
-"""The same clips as a TFDS dataset, written and read without TensorFlow.
+"""Clips as a TFDS dataset, written and read without TensorFlow. Needs the extra `tfds`.
 
-    write(arrayrecord_folder, out)  ->  out/gencompositor_clips/1.0.0/
+    build(inputs, out, settings)  ->  out/gencompositor_clips/1.0.0/
 
 Features are the fields of `clip_record.Record`: texts, numbers, and the encoded parts as bytes. Any program
-can read them by `tfds.builder_from_directory(FOLDER).as_data_source("train")`.
+can read them with `tfds.builder_from_directory(FOLDER).as_data_source("train")`.
 """
 
 import dataclasses
@@ -11,22 +11,31 @@ import io
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.data_pipelines import build as arrayrecord
 from gencompositor_jax.data_pipelines import clip_record
+from gencompositor_jax.data_pipelines.build import Input, Settings
 from gencompositor_jax.data_pipelines.clip_record import BYTES, Record
+from gencompositor_jax.data_pipelines.record_source import RecordSource
 from gencompositor_jax.data_pipelines.records import ArrayRecordSource
-from gencompositor_jax.data_pipelines.source import ClipArrays
+from gencompositor_jax.data_pipelines.shards import Built, bytes_of
+from gencompositor_jax.data_pipelines.workers import progress_bar
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_space
+
+try:
+    import tensorflow_datasets as tfds
+except ImportError as error:
+    raise InputError(
+        "TFDS data: tensorflow-datasets is missing; pip install 'gencompositor-jax[tfds]'"
+    ) from error
 
 NAME = "gencompositor_clips"
 SPLIT = "train"
@@ -52,7 +61,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 class GencompositorClips(tfds.core.GeneratorBasedBuilder):
-    """Copies a finished ArrayRecord data set of ours; its order stays."""
+    """Copies a complete ArrayRecord data set, in its order."""
 
     VERSION = tfds.core.Version(f"{clip_record.VERSION}.0.0")
 
@@ -65,36 +74,61 @@ class GencompositorClips(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description="Clips that train a generative video compositor.",
             features=features(),
-            disable_shuffling=True,  # whoever trains shuffles; sorting would take the whole disk once more
+            disable_shuffling=True,  # training shuffles; sorting here would need the disk space once more
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {SPLIT: self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        silent = None if self._progress is None else not self._progress
-        for index in tqdm(range(len(self._source)), unit="clip", desc="writing TFDS", disable=silent):
-            record = self._source.record(index)
-            values = {f.name: getattr(record, f.name) for f in dataclasses.fields(Record)}
-            for name in ("foreground_box", "moments_shape"):
-                values[name] = np.array(values[name], np.int64)
-            yield index, values
+        with progress_bar(len(self._source), "writing TFDS", self._progress) as bar:
+            for index in range(len(self._source)):
+                record = self._source.record(index)
+                values = {f.name: getattr(record, f.name) for f in dataclasses.fields(Record)}
+                for name in ("foreground_box", "moments_shape"):
+                    values[name] = np.array(values[name], np.int64)
+                yield index, values
+                bar.update()
 
 
-def write(source: ArrayRecordSource, out: Path, progress: bool | None = None) -> Path:
-    """Writes `out`/gencompositor_clips/VERSION, which appears when it is complete; returns it.
+def build(
+    inputs: Sequence[Input],
+    out: Path,
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    max_broken: float = 0.05,
+    progress: bool | None = None,
+) -> Built:
+    """Writes the inputs' records into `out`/gencompositor_clips/VERSION, which appears when it is complete.
 
-    Raises InputError where one is there already, or the disk fills up.
+    They are first built as ArrayRecord in `out`/arrayrecord, resumably (see `data_pipelines.build.build`),
+    then copied and deleted there. Meanwhile the disk holds both copies.
+
+    Raises InputError also if `out` holds a complete dataset, or the disk fills up.
     """
-    check_absent(out)
-    tfds.disable_progress_bar()  # ours counts clips
+    if (out / NAME / str(GencompositorClips.VERSION)).exists():
+        raise InputError(f"{out}: holds a complete dataset {NAME}: pass another folder")
+    staged = arrayrecord.build(
+        inputs, out / "arrayrecord", settings, workers=workers, max_broken=max_broken, progress=progress
+    )
+    source = ArrayRecordSource(staged.folder, settings.arch)
+    check_space(out, bytes_of(dataclasses.asdict(settings), len(source)))
+    folder = _copy(source, out, progress)
+    shutil.rmtree(staged.folder)
+    return dataclasses.replace(staged, folder=folder)
+
+
+def _copy(source: ArrayRecordSource, out: Path, progress: bool | None) -> Path:
+    """Writes the dataset and returns its folder. Raises InputError when the disk fills up."""
+    tfds.disable_progress_bar()  # the builder's own bar counts clips
     builder = GencompositorClips(
         source=source, progress=progress, data_dir=os.fspath(out), file_format="array_record"
     )
     for left in (out / NAME).glob("incomplete.*"):  # of a run that was killed
         shutil.rmtree(left)
     try:
-        # Nothing is downloaded, and its own progress isn't worth a line.
+        # Nothing is downloaded; messages of TFDS about its own progress are dropped.
         with tempfile.TemporaryDirectory() as empty, redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=empty)
     except OSError as error:
@@ -102,77 +136,38 @@ def write(source: ArrayRecordSource, out: Path, progress: bool | None = None) ->
     return Path(builder.data_dir)
 
 
-def check_absent(out: Path) -> None:
-    """Raises InputError where `write` has been here."""
-    if (out / NAME / str(GencompositorClips.VERSION)).exists():
-        raise InputError(f"{out}: holds a complete dataset {NAME}: pass another folder")
-
-
-class TfdsSource:
-    """The clips of such a dataset (see `data_pipelines.source.ClipSource`); threads may share it."""
+class TfdsSource(RecordSource):
+    """The clips of such a dataset."""
 
     def __init__(self, folder: str | os.PathLike[str], arch: ModelArch) -> None:
         """Reads the dataset's description and the first record.
 
         Args:
-            folder: what was given to `write`, or the version's folder in it.
+            folder: the `out` of `build`, or the version's folder in it.
             arch: the model's.
 
-        Raises InputError where no such dataset is there, or its clips aren't of the model's size.
+        Raises InputError if there is no such dataset, or its clips aren't of the model's size.
         """
-        self.folder, self.inflation = _version_folder(Path(folder)), arch.inflation
+        folder = _version_folder(Path(folder))
         try:
-            split = tfds.builder_from_directory(os.fspath(self.folder)).info.splits[SPLIT]
+            split = tfds.builder_from_directory(os.fspath(folder)).info.splits[SPLIT]
         except Exception as error:  # TFDS raises many kinds
-            raise InputError(f"{self.folder}: isn't a TFDS dataset that can be read ({error})") from error
-        self._ends = np.cumsum(split.shard_lengths)
-        self._files = [os.fspath(path) for path in split.filepaths]
-        self._data: Any = None  # opened when first read
-        self._lock = threading.Lock()
-        try:
-            clip_record.check_fits(self.record(0), arch)
-        except InputError as error:
-            raise InputError(f"{self.folder}: {error}") from error
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without open files: each process opens its own."""
-        return {name: value for name, value in vars(self).items() if name not in ("_data", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._data, self._lock = None, threading.Lock()
-
-    def name(self, index: int) -> str:
-        """The shard's file, and where the record is in it."""
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        return f"{self._files[shard]}[{index - (self._ends[shard - 1] if shard else 0)}]"
-
-    def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """One clip; nothing is drawn. See `ClipSource.read` and `clip_record.decode`."""
-        record = self.record(index)
-        try:
-            return clip_record.decode(record, self.inflation, removal)
-        except InputError as error:
-            raise InputError(f"{self.name(index)}: {error}") from error
+            raise InputError(f"{folder}: isn't a TFDS dataset that can be read ({error})") from error
+        super().__init__(folder, arch, split.filepaths, split.shard_lengths)
 
     def record(self, index: int) -> Record:
         """One record, not decoded. Raises InputError that names the damaged file."""
+        name = self.name(index)
         try:
-            with self._lock:
-                if self._data is None:
-                    builder = tfds.builder_from_directory(os.fspath(self.folder))
-                    self._data = builder.as_data_source(split=SPLIT)
-            fields = dict(self._data[index])
+            fields = dict(self._reader(0, self._open)[index])
             texts = {n: v.decode() for n, v in fields.items() if isinstance(v, bytes) and n not in BYTES}
             return clip_record.from_facts({**fields, **texts})
-        except IndexError:
-            raise
         except Exception as error:  # TFDS and ArrayRecord raise many kinds
             what = str(error).split(";")[0]
-            raise InputError(f"{self.name(index)}: {what}: copy or build the dataset again") from error
+            raise InputError(f"{name}: {what}: copy the dataset again, or build it again") from error
+
+    def _open(self) -> Any:
+        return tfds.builder_from_directory(os.fspath(self.folder)).as_data_source(split=SPLIT)
 
 
 def _version_folder(folder: Path) -> Path:

@@ -126,12 +126,13 @@ def run_check(args: argparse.Namespace) -> None:
 
 def run_build(args: argparse.Namespace) -> None:
     """Builds, and says what was left out and how to train on the rest."""
-    from gencompositor_jax.data_pipelines.build import Settings, build, build_tfds, inputs_of
+    from gencompositor_jax.data_pipelines.build import Settings, build, inputs_of
 
     settings = Settings(args.frames, args.height, args.width, args.fps, args.quality, args.clips_per_shard)
-    make = build_tfds if args.format == "tfds" else build
     inputs = inputs_of(args.source, settings, args.csv)
-    built = make(inputs, args.out, settings, workers=args.workers, max_broken=args.max_broken)
+    if args.format == "tfds":
+        from gencompositor_jax.data_pipelines.tfds_builder import build
+    built = build(inputs, args.out, settings, workers=args.workers, max_broken=args.max_broken)
     for entry in built.broken:
         print(f"left out: {entry['input']}: {entry['problem']}")
     print(f"{built.folder}: {built.clips:,} clips, {len(built.broken):,} broken inputs left out")

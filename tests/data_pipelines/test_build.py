@@ -1,6 +1,5 @@
 import csv
 import json
-import os
 import pickle
 import shutil
 import threading
@@ -75,16 +74,6 @@ def test_worker_processes_build_the_same(folder, built, tmp_path):
         assert ArrayRecordSource(there, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
 
 
-def dies(item: str) -> bytes:
-    os._exit(9)
-
-
-@pytest.mark.multiprocess
-def test_a_killed_worker_is_an_error():
-    with pytest.raises(InputError, match="a worker process was killed.*--workers"):
-        list(build_module._outcomes(["one"], dies, 1))
-
-
 def test_an_interrupted_build_goes_on(folder, built, tmp_path, monkeypatch):
     made: list[str] = []
     original = build_module.encode
@@ -103,7 +92,7 @@ def test_an_interrupted_build_goes_on(folder, built, tmp_path, monkeypatch):
         "clips-00000-of-00003.arrayrecord",
         "clips-00000-of-00003.json",
     ]
-    with pytest.raises(InputError, match="isn't complete: run the same"):
+    with pytest.raises(InputError, match="is incomplete: run the same"):
         ArrayRecordSource(out, ARCH)
 
     rest: list[str] = []
@@ -242,7 +231,7 @@ def test_folders_that_are_no_data_set(tmp_path, built, folder):
     with pytest.raises(InputError, match="version 7"):
         ArrayRecordSource(out, ARCH)
     (out / "dataset.json").write_text("[]")
-    with pytest.raises(InputError, match="no data set of ours"):
+    with pytest.raises(InputError, match="another kind of data"):
         ArrayRecordSource(out, ARCH)
 
 

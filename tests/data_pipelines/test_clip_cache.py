@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -67,10 +68,10 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="the disk is full"):
         build_cache(tmp_path, SMALL, workers=0, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["cache.json"]
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.data_pipelines.build import Settings, build, build_tfds, inputs_of
+from gencompositor_jax.data_pipelines.build import Settings, build, inputs_of
 from gencompositor_jax.data_pipelines.records import ArrayRecordSource
 from gencompositor_jax.data_pipelines.tfds_builder import TfdsSource
+from gencompositor_jax.data_pipelines.tfds_builder import build as build_tfds
 from gencompositor_jax.errors import InputError
 from tests.data_pipelines.videocomp_folder import make_folder
 
