@@ -17,7 +17,7 @@ help:
 	@echo "make test          run the tests"
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
-	@echo "make test-lowest   the same with the oldest versions that setup.py allows"
+	@echo "make test-lowest   the same with the oldest versions that pyproject.toml allows"
 	@echo "make check         formatting, lint, types and tests"
 	@echo "make pictures      make the pictures and the table in the documents anew"
 	@echo "make format        rewrite the files in the project's format"
@@ -25,11 +25,11 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): setup.py $(CONSTRAINTS)
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer, with its venv module, is needed (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "Installing into $(VENV) with $(PYTHON) (a few minutes the first time)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[all,test]'
 	@touch $@
 
 # The PyTorch implementations for tests/parity/live, which are skipped where these can't be installed.
@@ -56,7 +56,7 @@ pictures: $(STAMP)
 test: $(STAMP)
 	$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
 
-# The lower bounds of setup.py are promises: the tests with exactly those versions.
+# The lower bounds of pyproject.toml are promises: the tests with exactly those versions.
 test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 

@@ -1,1 +1,3 @@
-"""Generative video compositing in JAX: a moving element, put into a video where its trajectory says."""
+"""Generative video compositing in JAX and Flax: an element, put into a video along a trajectory."""
+
+__version__ = "0.1.0"

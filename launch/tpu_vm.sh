@@ -32,7 +32,7 @@ install)
     everywhere "mkdir -p $folder && tar -xzf $folder.tar.gz -C $folder && cd $folder \
         && python3 -m pip install --quiet --user uv && PATH=\$HOME/.local/bin:\$PATH \
         && uv venv --quiet --allow-existing --python 3.12 .venv \
-        && uv pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[tpu]'"
+        && uv pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[all,tpu]'"
     ;;
 stop)
     everywhere "pkill -TERM -u \$USER -f '[b]in/gencompositor train'" # the brackets: not this command itself

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,9 @@ def test_the_image_is_made_of_files_that_are_there():
         assert (ROOT / source).exists()
         assert f"!{source}" in ignored
     assert re.search(r'ENTRYPOINT \["(.+)"\]', text)[1] in sources
-    setup = (ROOT / "setup.py").read_text()
-    for extra in re.findall(r"EXTRA=(\w+)", text):
-        assert f'"{extra}": [' in setup
-    for needed in re.findall(r"find_packages\(include=\[(.+)\]\)", setup)[0].replace('"', "").split(", "):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(re.findall(r"EXTRA=(\w+)", text)) <= settings["project"]["optional-dependencies"].keys()
+    for needed in settings["tool"]["setuptools"]["packages"]["find"]["include"]:
         assert needed.removesuffix("*") in sources
 
 
@@ -340,7 +340,7 @@ def test_tpu_vm_installs_what_is_committed(stand_ins, tmp_path):
     copy, install = calls()
     assert copy[4] == "scp"
     assert copy[6].startswith("pod:")
-    assert "'.[tpu]'" in install[-1]
+    assert "'.[all,tpu]'" in install[-1]
     assert tpu_vm("stop").returncode == 0
     assert "pkill -TERM" in calls()[-1][-1]
 

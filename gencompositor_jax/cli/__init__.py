@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from gencompositor_jax import __version__
 from gencompositor_jax.cli import (
     benchmark,
     compile,
@@ -54,6 +55,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; its errors are InputErrors."""
     parser = Parser(prog="gencompositor", description="Generative video compositing.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"gencompositor {__version__}")
     subcommands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.register(subcommands)
