@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from gencompositor_jax import __version__
+from gencompositor_jax import __version__, libtpu
 from gencompositor_jax.cli import (
     benchmark,
     compile,
@@ -95,4 +95,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry_point() -> NoReturn:
     """What the installed command calls."""
+    libtpu.describe_host()
     sys.exit(main())

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gencompositor_jax import libtpu
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.perf import hardware
 from gencompositor_jax.perf.hardware import Chip
@@ -22,14 +23,13 @@ from gencompositor_jax.perf.hardware import Chip
 _TPU = re.compile(r"(v5e|v5p|v6e):(\d+x\d+(?:x\d+)?)")
 _EXAMPLES = "v5e:2x2, v5p:4x4x4, v6e:1x1, cpu:8 or gpu"
 
-# libtpu would ask the cloud's metadata server where it is, refuse to be loaded by two processes, and grumble.
+# Or libtpu queries the cloud's metadata server, can't be loaded by two processes at once, and logs warnings.
 _LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5e-4",  # any will do
+    **libtpu.HOST,
 }
 
 
