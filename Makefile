@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity tpu-aot demo pictures test test-lowest check format lint types clean
+.PHONY: help install parity tpu-aot demo pictures docs test test-lowest check format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
@@ -18,7 +18,8 @@ help:
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
 	@echo "make test-lowest   the same with the oldest versions that pyproject.toml allows"
-	@echo "make check         formatting, lint, types and tests"
+	@echo "make docs          build the documents and the API reference as a site; the result is in build/site/"
+	@echo "make check         formatting, lint, types, documents and tests"
 	@echo "make pictures      make the pictures and the table in the documents anew"
 	@echo "make format        rewrite the files in the project's format"
 	@echo "make clean         remove the virtual environment, caches and the demo"
@@ -53,6 +54,15 @@ pictures: $(STAMP)
 	$(PY) docs/draw_architecture.py
 	$(PY) benchmarks/heldout.py
 
+# Warnings are errors: a broken link, a page outside the navigation, a docstring that names an unknown parameter.
+docs: $(VENV)/.installed-docs
+	$(PY) docs/stage_site.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict  # the variable silences an advertisement of the theme
+
+$(VENV)/.installed-docs: $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
+	@touch $@
+
 test: $(STAMP)
 	$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
 
@@ -61,7 +71,7 @@ test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
 # `make check test` in one call runs the tests once.
-check: lint types test
+check: lint types docs test
 
 lint: $(STAMP)
 	$(PY) -m ruff format --check .

@@ -83,8 +83,7 @@ def gaussian_window(inflation: Inflation) -> np.ndarray:
     """One axis of the separable window, float32 [kernel]: exp(-d² / (2 sigma²)), peak 1, not normalised.
 
     Raises:
-        InputError: `kernel`, `sigma` or `tau` is out of range (a `tau` above the peak would shrink the
-        mask).
+        InputError: `kernel`, `sigma` or `tau` is out of range (a `tau` above the peak would shrink the mask).
     """
     if inflation.kernel < 1 or inflation.kernel % 2 == 0:
         raise InputError(f"inflation.kernel={inflation.kernel}: pass an odd number of pixels")

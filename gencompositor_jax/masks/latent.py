@@ -27,8 +27,7 @@ def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMask
         mask: NumPy or JAX array, bool or numbers that are 0 outside and larger inside; the type stays.
 
     Raises:
-        InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is
-        unknown.
+        InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is unknown.
     """
     frames, height, width = mask.shape[-3:]
     if (frames - 1) % time_factor or height % space_factor or width % space_factor:
