@@ -17,7 +17,6 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.data_pipelines import clip_record, videocomp
 from gencompositor_jax.data_pipelines.clip_list import ListedClip, read_list, read_listed
 from gencompositor_jax.data_pipelines.clip_record import Record
-from gencompositor_jax.data_pipelines.reading import read_by_pyav
 from gencompositor_jax.data_pipelines.records import KIND, ArrayRecordSource, read_facts
 from gencompositor_jax.data_pipelines.shards import Built, write_shards
 from gencompositor_jax.data_pipelines.videocomp import Row
@@ -150,8 +149,8 @@ def record_of(item: Input, settings: Settings) -> Record:
         name, fps, background = item.name, settings.fps, clip.get("background")
     else:
         numbers = videocomp.frame_numbers(item, settings.frames, settings.fps)
-        clip = videocomp.read_clip(item, numbers, size, False, read_by_pyav)
-        background = videocomp.read_clip(item, numbers, size, True, read_by_pyav)["target"]
+        clip = videocomp.read_clip(item, numbers, size, False)
+        background = videocomp.read_clip(item, numbers, size, True)["target"]
         name, fps = item.name, item.fps / videocomp.stride(item.fps, settings.fps)
     return clip_record.encode(
         name=name,

@@ -24,7 +24,7 @@ import numpy as np
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.geometry.view import make_view, mask_to_model, to_model
 from gencompositor_jax.data_pipelines.foreground_fit import fit_foreground
-from gencompositor_jax.data_pipelines.reading import Reader, read_by_decord
+from gencompositor_jax.data_pipelines.reading import read_frames
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 
@@ -82,7 +82,6 @@ class VideoCompSource:
         fps: float = FPS,
         start: Start = "first",
         csv_file: str | os.PathLike[str] | None = None,
-        reader: Reader = read_by_decord,
     ) -> None:
         """Reads the CSV, and no video.
 
@@ -92,12 +91,11 @@ class VideoCompSource:
             fps: rate to sample at; see `stride`.
             start: where a clip begins in its row's frames.
             csv_file: where the folder holds more than one CSV, which.
-            reader: how videos are decoded.
 
         Raises:
             InputError: no CSV, a line of it can't be read, or no row counts.
         """
-        self.folder, self.fps, self.start, self.reader = Path(folder), fps, start, reader
+        self.folder, self.fps, self.start = Path(folder), fps, start
         self.frames, self.size = arch.frames, (arch.height, arch.width)
         csv_path = find_csv(self.folder, csv_file)
         rows, wrong = read_rows(csv_path, self.folder)
@@ -124,12 +122,10 @@ class VideoCompSource:
         numbers = frame_numbers(row, self.frames, self.fps)
         if self.start == "random":
             numbers = numbers + rng.integers(row.end - numbers[-1])
-        return read_clip(row, numbers, self.size, removal, self.reader)
+        return read_clip(row, numbers, self.size, removal)
 
 
-def read_clip(
-    row: Row, numbers: np.ndarray, size: tuple[int, int], removal: bool, reader: Reader
-) -> ClipArrays:
+def read_clip(row: Row, numbers: np.ndarray, size: tuple[int, int], removal: bool) -> ClipArrays:
     """The frames `numbers` [T] of a row at the model's size (H, W), aspect kept; see `ClipSource.read`.
 
     Raises InputError, naming the file: missing, too short, of another rate than the row says, sizes that
@@ -137,8 +133,8 @@ def read_clip(
     """
     scene_kind = BACKGROUND if removal else TARGET
     # The rate of GTs is what the row states; the others were made frame by frame, at whatever rate.
-    scene = reader(row.video(scene_kind), numbers, None if removal else row.fps)
-    grey = reader(row.video(MASK), numbers, None)
+    scene = read_frames(row.video(scene_kind), numbers, None if removal else row.fps)
+    grey = read_frames(row.video(MASK), numbers)
     if grey.shape != scene.shape:
         raise InputError(
             f"{row.video(MASK)}: {grey.shape[2]}x{grey.shape[1]} pixels where {row.video(scene_kind)} has "
@@ -153,7 +149,7 @@ def read_clip(
     if removal:
         foreground = np.full_like(scene, 255)
     else:
-        square = reader(row.video(FOREGROUND), numbers, None)
+        square = read_frames(row.video(FOREGROUND), numbers)
         if square.shape[1] != square.shape[2]:
             raise InputError(
                 f"{row.video(FOREGROUND)}: {square.shape[2]}x{square.shape[1]} pixels: "

@@ -1,13 +1,12 @@
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.data_pipelines import videocomp
-from gencompositor_jax.data_pipelines.reading import read_by_pyav
 from gencompositor_jax.data_pipelines.videocomp import Row, VideoCompSource, stride, why_not
 from gencompositor_jax.errors import InputError
 from tests.data_pipelines.videocomp_folder import (
@@ -76,18 +75,19 @@ def test_a_composition_reads_no_background(folder, tmp_path):
     assert VideoCompSource(bare, ARCH).read(0, rng(), removal=False)["target"].shape == (9, 64, 96, 3)
 
 
-def test_random_starts_cover_the_row_and_stay_in_it(folder, true):
+def test_random_starts_cover_the_row_and_stay_in_it(folder, true, monkeypatch):
     asked: list[np.ndarray] = []
 
-    def note(path: Path, numbers: np.ndarray, fps: float | None) -> np.ndarray:
+    def note(path: Path, numbers: np.ndarray, fps: float | None = None) -> np.ndarray:
         asked.append(numbers)
         return true[0][path.parent.name][numbers]
 
     write_csv(folder, [["0.mp4", 5, 38, 24, CAPTION]])
     try:
-        source = VideoCompSource(folder, ARCH, start="random", reader=note)
+        source = VideoCompSource(folder, ARCH, start="random")
     finally:
         write_csv(folder, [[f"{n}.mp4", 0, FRAMES, 24, CAPTION] for n in range(2)])
+    monkeypatch.setattr(videocomp, "read_frames", note)
     for seed in range(200):
         source.read(0, np.random.default_rng(seed), removal=False)
     starts = {int(numbers[0]) for numbers in asked}
@@ -110,12 +110,9 @@ def test_frames_of_another_size_are_resized_with_their_aspect(folder, true):
     assert not square["mask"][:, :7].any() and near(square["target"][:, 8:40], small)  # borders are filled
 
 
-def test_pyav_reads_the_same_where_decord_is_missing(folder, monkeypatch):
-    by_decord = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
-    monkeypatch.setitem(sys.modules, "decord", None)
-    by_pyav = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
-    for name, values in by_decord.items():
-        assert near(values, by_pyav[name], 3.0), name
+def test_training_sees_the_colours_of_inference(folder):
+    sample = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
+    assert np.array_equal(sample["target"], read_video(folder / "GTs" / "1.mp4").frames[np.arange(9) * 3])
 
 
 def test_it_pickles_small(folder):
@@ -161,32 +158,27 @@ def test_broken_videos_are_named(folder, tmp_path):
     refused(spoilt, r"GTs/0\.mp4: no such file")
     damage(spoilt / "inpainted_sum" / "1.mp4")
     with pytest.raises(InputError, match=r"inpainted_sum/1\.mp4: damaged"):
-        VideoCompSource(spoilt, ARCH, reader=read_by_pyav).read(1, rng(), removal=True)
+        VideoCompSource(spoilt, ARCH).read(1, rng(), removal=True)
 
 
-@pytest.mark.parametrize("without", [False, True])
-def test_too_few_frames_and_another_rate_are_named(folder, tmp_path, monkeypatch, without):
-    if without:
-        monkeypatch.setitem(sys.modules, "decord", None)
+def test_too_few_frames_and_another_rate_are_named(folder, tmp_path):
     spoilt = copy(folder, tmp_path / "spoilt")
     write_csv(spoilt, [["0.mp4", 16, 60, 24, CAPTION]])
-    refused(spoilt, r"GTs/0\.mp4: holds 40 frames, 41 are needed")
+    refused(spoilt, r"GTs/0\.mp4: has 40 frames, 41 are needed")
     write_csv(spoilt, [["0.mp4", 0, 40, 30, CAPTION]])
     refused(spoilt, r"GTs/0\.mp4: has 24 frames per second, its row says 30")
 
 
-def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path):
+def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path, monkeypatch):
     spoilt = copy(folder, tmp_path / "spoilt")
     (spoilt / "fg" / "0.mp4").write_bytes((spoilt / "GTs" / "0.mp4").read_bytes())
     refused(spoilt, r"fg/0\.mp4: 96x64 pixels: a square")
     (spoilt / "filtered_mask" / "0.mp4").write_bytes((folder / "fg" / "0.mp4").read_bytes())
     refused(spoilt, r"filtered_mask/0\.mp4: 72x72 pixels where")
-
-    def black(path: Path, numbers: np.ndarray, fps: float | None) -> np.ndarray:
-        return np.zeros((len(numbers), 64, 96, 3), np.uint8)
-
+    black = np.zeros((9, 64, 96, 3), np.uint8)
+    monkeypatch.setattr(videocomp, "read_frames", lambda *_: black)
     with pytest.raises(InputError, match="marks nothing"):
-        VideoCompSource(folder, ARCH, reader=black).read(0, rng(), removal=False)
+        VideoCompSource(folder, ARCH).read(0, rng(), removal=False)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""The frames one asks for of a surveyed video file.
+"""The frames one asks for of a probed video file, decoded by PyAV.
 
-PyAV decodes runs of frames: it tells when a frame is damaged, and it interpolates colour. decord, which
-conceals damage and repeats colour samples but is quicker to jump, fetches frames that lie far apart, where it
-can be imported. Streams with alpha, and containers other than MP4, MOV, MKV and WebM, are always PyAV's.
+PyAV interpolates chroma and reports damaged frames. decord jumps faster, but repeats chroma samples and
+conceals damage: it is used only if GENCOMPOSITOR_DECODER=decord is set, for frames far apart in files from
+which it returns the same bits (RGB, grey, YUV 4:4:4).
 """
+
+import os
 
 import av
 import numpy as np
@@ -12,26 +14,38 @@ from gencompositor_jax.controls.media.container import frames_of, opened, pictur
 from gencompositor_jax.controls.media.stream import ALPHA_DECODERS, MISSING, PictureStream
 from gencompositor_jax.errors import InputError
 
-_DECORD_READS = {"mov", "mp4", "matroska", "webm"}
-_SPREAD = 24  # frames from one wanted to the next, on average, from which on jumping pays (measured on H.264)
+DECODER = "GENCOMPOSITOR_DECODER"  # the environment variable: pyav (default) or decord
+
+_FAR = 24  # frames from one wanted to the next from which a seek is faster than decoding (measured on H.264)
+# Where decord 0.6 returns PyAV's bits (measured; subsampled chroma and more than 8 bits per channel differ).
+_DECORD_FORMATS = {"rgb24", "bgr0", "gbrp", "gray", "yuv444p", "yuvj444p"}
+_DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
 
 
 def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray:
     """The frames at the indices `wanted` [n] (increasing, no repeats): uint8 [n, H, W, 3], with `alpha` 4.
 
-    `alpha` needs a stream that has it. InputError names the first damaged frame, except where frames lie far
-    apart (see the module's docstring).
+    `alpha` needs a stream that has it. InputError names the first damaged frame (decord reports none).
     """
-    if not alpha and (frames := _by_decord(stream, wanted)) is not None:
-        return frames
-    key = None
+    far = np.diff(wanted) >= _FAR
+    if _wants_decord() and not alpha and far.size and far.all():
+        frames = _by_decord(stream, wanted)
+        if frames is not None:
+            return frames
     if stream.pts is not None:
-        key = int(stream.keys[np.searchsorted(stream.keys, stream.pts[wanted[0]], side="right") - 1])
-    if key is not None and key > stream.keys[0]:
-        try:
-            return _by_pyav(stream, wanted, alpha, key)
-        except InputError:
-            pass  # a keyframe may lack what a decoder needs; damaged is what fails from the start
+        key = stream.keys[np.searchsorted(stream.keys, stream.pts[wanted], side="right") - 1]
+        seeks = np.append(key[0] > stream.keys[0], far & (key[1:] > stream.pts[wanted[:-1]]))
+        if seeks.any():
+            runs = np.split(np.arange(len(wanted)), np.flatnonzero(seeks[1:]) + 1)
+            try:
+                return np.concatenate(
+                    [
+                        _by_pyav(stream, wanted[run], alpha, key[run[0]] if seeks[run[0]] else None)
+                        for run in runs
+                    ]
+                )
+            except InputError:
+                pass  # a keyframe may lack what a decoder needs: only what fails from the start is damaged
     return _by_pyav(stream, wanted, alpha, None)
 
 
@@ -45,7 +59,7 @@ def _by_pyav(stream: PictureStream, wanted: np.ndarray, alpha: bool, key: int | 
     with opened(stream.path) as container:
         video = picture(container, stream.path)
         if key is not None:
-            container.seek(key, stream=video)
+            container.seek(int(key), stream=video)
         try:
             for frame in frames_of(container, video, ALPHA_DECODERS.get(stream.codec) if alpha else None):
                 if indices is not None:
@@ -68,29 +82,39 @@ def _by_pyav(stream: PictureStream, wanted: np.ndarray, alpha: bool, key: int | 
                     break
         except av.FFmpegError as error:
             raise _damaged(stream, index + 1) from error
-    # After a jump nothing may lack: in some containers it lands behind the keyframe.
+    # After a seek every frame must be there: in some containers it ends behind the keyframe.
     tolerated = max(1, MISSING * len(wanted)) if key is None else 0
     if np.count_nonzero(~filled) > tolerated or not filled.any():
         raise _damaged(stream, int(wanted[np.argmin(filled)]))
-    for slot in np.flatnonzero(~filled).tolist():  # a dropped frame: what was on screen stays
+    for slot in np.flatnonzero(~filled).tolist():  # a dropped frame: the one before it stays on screen
         out[slot] = out[slot - 1] if slot else out[np.argmax(filled)]
     return out
 
 
+def _wants_decord() -> bool:
+    decoder = os.environ.get(DECODER) or "pyav"
+    if decoder not in ("pyav", "decord"):
+        raise InputError(f"{DECODER}={decoder}: unknown; set pyav or decord")
+    return decoder == "decord"
+
+
 def _by_decord(stream: PictureStream, wanted: np.ndarray) -> np.ndarray | None:
-    """The frames by decord's random access; None where PyAV must or had better read them."""
-    if len(wanted) < 2 or wanted[-1] - wanted[0] < _SPREAD * (len(wanted) - 1):
+    """The frames by decord's random access; None if it can't read the file or returns other bits."""
+    if stream.pts is None or stream.turns or stream.pixel_format not in _DECORD_FORMATS:
         return None
-    if stream.pts is None or stream.has_alpha or _DECORD_READS.isdisjoint(stream.container):
+    if _DECORD_CONTAINERS.isdisjoint(stream.container):
         return None
     try:
         import decord
-    except (ImportError, OSError):  # no wheel for this machine, or one whose libraries don't load
-        return None
+    except (ImportError, OSError) as error:  # OSError: its libraries don't load
+        raise InputError(
+            f"{DECODER}=decord: decord can't be imported ({error}); "
+            "pip install 'gencompositor-jax[decord]', or unset it"
+        ) from error
     decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(str(stream.path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        if len(reader) != len(stream.times):  # it counts frames that an edit list hides
+        if len(reader) != stream.frames:  # it counts frames that an edit list hides
             return None
         times = reader.get_frame_timestamp(wanted.tolist())[:, 0]
         frames: np.ndarray = reader.get_batch(wanted.tolist()).asnumpy()
@@ -103,9 +127,9 @@ def _by_decord(stream: PictureStream, wanted: np.ndarray) -> np.ndarray | None:
 
 
 def _damaged(stream: PictureStream, index: int) -> InputError:
-    index = min(index, len(stream.times) - 1)
-    stop = f", or stop before it with --frames {index}" if index else ""
+    index = min(index, stream.frames - 1)
+    remedy = f", or stop before it with --frames {index}" if index else ""
     return InputError(
-        f"{stream.path}: damaged at frame {index} of {len(stream.times)} ({stream.times[index]:.2f} s): "
-        f"export or download it again{stop}"
+        f"{stream.path}: damaged at frame {index} of {stream.frames} ({stream.times[index]:.2f} s): "
+        f"export or download it again{remedy}"
     )

@@ -28,6 +28,7 @@ class PictureStream:
     path: Path
     container: frozenset[str]  # FFmpeg's names of the format
     codec: str  # FFmpeg's name
+    pixel_format: str  # FFmpeg's name; empty if unknown
     width: int  # pixels as displayed, after the rotation
     height: int
     turns: int  # quarter turns counter-clockwise that the header asks for
@@ -78,6 +79,7 @@ def read_stream(path: Path) -> PictureStream:
         times = np.array([_pts(p) - _pts(shown[0]) for p in shown]) * base if timed else None
         fps = _rate(stream, times)
         has_alpha = _has_alpha(stream)
+        pixel_format = stream.codec_context.pix_fmt or ""
         codec, has_audio = stream.codec_context.codec.canonical_name, len(container.streams.audio) > 0
     if times is None:
         times = np.arange(len(shown)) / fps
@@ -88,6 +90,7 @@ def read_stream(path: Path) -> PictureStream:
         path=path,
         container=names,
         codec=codec,
+        pixel_format=pixel_format,
         width=width,
         height=height,
         turns=turns,

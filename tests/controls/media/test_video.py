@@ -173,24 +173,76 @@ def test_a_varying_rate_is_read_by_its_times(tmp_path, numbered_frames, numbers_
     assert numbers_of(read_video(path, fps=10, end=1).frames) == [0, 1, 2, 2, 2, 3, 3, 3, 3, 4]
 
 
-def test_distant_frames_are_the_same_with_decord_and_without(make_clip, monkeypatch, numbers_of):
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_distant_frames_are_those_of_the_whole(make_clip, monkeypatch, name):
+    path = make_clip(name, count=58, gop=10, options={"bf": "2"})
+    whole = read_video(path).frames
+    converted = []
+    monkeypatch.setattr(decoding, "_FAR", 5)
+    frames_of = decoding.frames_of
+
+    def counted(*arguments):
+        for frame in frames_of(*arguments):
+            converted.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(decoding, "frames_of", counted)
+    for wanted in ([0, 27, 53], [12, 13, 34, 57], [3, 9, 21, 50, 51]):
+        converted.clear()
+        frames = decoding.decode(probe(path), np.array(wanted), alpha=False)
+        assert np.array_equal(frames, whole[wanted])
+        assert name == "a.avi" or len(converted) < 0.7 * wanted[-1]  # keyframes were jumped to
+
+
+EXACT_IN_DECORD: dict[str, dict[str, Any]] = {
+    "gbrp.mkv": {"codec": "libx264rgb", "pixels": "rgb24"},
+    "bgr0.mkv": LOSSLESS,
+    "rgb24.mov": {"codec": "png", "pixels": "rgb24"},
+    "gray.mkv": {"codec": "ffv1", "pixels": "gray"},
+    "yuv444p.mp4": {"pixels": "yuv444p"},
+    "yuvj444p.mov": {"codec": "mjpeg", "pixels": "yuvj444p"},
+}
+
+
+@pytest.fixture
+def decord_reads(monkeypatch):
+    """What decord is asked to open, with decord chosen."""
     decord = pytest.importorskip("decord")
-    path = make_clip("a.mp4", count=58, gop=10, size=(48, 64))
-    jumps = []
+    monkeypatch.setenv(decoding.DECODER, "decord")
+    opened: list[str] = []
     reader = decord.VideoReader
+    monkeypatch.setattr(decord, "VideoReader", lambda path, **how: opened.append(path) or reader(path, **how))
+    return opened
 
-    def counted(*arguments, **options):
-        jumps.append(arguments)
-        return reader(*arguments, **options)
 
-    monkeypatch.setattr(decord, "VideoReader", counted)
-    by_decord = read_video(path, fps=0.9)
-    assert jumps
+@pytest.mark.parametrize("name", EXACT_IN_DECORD)
+def test_decord_returns_the_bits_of_pyav_where_it_is_used(make_clip, monkeypatch, decord_reads, name):
+    path = make_clip(name, count=58, gop=10, **EXACT_IN_DECORD[name])
+    assert probe(path).pixel_format == Path(name).stem
+    by_decord = read_video(path, fps=0.9).frames
+    assert len(decord_reads) == 1
+    monkeypatch.setenv(decoding.DECODER, "pyav")
+    assert np.array_equal(read_video(path, fps=0.9).frames, by_decord)
+    assert len(decord_reads) == 1
+
+
+def test_decord_is_not_used_where_its_bits_differ(make_clip, decord_reads):
+    assert {Path(name).stem for name in EXACT_IN_DECORD} == decoding._DECORD_FORMATS
+    subsampled = make_clip("a.mp4", count=58, gop=10)
+    read_video(subsampled, fps=0.9)
+    read_video(make_clip("b.mkv", count=58, **LOSSLESS))  # all frames: nothing to jump over
+    assert not decord_reads
+
+
+def test_a_decoder_that_is_unknown_or_missing_is_named(make_clip, monkeypatch):
+    path = make_clip("a.mkv", count=58, **LOSSLESS)
+    monkeypatch.setenv(decoding.DECODER, "ffmpeg")
+    with pytest.raises(InputError, match="GENCOMPOSITOR_DECODER=ffmpeg: unknown; set pyav or decord"):
+        read_video(path)
+    monkeypatch.setenv(decoding.DECODER, "decord")
     monkeypatch.setitem(sys.modules, "decord", None)
-    by_pyav = read_video(path, fps=0.9)
-    assert numbers_of(by_decord.frames) == numbers_of(by_pyav.frames) == [0, 27, 53]
-    # decord repeats chroma samples where PyAV interpolates.
-    assert np.abs(by_decord.frames.astype(int) - by_pyav.frames).mean() < 2
+    with pytest.raises(InputError, match=r"pip install 'gencompositor-jax\[decord\]'"):
+        read_video(path, fps=0.9)
 
 
 @pytest.mark.parametrize("turns", range(4))
