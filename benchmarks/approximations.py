@@ -37,12 +37,15 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from gencompositor_jax import arch as arch_lib  # noqa: E402
-from gencompositor_jax import checkpoints, compositor  # noqa: E402
+from gencompositor_jax import checkpoints  # noqa: E402
+from gencompositor_jax.arch import Solver  # noqa: E402
 from gencompositor_jax.checkpoints import Model  # noqa: E402
 from gencompositor_jax.controls.conditions import Conditions  # noqa: E402
+from gencompositor_jax.controls.sampling import SamplingOptions  # noqa: E402
 from gencompositor_jax.data_pipelines.examples import held_out_example  # noqa: E402
-from gencompositor_jax.diffusion import approximations, sampler  # noqa: E402
+from gencompositor_jax.diffusion import approximations  # noqa: E402
 from gencompositor_jax.evaluation import metrics  # noqa: E402
+from gencompositor_jax.inference.pipeline import generate  # noqa: E402
 from gencompositor_jax.model import int8  # noqa: E402
 from gencompositor_jax.perf import flops  # noqa: E402
 from gencompositor_jax.pixels import to_signed  # noqa: E402
@@ -71,7 +74,7 @@ class Mode:
     fast: str | None = None
     steps: int = STEPS
     seed: int = SEED
-    solver: sampler.Solver = "dpm"
+    solver: Solver = "dpm"
     weights: str | None = None
     timed: bool = True
 
@@ -99,10 +102,10 @@ def answers(model: Model, conditions: Conditions) -> Answer:
     rounded = dataclasses.replace(model, arrays=int8.quantised(model.arrays))
 
     def answer(mode: Mode) -> np.ndarray:
-        plan = sampler.coefficients(model.arch.diffusion, mode.steps, mode.solver)
         chosen = rounded if mode.weights == "int8" else model
-        key = jax.random.key(mode.seed)
-        return compositor.generate(chosen, conditions, key, plan, fast=approximations.parse(mode.fast))
+        batch = jax.tree.map(lambda x: x[None], conditions)
+        options = SamplingOptions(steps=mode.steps, seed=mode.seed, solver=mode.solver, fast=mode.fast)
+        return generate(chosen, batch, [0], options)[0]
 
     return answer
 

@@ -61,7 +61,7 @@ def measure_ours(small: bool, steps: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from gencompositor_jax.compositor import keep_compiled_programs
+    from gencompositor_jax.inference.compiling import keep_compiled_programs
     from gencompositor_jax.perf.benchmark import measure, sampling
 
     if not small and jax.default_backend() != "gpu":

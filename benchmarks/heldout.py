@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample
 from gencompositor_jax.evaluation import heldout, report
 from gencompositor_jax.evaluation.heldout import Answers, Scores
@@ -70,8 +71,8 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", help="folder of a checkpoint; default: the embedded model")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--steps", type=int, default=SamplingOptions.steps)
+    parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
     parser.add_argument("--out", type=Path, help="folder for results and picture; the README stays as it is")
     args = parser.parse_args()
     results = args.out or ROOT / "benchmarks" / "results"
@@ -79,8 +80,7 @@ def main() -> None:
     judged = heldout.run(
         args.checkpoint,
         clips=args.clips,
-        steps=args.steps,
-        seed=args.seed,
+        options=SamplingOptions(steps=args.steps, seed=args.seed),
         out=results / "heldout.json",
         overwrite=True,
         keep=SHOWN,

@@ -24,7 +24,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon,
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.element.loading import Element
-from gencompositor_jax.controls.geometry.placement import place
+from gencompositor_jax.controls.geometry.placement import centred_foreground, trajectory_to_mask
 from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory, resolve_path
 from gencompositor_jax.controls.geometry.view import identity_view
 from gencompositor_jax.data_pipelines import demo, procedural
@@ -152,15 +152,16 @@ def scene() -> dict[str, np.ndarray]:
     element, size = Element(clip.element, "demo"), (demo.HEIGHT, demo.WIDTH)
     scales = parse_numbers(inputs.scale, "scale")
     path = resolve_path(parse_trajectory(inputs.trajectory), 9, (demo.WIDTH, demo.HEIGHT), scales)
-    placed = place(element, path, "center", size, identity_view(size))
-    mask = inflate(placed.silhouette, Inflation(opening=0, min_area=0.0, kernel=21, sigma=6.0, tau=0.1))
+    view = identity_view(size)
+    target = trajectory_to_mask(element, path, "center", view)
+    mask = inflate(target, Inflation(opening=0, min_area=0.0, kernel=21, sigma=6.0, tau=0.1))
     composite = Compositor.load().compose(clip.background, element, inputs.trajectory, scale=scales)
     return {
         "background": clip.background,
         "element": checkerboard(clip.element),
         "mask": np.repeat((mask * 255).astype(np.uint8)[..., None], 3, -1),
         "masked": np.where(mask[..., None], 0, clip.background),
-        "foreground": placed.foreground,
+        "foreground": centred_foreground(element, path, view),
         "noise": np.random.default_rng(0).integers(0, 255, (9, 16, 24, 3), dtype=np.uint8),
         "result": composite.frames,
         "path": path.xy / (demo.WIDTH, demo.HEIGHT),

@@ -14,6 +14,8 @@ from gencompositor_jax.errors import InputError
 Layout = Literal["released", "height", "width", "time", "shared"]
 LatentMaskRule = Literal["released", "union"]
 Prediction = Literal["velocity", "noise", "x0"]
+Solver = Literal["dpm", "ddim"]
+Weights = Literal["int8"]  # the format of the networks' kernels, if it isn't the dtype they compute in
 Tiles = Literal["released", "none"]
 
 

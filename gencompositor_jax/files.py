@@ -12,12 +12,14 @@ from pathlib import Path
 
 from gencompositor_jax.errors import InputError
 
+PathLike = str | os.PathLike[str]
+
 MIN_FREE = 64 * 2**20  # bytes of free disk space below which no output is started
 _FULL = {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def atomic_write(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside `path`; what the block writes there is renamed to `path` at its end.
 
     After an error nothing is left. Processes that write the same path at once use different temporary paths,
@@ -51,20 +53,20 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
 
 
 @contextmanager
-def atomic_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
     """`atomic_write` of a folder, which it creates empty, parents included."""
     with atomic_write(folder, overwrite) as part:
         part.mkdir(parents=True)
         yield part
 
 
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
+def atomic_write_text(path: PathLike, text: str) -> None:
     """Writes or replaces a UTF-8 file by `atomic_write`."""
     with atomic_write(path, overwrite=True) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def check_output(path: str | os.PathLike[str], overwrite: bool) -> None:
+def check_output(path: PathLike, overwrite: bool) -> None:
     """Raises InputError where a result can't be written; to be called before heavy work.
 
     Refused: what exists (unless `overwrite`), a folder that holds anything but numbered PNG images even then,
@@ -114,7 +116,7 @@ def system_error(error: Exception) -> str | None:
     return found[1].strip() if found else None
 
 
-def _check_new(path: str | os.PathLike[str], overwrite: bool) -> None:
+def _check_new(path: PathLike, overwrite: bool) -> None:
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path}: exists: pass --overwrite to replace it, or write elsewhere")
 

@@ -84,17 +84,19 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
 
+    from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.perf.benchmark import sampling
 
     if args.random is not None:
         arch, source = sampling.arch_of(args.random, size), f"random {args.random}"
         model = sampling.random_model(arch, weights=args.weights)
     else:
-        from gencompositor_jax.cli.compose import load
+        from gencompositor_jax.cli.rendering import load
 
         source = args.checkpoint or "embedded"
         model = sampling.resized(load(args.checkpoint, None, args.weights).model, size)
-    report = sampling.run(model, args.steps or 20, args.guided, args.rounds or 1)
+    steps = args.steps or SamplingOptions.steps
+    report = sampling.run(model, steps, args.guided, args.rounds or 1)
     return _with_machine(report, weights=source)
 
 

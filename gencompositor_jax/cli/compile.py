@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gencompositor_jax.cli import options
 from gencompositor_jax.files import check_new_folder
 
 
@@ -26,10 +27,10 @@ def register(subcommands: Any) -> None:
         metavar="N",
         help="of a clip, 4k+1 (default: what the checkpoint was trained for)",
     )
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="denoising steps (default 20)")
+    options.add_steps(parser)
     parser.add_argument("--prompt", metavar="NAME", help="for a prompt with guidance (default: without one)")
     parser.add_argument(
-        "--guidance", type=float, default=6.0, metavar="SCALE", help="1 is another program than all others"
+        "--guidance", type=float, metavar="SCALE", help="1 is another program than all other scales"
     )
     parser.add_argument(
         "--tiles", choices=("released", "none"), help="of the VAE (default: as the checkpoint says)"
@@ -46,16 +47,16 @@ def run(args: argparse.Namespace) -> None:
     """Compiles, and says how to use it."""
     check_new_folder(args.out, args.overwrite)
 
-    from gencompositor_jax.cli.compose import checkpoint_arch, load
-    from gencompositor_jax.compositor import check_sampling
-    from gencompositor_jax.controls import stage as staging
+    sampling = options.sampling_of(args)
+
+    from gencompositor_jax.cli.rendering import checkpoint_arch, load
+    from gencompositor_jax.controls.stage import arch_for
 
     changes: Any = {"tiles": args.tiles, "latent_mask": args.latent_mask}
-    staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, **changes), args.frames)
-    sampling: Any = {"steps": args.steps, "prompt": args.prompt, "guidance": args.guidance}
-    check_sampling(**sampling)
+    arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
     compositor = load(args.checkpoint, None, args.weights, **changes)
-    began = time.perf_counter()
-    size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **sampling)
-    print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - began:.0f} s")
+    begun = time.perf_counter()
+    how: Any = {"steps": sampling.steps, "prompt": sampling.prompt, "guidance": sampling.guidance}
+    size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **how)
+    print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - begun:.0f} s")
     print(f"Use them: gencompositor compose --compiled {args.out} ... (same checkpoint, frames and steps)")

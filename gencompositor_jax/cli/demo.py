@@ -26,7 +26,9 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Makes the inputs and runs `compose` on them, as the user would."""
-    arch, folder = compose_command.checkpoint_arch(None), Path(args.out_dir)
+    from gencompositor_jax.cli.rendering import checkpoint_arch
+
+    arch, folder = checkpoint_arch(None), Path(args.out_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     made = write_inputs(folder, arch.frames, args.overwrite)
     words = ["compose", "--background", made.background, "--foreground", made.foreground]
     words += ["--trajectory", made.trajectory, "--scale", made.scale, "--out", outputs.video]
-    for name, value in options.sampling_of(args).items():
+    for name, value in options.given_sampling(args).items():
         words += ["--no-paste-back"] if name == "paste_back" else [f"--{name}", str(value)]
     words += ["--overwrite"] * args.overwrite
     print(f"gencompositor {shlex.join(words)}")

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from gencompositor_jax.cli import options
+
 
 def register(subcommands: Any) -> None:
     """The arguments."""
@@ -13,10 +15,8 @@ def register(subcommands: Any) -> None:
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
     )
     parser.add_argument("--clips", type=int, default=64, metavar="N", help="how many (default 64)")
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="denoising steps (default 20)")
-    parser.add_argument(
-        "--seed", type=int, default=42, metavar="N", help="of the sampler's noise (default 42)"
-    )
+    options.add_steps(parser)
+    options.add_seed(parser)
     parser.add_argument("--out", metavar="OUT.json", help="write means, gains and every clip's scores there")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.set_defaults(run=run)
@@ -24,15 +24,14 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the table."""
-    from gencompositor_jax.compositor import keep_compiled_programs
     from gencompositor_jax.evaluation import heldout, report
+    from gencompositor_jax.inference.compiling import keep_compiled_programs
 
     keep_compiled_programs()
     judged = heldout.run(
         args.checkpoint,
         clips=args.clips,
-        steps=args.steps,
-        seed=args.seed,
+        options=options.sampling_of(args),
         out=args.out,
         overwrite=args.overwrite,
     )

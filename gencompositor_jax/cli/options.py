@@ -1,23 +1,28 @@
-"""Arguments that subcommands share, and the scene they amount to."""
+"""Arguments that subcommands share, and the scene and sampling options that they describe."""
 
 import argparse
+import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes
+    from gencompositor_jax.controls.media.video import Media
     from gencompositor_jax.controls.scene import Scene
 
 _LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
 _CLIP = ("fps", "start", "end", "frames")
 _SAMPLING = ("seed", "steps", "solver", "feather", "prompt", "guidance", "fast")
+_DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
 _MODEL = ("checkpoint", "weights", "framing", *_CHANGES)
 
 
 def add_scene(parser: argparse.ArgumentParser) -> None:
-    """Everything that says what goes where: background, one layer, or a project file."""
+    """Background and one layer, or a project file."""
     clips = parser.add_argument_group("what")
     clips.add_argument("--background", metavar="B", help="video file or folder of images")
     clips.add_argument("--foreground", metavar="F", help="clip of the element: file, folder or one picture")
@@ -133,9 +138,9 @@ def add_compiled(parser: argparse.ArgumentParser) -> None:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How the result is generated."""
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--steps", type=int, metavar="N", help="denoising steps (default 20)")
-    sampling.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default 42)")
-    sampling.add_argument("--solver", choices=("dpm", "ddim"), help="default dpm")
+    add_steps(sampling)
+    add_seed(sampling)
+    sampling.add_argument("--solver", choices=("dpm", "ddim"), help=f"default {_DEFAULTS.solver}")
     sampling.add_argument(
         "--prompt", metavar="NAME", help="a prompt stored in the checkpoint (default: the empty one)"
     )
@@ -143,14 +148,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--guidance",
         type=float,
         metavar="SCALE",
-        help="how far a prompt leads, 1 is the prompt alone (default 6, twice the work; no effect without "
-        "--prompt)",
+        help="classifier-free guidance with --prompt, 1 is the prompt alone (default "
+        f"{_DEFAULTS.guidance:g}, twice the work)",
     )
     sampling.add_argument(
         "--fast",
         metavar="HOW",
-        help="approximations: drop-blank (what is blank in the foreground isn't looked at), cache:N (the "
-        "network runs on every N-th step), or both with a comma between them (default: neither)",
+        help="approximations: drop-blank (leaves out blank foreground tokens), cache:N (runs the network on "
+        "every N-th step), or both with a comma between them (default: neither)",
     )
     sampling.add_argument(
         "--no-paste-back", action="store_true", help="write the model's own frames, at its own size"
@@ -159,7 +164,19 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--feather",
         type=float,
         metavar="PIXELS",
-        help="soft edge of the paste-back, in model pixels (default 2)",
+        help=f"soft edge of the paste-back, in model pixels (default {_DEFAULTS.feather:g})",
+    )
+
+
+def add_steps(parser: Any) -> None:
+    """The number of denoising steps; parser: or a group of its arguments."""
+    parser.add_argument("--steps", type=int, metavar="N", help=f"denoising steps (default {_DEFAULTS.steps})")
+
+
+def add_seed(parser: Any) -> None:
+    """The seed of the noise; parser: or a group of its arguments."""
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help=f"same seed, same result (default {_DEFAULTS.seed})"
     )
 
 
@@ -177,9 +194,9 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def scene_of(args: argparse.Namespace) -> "Scene":
-    """The scene that the arguments, or the project file they name, describe.
+    """The scene that the arguments, or the project file they name, describe; JAX isn't imported yet.
 
-    The files named are looked at first, headers only, and only then JAX is imported. Raises InputError.
+    Raises InputError naming the option or the field.
     """
     if args.project is not None:
         return _from_project(args)
@@ -188,30 +205,43 @@ def scene_of(args: argparse.Namespace) -> "Scene":
             raise InputError(f"--{name} is missing (or pass --project with a project file)")
 
     from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory
-    from gencompositor_jax.controls.media.video import probe
+    from gencompositor_jax.controls.scene import Layer, Scene
 
     changes_of(args)
-    for path in (args.background, args.foreground, args.mask):
-        if path is not None:
-            probe(path)
     trajectory = parse_trajectory(args.trajectory, args.relative)
+    if args.timing is not None:
+        trajectory = dataclasses.replace(trajectory, timing=args.timing)
     layer: dict[str, Any] = _given(args, ("anchor", "key", "mask", "extend"))
     for option, field in (("scale", "scales"), ("rotation", "rotations")):
         if getattr(args, option) is not None:
             layer[field] = parse_numbers(getattr(args, option), f"--{option}")
-
-    import dataclasses
-
-    from gencompositor_jax.controls.scene import Layer, Scene
-
-    if args.timing is not None:
-        trajectory = dataclasses.replace(trajectory, timing=args.timing)
     layers = (Layer(foreground=args.foreground, trajectory=trajectory, **layer),)
-    return Scene(args.background, layers, **_given(args, _CLIP + _MODEL), **sampling_of(args))
+    return Scene(args.background, layers, sampling=sampling_of(args), **_given(args, _CLIP + _MODEL))
+
+
+def sampling_of(args: argparse.Namespace, base: SamplingOptions = _DEFAULTS) -> SamplingOptions:
+    """The sampling options of the command line, and those of `base` where it has none.
+
+    A command may lack some of them. Raises InputError naming the option.
+    """
+    return dataclasses.replace(base, **given_sampling(args))
+
+
+def given_sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The sampling options that were passed."""
+    paste_back = {"paste_back": False} if getattr(args, "no_paste_back", False) else {}
+    return _given(args, _SAMPLING) | paste_back
+
+
+def probe_all(paths: Iterable[str]) -> "dict[str, Media]":
+    """Clips by their paths, headers only. Raises InputError for the first that can't be used."""
+    from gencompositor_jax.controls.media.video import probe
+
+    return {path: probe(path) for path in paths}
 
 
 def changes_of(args: argparse.Namespace) -> "Changes":
-    """What was said to differ from how the checkpoint was trained. Raises InputError naming the option."""
+    """The fields of the checkpoint's architecture to replace. Raises InputError naming the option."""
     from gencompositor_jax.controls import fields
 
     for name, high in (("sigma", 200.0), ("tau", 1.0)):
@@ -220,25 +250,19 @@ def changes_of(args: argparse.Namespace) -> "Changes":
     return cast("Changes", _given(args, _CHANGES))
 
 
-def sampling_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What was said about sampling; a command may have no such options."""
-    paste_back = {"paste_back": False} if getattr(args, "no_paste_back", False) else {}
-    return _given(args, _SAMPLING) | paste_back
-
-
 def _from_project(args: argparse.Namespace) -> "Scene":
-    """A project file with what the command line changes: the clip and the sampling, not the layers."""
-    import dataclasses
-
+    """A project file; the command line may replace the clip and the sampling, not the layers."""
     clash = [name for name in ("background", *_LAYER) if getattr(args, name) is not None]
     if args.relative:
         clash.append("relative")
     if clash:
-        raise InputError(f"--{clash[0]}: the project file {args.project} says that already; change it there")
+        raise InputError(f"--{clash[0]}: the project file {args.project} has it; change it there")
 
     from gencompositor_jax.controls.scene import read_scene
 
-    return dataclasses.replace(read_scene(args.project), **_given(args, _CLIP + _MODEL), **sampling_of(args))
+    scene = read_scene(args.project)
+    sampling = sampling_of(args, scene.sampling)
+    return dataclasses.replace(scene, sampling=sampling, **_given(args, _CLIP + _MODEL))
 
 
 def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

@@ -26,30 +26,30 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
+    probed = options.probe_all(scene.clips)
 
-    from gencompositor_jax.cli.compose import checkpoint_arch, ways
-    from gencompositor_jax.controls import stage as staging
+    from gencompositor_jax.cli.rendering import checkpoint_arch, paths_of
+    from gencompositor_jax.controls import shot as shots
+    from gencompositor_jax.controls.footage import scene_stage
     from gencompositor_jax.controls.geometry.placement import paste_over
     from gencompositor_jax.controls.media.sheet import overlay
-    from gencompositor_jax.controls.scene import scene_changes
 
-    began = time.perf_counter()
-    arch = checkpoint_arch(scene.checkpoint, **scene_changes(scene))
-    stage = staging.set_stage(scene, arch)
-    read = time.perf_counter() - began
+    begun = time.perf_counter()
+    stage = scene_stage(scene, checkpoint_arch(scene.checkpoint, **scene.changes), probed)
+    read = time.perf_counter() - begun
     background = stage.background.frames
     size = background.shape[1:3]
     mask = np.zeros(background.shape[:3], bool)
     drawn = background
     for shot in stage.shots:
-        inside = staging.conditions(stage, shot, staging.shown(shot, background)).mask[..., 0] > 0
-        mask |= staging.mask_in_background(shot, inside, size)
-        paste = staging.pasted(shot, size)
+        inside = shots.conditions(shot, shots.shown(shot, background), stage.arch).mask[..., 0] > 0
+        mask |= shots.mask_in_background(shot, inside, size)
+        paste = shots.plain_paste(shot, size)
         if paste is not None:
             drawn = paste_over(drawn, paste)
         if shot.path is not None and shot.path.report:
             note(shot.path.report)
-    drawn = overlay(drawn, mask, ways(stage))
+    drawn = overlay(drawn, mask, paths_of(stage))
     rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
     facts = {"command": "preview", "seconds": {"read": round(read, 3)}, "versions": versions()}
     write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)

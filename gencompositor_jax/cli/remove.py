@@ -1,4 +1,4 @@
-"""`gencompositor remove`: fills in what stands where a mask is."""
+"""`gencompositor remove`: removes what a mask covers."""
 
 import argparse
 import time
@@ -29,38 +29,33 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Checks everything, loads the model, generates, writes."""
+    """Checks everything, loads the model, samples, writes."""
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=False)
+    sampling, changes = options.sampling_of(args), options.changes_of(args)
+    probed = options.probe_all((args.background, args.mask))
 
-    from gencompositor_jax.controls.media.video import probe, read_video
+    from gencompositor_jax.cli.rendering import checkpoint_arch, render
+    from gencompositor_jax.controls.footage import load_background, load_mask
+    from gencompositor_jax.controls.shot import RemovalLayer
+    from gencompositor_jax.controls.stage import arch_for, make_stage
 
-    probe(args.background)
-    probe(args.mask)
-
-    from gencompositor_jax.cli.compose import checkpoint_arch, finish, load, programs_of
-    from gencompositor_jax.cli.progress import bar
-    from gencompositor_jax.compositor import check_sampling
-    from gencompositor_jax.controls import stage as staging
-    from gencompositor_jax.controls.geometry.window import Framing
-
-    began = time.perf_counter()
-    start = args.start if args.start is not None else 0.0
-    changes = options.changes_of(args)
-    arch = staging.arch_for(checkpoint_arch(args.checkpoint, args.prompt, **changes), args.frames)
-    background = read_video(args.background, fps=args.fps, start=start, end=args.end, frames=arch.frames)
-    mask = staging.read_mask(args.mask, background, start, args.end)
-    framing: Framing = "whole" if args.no_paste_back else args.framing or "auto"
-    stage = staging.Stage(background, (staging.removal_shot(mask, arch, framing),), arch)
-    sampling = {"steps": 20, "prompt": None, "guidance": 6.0, "fast": None} | options.sampling_of(args)
-    check_sampling(**sampling)
-    read = time.perf_counter() - began
-
-    began = time.perf_counter()
-    how = (sampling[name] for name in ("steps", "prompt", "guidance", "fast"))
-    programs = programs_of(args.compiled, arch, args.weights, *how)
-    compositor = load(args.checkpoint, programs, args.weights, **changes)
-    loaded = time.perf_counter() - began
-    with bar(sampling["steps"]) as progress:
-        composite = compositor.render(stage, **sampling, latents=outputs.latents, progress=progress)
-    finish("remove", composite, stage, outputs, args.overwrite, None, start, {"read": read, "load": loaded})
+    begun = time.perf_counter()
+    start = args.start or 0.0
+    arch = arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
+    background = load_background(probed[args.background], arch.frames, args.fps, start, args.end)
+    layer = RemovalLayer(load_mask(probed[args.mask], background, start, args.end))
+    stage = make_stage(background, [layer], arch, args.framing or "auto", sampling.paste_back)
+    render(
+        "remove",
+        stage,
+        sampling,
+        outputs,
+        checkpoint=args.checkpoint,
+        weights=args.weights,
+        changes=changes,
+        compiled=args.compiled,
+        overwrite=args.overwrite,
+        start=start,
+        read_seconds=time.perf_counter() - begun,
+    )

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
 
-        from gencompositor_jax.compositor import keep_compiled_programs
+        from gencompositor_jax.inference.compiling import keep_compiled_programs
         from gencompositor_jax.training.loop import train
 
         keep_compiled_programs()  # a run that goes on compiles nothing again

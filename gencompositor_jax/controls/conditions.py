@@ -1,5 +1,6 @@
-"""What the network is told about a composite: the one road that inference and training both take."""
+"""The conditions of a composite: what the network is given, in inference and in training alike."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +12,24 @@ from gencompositor_jax.pixels import to_signed
 
 
 class Conditions(NamedTuple):
-    """The network's three inputs besides noise and text, at the model's size.
+    """The network's three inputs besides noise and text, at the model's size; float32, videos in [-1, 1].
 
-    A video's values are in [-1, 1]. The masked background is black (-1) wherever the mask is 1, so nothing of
-    what stood there reaches the network.
+    The masked background is black (-1) wherever the mask is 1, so nothing of what is to be replaced reaches
+    the network.
     """
 
-    mask: np.ndarray  # float32 [T, H, W, 1]: 1 = to be generated, 0 = the background stays
-    masked_background: np.ndarray  # float32 [T, H, W, 3]
-    foreground: (
-        np.ndarray
-    )  # float32 [T, H, W, 3], the element centred on white; all white to remove something
+    mask: np.ndarray  # [T, H, W, 1]: 1 = to be generated, 0 = the background stays
+    masked_background: np.ndarray  # [T, H, W, 3]
+    foreground: np.ndarray  # [T, H, W, 3], the element centred on white; all white for a removal
+
+
+def stack_conditions(clips: Sequence[Mapping[str, np.ndarray]]) -> Conditions:
+    """A batch [B, T, H, W, C] of clips whose conditions are kept as pixels.
+
+    Reads `mask`, bool [T, H, W], `masked_background` and `foreground`, uint8 [T, H, W, 3], of each clip.
+    """
+    mask, *videos = (np.stack([clip[name] for clip in clips]) for name in Conditions._fields)
+    return Conditions(mask[..., None].astype(np.float32), *(to_signed(video) for video in videos))
 
 
 def make_conditions(

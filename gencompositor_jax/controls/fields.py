@@ -1,16 +1,22 @@
-"""Strict reading of JSON and text that users write: every error names the file and the place in it."""
+"""Strict reading of values that users write, in JSON, text or Python: every error names the field.
 
+A reader is a function (value, where) that returns the checked value, or raises an InputError whose message
+begins with `where`.
+"""
+
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from gencompositor_jax.errors import InputError
 
-MAX_BYTES = (
-    16 * 1024 * 1024
-)  # no text that a person or a tracker writes is larger; a video given by mistake is
+# A person or a tracker writes no larger text; a video passed by mistake is larger.
+MAX_BYTES = 16 * 1024 * 1024
+
+Reader = Callable[[Any, str], Any]
 
 
 def read_text(path: str | pathlib.Path) -> str:
@@ -54,6 +60,39 @@ def read_json(path: str | pathlib.Path) -> Any:
         raise InputError(f"{path}: {error}") from error
 
 
+@contextlib.contextmanager
+def within(where: str) -> Iterator[None]:
+    """Puts `where` before the message of an InputError: the file and the object that a field is in."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}{error}") from error
+
+
+def check(instance: Any, readers: Mapping[str, Reader]) -> None:
+    """Checks the fields of a new frozen dataclass, and keeps them as their readers return them."""
+    given = {name: getattr(instance, name) for name in readers}
+    for name, value in read(given, readers).items():
+        object.__setattr__(instance, name, value)
+
+
+def read(entry: Mapping[str, Any], readers: Mapping[str, Reader], where: str = "") -> dict[str, Any]:
+    """The fields of an object as their readers return them; `where` is put before their names."""
+    return {name: readers[name](value, where + name) for name, value in entry.items()}
+
+
+def optional(reader: Reader) -> Reader:
+    """A reader that takes None as well."""
+    return lambda value, where: None if value is None else reader(value, where)
+
+
+def each(reader: Reader) -> Reader:
+    """A reader of sequences, each item read by `reader`: -> tuple."""
+    return lambda value, where: tuple(
+        reader(item, f"{where}[{i}]") for i, item in enumerate(sequence(value, where))
+    )
+
+
 def record(
     value: Any, where: str, known: Collection[str], required: Collection[str] = ()
 ) -> Mapping[str, Any]:
@@ -71,9 +110,9 @@ def record(
     return value
 
 
-def sequence(value: Any, where: str) -> list[Any]:
-    """`value` where it is a list with something in it, else InputError."""
-    if not isinstance(value, list):
+def sequence(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
+    """`value` where it is a list (or a tuple) with something in it, else InputError."""
+    if not isinstance(value, list | tuple):
         raise InputError(f"{where}: {_kind(value)} where a list is expected")
     if not value:
         raise InputError(f"{where}: the list is empty; give at least one entry")

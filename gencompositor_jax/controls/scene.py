@@ -1,7 +1,7 @@
-"""The project file: everything `compose` is told, but for where the result goes, in one JSON file.
+"""The scene: everything that `compose` needs but for the output, and its project file in JSON.
 
-Example (every field but `version`, `background.path`, `layers`, `foreground` and `trajectory` may be left
-out; these are the defaults, and `null` stands for "not set"):
+Example (only `version`, `background.path`, `layers`, `foreground` and `trajectory` are required; the values
+shown are the defaults, and `null` means "not set"):
 
     {
       "version": 1,
@@ -36,50 +36,55 @@ out; these are the defaults, and `null` stands for "not set"):
       "latent_mask": null
     }
 
-Layers are drawn in their order, the last one on top. A trajectory is written as trajectory.py says. Relative
-paths count from the file's folder.
+Layers are drawn in their order, the last one on top. trajectory.py documents trajectories. Relative paths
+are relative to the file's folder.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, get_args
 
-from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles
+from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
 from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element.keying import parse_key
 from gencompositor_jax.controls.element.loading import Extend
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, to_json
 from gencompositor_jax.controls.geometry.window import Framing
-from gencompositor_jax.diffusion import approximations
-from gencompositor_jax.diffusion.sampler import Solver
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import PathLike, atomic_write_text
 
 VERSION = 1
-
-Reader = Callable[[Any, str], Any]  # (value, where it stands) -> the checked value, or InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One element and its way through the background."""
+    """One element and its trajectory; checked when it is made. Raises InputError naming the field."""
 
     foreground: str  # path of a clip or a folder of images
     trajectory: Trajectory
     key: str = "auto"  # auto, alpha, white, green, blue or #RRGGBB
     mask: str | None = None  # path of a mask clip
-    scales: tuple[float, ...] = (1.0,)  # native pixels per element pixel, spread over the clip
-    rotations: tuple[float, ...] = (0.0,)  # degrees counter-clockwise, spread over the clip
+    scales: tuple[float, ...] = (1.0,)  # background pixels per element pixel, key frames spread over the clip
+    rotations: tuple[float, ...] = (0.0,)  # degrees counter-clockwise, spread likewise
     anchor: Anchor = "center"
-    extend: Extend = "error"  # where the element has fewer frames than the clip
+    extend: Extend = "error"  # if the element has fewer frames than the clip
+
+    def __post_init__(self) -> None:
+        fields.check(self, _LAYER)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What to compose and how. Paths are as the process can open them."""
+    """What to compose and how; checked when it is made. Raises InputError naming the field.
+
+    Paths are absolute, or relative to the working folder.
+    """
 
     background: str
     layers: tuple[Layer, ...]  # the last one on top
@@ -88,84 +93,89 @@ class Scene:
     fps: float | None = None  # None keeps the background's
     frames: int | None = None  # None: as many as the checkpoint was trained for
     checkpoint: str | None = None  # None: the embedded model
-    seed: int = 42
-    steps: int = 20
-    solver: Solver = "dpm"
-    framing: Framing = "auto"  # what the model is shown; without paste-back always the whole background
-    paste_back: bool = True
-    feather: float = 2.0  # model pixels
-    prompt: str | None = None  # name of a prompt that the checkpoint stores; None: the empty one
-    guidance: float = 6.0  # how far the prompt leads; without one it has no effect
-    fast: str | None = None  # approximations of the sampling, see `fast`
-    weights: Literal["int8"] | None = None  # the network's in 8 bits
-    tiles: Tiles | None = None  # of the VAE; None, as for the next three: as the checkpoint says
-    sigma: float | None = None  # of the mask's inflation, model pixels
-    tau: float | None = None  # response from which the inflated mask is set
+    framing: Framing = "auto"  # the part of the background that the model sees
+    sampling: SamplingOptions = SamplingOptions()
+    weights: Weights | None = None  # the format of the networks' kernels
+    tiles: Tiles | None = None  # of the VAE; None, here and below, keeps what the checkpoint says
+    sigma: float | None = None  # of the mask inflation, in model pixels
+    tau: float | None = None  # response from which a pixel of the inflated mask is set
     latent_mask: LatentMaskRule | None = None
 
+    def __post_init__(self) -> None:
+        fields.check(self, _SCENE)
+        if self.end is not None and self.end <= self.start:
+            raise InputError(f"background.end: {self.end:g} must be after start, {self.start:g} seconds")
 
-def scene_changes(scene: Scene) -> Changes:
-    """What a scene changes of its checkpoint's architecture; see `arch.changed`."""
-    return Changes(tiles=scene.tiles, sigma=scene.sigma, tau=scene.tau, latent_mask=scene.latent_mask)
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The paths of all clips that the scene reads."""
+        masks = [layer.mask for layer in self.layers if layer.mask is not None]
+        return (self.background, *(layer.foreground for layer in self.layers), *masks)
+
+    @property
+    def changes(self) -> Changes:
+        """The fields of the checkpoint's architecture that the scene replaces; see `arch.changed`."""
+        return Changes(tiles=self.tiles, sigma=self.sigma, tau=self.tau, latent_mask=self.latent_mask)
 
 
-def read_scene(path: str | os.PathLike[str]) -> Scene:
+def read_scene(path: PathLike) -> Scene:
     """Reads a project file; its relative paths become absolute. Raises InputError naming the field."""
     folder = pathlib.Path(path).absolute().parent
-    return _with_paths(
-        _from_json(fields.read_json(os.fspath(path)), str(path)), lambda p: os.path.normpath(folder / p)
-    )
+    scene = _from_json(fields.read_json(os.fspath(path)), str(path))
+    return _with_paths(scene, lambda named: os.path.normpath(folder / named))
 
 
-def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
-    """Writes a project file, replacing one that is there.
+def write_scene(path: PathLike, scene: Scene) -> None:
+    """Writes a project file, replacing an existing one.
 
     Paths inside the file's folder are written relative to it, so that the folder can be moved; others are
-    absolute. Raises InputError where a field of the scene is invalid or the file can't be written.
+    absolute. Raises InputError where the file can't be written.
     """
-    check_scene(scene)
     file = pathlib.Path(path).absolute()
 
     def portable(named: str) -> str:
         absolute = pathlib.Path(os.path.abspath(named))
         return str(absolute.relative_to(file.parent) if absolute.is_relative_to(file.parent) else absolute)
 
-    text = json.dumps(_to_json(_with_paths(scene, portable)), indent=2) + "\n"
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: can't be written ({error.strerror})") from error
-
-
-def check_scene(scene: Scene) -> None:
-    """Raises InputError naming the field where a scene made in Python holds what no file could."""
-    _from_json(_to_json(scene), "scene")
+    text = json.dumps(_to_json(_with_paths(scene, portable)), indent=2)
+    atomic_write_text(file, text + "\n")
 
 
 def _from_json(value: Any, where: str) -> Scene:
-    found = _read(value, f"{where}: ", _SCENE, ("version", "background", "layers"))
-    found.pop("version")
-    scene = Scene(**found.pop("background"), **found)
-    if scene.end is not None and scene.end <= scene.start:
-        raise InputError(
-            f"{where}: background.end: {scene.end:g} must be after start, {scene.start:g} seconds"
-        )
-    approximations.parse(scene.fast).check(scene.steps)
-    return scene
+    names = [field.name for field in dataclasses.fields(Scene) if field.name not in (*_CLIP, "sampling")]
+    sampling_names = [field.name for field in dataclasses.fields(SamplingOptions)]
+    known = ("version", *names, *sampling_names)
+    found = dict(fields.record(value, where, known, ("version", "background", "layers")))
+    with fields.within(f"{where}: "):
+        _check_version(found.pop("version"))
+        clip = fields.record(found.pop("background"), "background", ("path", *_CLIP), ("path",))
+        clip = fields.read(clip, {"path": _path, **_CLIP}, "background.")
+        sampling = SamplingOptions(**{name: found.pop(name) for name in sampling_names if name in found})
+        layers = [
+            _layer(item, f"layers[{i}]")
+            for i, item in enumerate(fields.sequence(found.pop("layers"), "layers"))
+        ]
+        return Scene(clip.pop("path"), tuple(layers), sampling=sampling, **clip, **found)
+
+
+def _layer(value: Any, where: str) -> Layer:
+    names = [field.name for field in dataclasses.fields(Layer)]
+    entry = dict(fields.record(value, where, names, ("foreground", "trajectory")))
+    trajectory = from_json(entry.pop("trajectory"), f"{where}.trajectory")
+    with fields.within(f"{where}."):
+        return Layer(trajectory=trajectory, **entry)
 
 
 def _to_json(scene: Scene) -> dict[str, Any]:
     flat = {field.name: getattr(scene, field.name) for field in dataclasses.fields(scene)}
-    clip = {"path": flat.pop("background")} | {name: flat.pop(name) for name in ("start", "end", "fps")}
-    layers = []
-    for layer in flat.pop("layers"):
-        entry = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
-        lists = {name: list(entry[name]) for name in ("scales", "rotations")}
-        layers.append(entry | lists | {"trajectory": to_json(layer.trajectory)})
-    return {"version": VERSION, "background": clip, "layers": layers, **flat}
+    clip = {"path": flat.pop("background")} | {name: flat.pop(name) for name in _CLIP}
+    layers = [
+        {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+        | {"trajectory": to_json(layer.trajectory)}
+        for layer in flat.pop("layers")
+    ]
+    sampling = dataclasses.asdict(flat.pop("sampling"))
+    return {"version": VERSION, "background": clip, "layers": layers, **flat, **sampling}
 
 
 def _with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
@@ -184,111 +194,69 @@ def _with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
     )
 
 
-def _read(value: Any, where: str, readers: dict[str, Reader], required: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of an object, each read by its reader. `where` is what a field's name is put behind."""
-    entry = fields.record(value, where.rstrip(": ."), tuple(readers), required)
-    return {name: readers[name](item, where + name) for name, item in entry.items()}
-
-
-def _version(value: Any, where: str) -> int:
+def _check_version(value: Any) -> None:
     if value != VERSION or isinstance(value, bool):
         raise InputError(
-            f"{where}: {value!r}; this program reads version {VERSION}, another one wrote the file"
+            f"version: {value!r}; this program reads version {VERSION}, another one wrote the file"
         )
-    return VERSION
-
-
-def _background(value: Any, where: str) -> dict[str, Any]:
-    clip = _read(value, f"{where}.", _BACKGROUND, ("path",))
-    return {"background": clip.pop("path"), **clip}
-
-
-def _layers(value: Any, where: str) -> tuple[Layer, ...]:
-    return tuple(
-        Layer(**_read(item, f"{where}[{i}].", _LAYER, ("foreground", "trajectory")))
-        for i, item in enumerate(fields.sequence(value, where))
-    )
 
 
 def _path(value: Any, where: str) -> str:
     path = fields.text(value, where)
     if "://" in path:
-        raise InputError(f"{where}: {path}: only local files are read; download it and give the file's path")
+        raise InputError(f"{where}: {path}: only local files are read; download it and pass the file's path")
     return path
 
 
 def _key(value: Any, where: str) -> str:
     key = fields.text(value, where)
     if key not in ("auto", "alpha"):
-        try:
+        with fields.within(f"{where}: "):
             parse_key(key)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from error
     return key
 
 
-def _fast(value: Any, where: str) -> str:
-    return str(approximations.parse(fields.text(value, where), where))
+def _instance(kind: type) -> fields.Reader:
+    def reader(value: Any, where: str) -> Any:
+        if not isinstance(value, kind):
+            raise InputError(f"{where}: {type(value).__name__}; pass a {kind.__name__}")
+        return value
+
+    return reader
 
 
-def _optional(reader: Reader) -> Reader:
-    return lambda value, where: None if value is None else reader(value, where)
+def _choice(options: Any) -> fields.Reader:
+    return partial(fields.choice, options=get_args(options))
 
 
-def _number(**bounds: float) -> Reader:
-    return lambda value, where: fields.number(value, where, **bounds)
-
-
-def _numbers(**bounds: float) -> Reader:
-    return lambda value, where: tuple(
-        fields.number(item, f"{where}[{i}]", **bounds) for i, item in enumerate(fields.sequence(value, where))
-    )
-
-
-def _integer(low: int, high: int) -> Reader:
-    return lambda value, where: fields.integer(value, where, low, high)
-
-
-def _choice(options: Any) -> Reader:
-    return lambda value, where: fields.choice(value, where, get_args(options))
-
-
-_BACKGROUND: dict[str, Reader] = {
-    "path": _path,
-    "start": _number(low=0),
-    "end": _optional(_number(above=0)),
-    "fps": _optional(_number(above=0, high=1000)),
+_CLIP: Mapping[str, fields.Reader] = {
+    "start": partial(fields.number, low=0),
+    "end": fields.optional(partial(fields.number, above=0)),
+    "fps": fields.optional(partial(fields.number, above=0, high=1000)),
 }
 
-_LAYER: dict[str, Reader] = {
+_LAYER: Mapping[str, fields.Reader] = {
     "foreground": _path,
     "key": _key,
-    "mask": _optional(_path),
-    "trajectory": from_json,
-    "scales": _numbers(above=0),
-    "rotations": _numbers(),
+    "mask": fields.optional(_path),
+    "trajectory": _instance(Trajectory),
+    "scales": fields.each(partial(fields.number, above=0)),
+    "rotations": fields.each(fields.number),
     "anchor": _choice(Anchor),
     "extend": _choice(Extend),
 }
 
-_SCENE: dict[str, Reader] = {
-    "version": _version,
-    "background": _background,
-    "frames": _optional(_integer(1, 10**6)),
-    "layers": _layers,
-    "checkpoint": _optional(_path),
-    "seed": _integer(0, 2**32 - 1),
-    "steps": _integer(1, 1000),
-    "solver": _choice(Solver),
+_SCENE: Mapping[str, fields.Reader] = {
+    "background": _path,
+    "layers": fields.each(_instance(Layer)),
+    **_CLIP,
+    "frames": fields.optional(partial(fields.integer, low=1, high=10**6)),
+    "checkpoint": fields.optional(_path),
     "framing": _choice(Framing),
-    "paste_back": fields.flag,
-    "feather": _number(low=0, high=1000),
-    "prompt": _optional(fields.text),
-    "guidance": _number(low=0, high=100),
-    "fast": _optional(_fast),
-    "weights": _optional(lambda value, where: fields.choice(value, where, ("int8",))),
-    "tiles": _optional(_choice(Tiles)),
-    "sigma": _optional(_number(above=0, high=200)),
-    "tau": _optional(_number(above=0, high=1)),
-    "latent_mask": _optional(_choice(LatentMaskRule)),
+    "sampling": _instance(SamplingOptions),
+    "weights": fields.optional(_choice(Weights)),
+    "tiles": fields.optional(_choice(Tiles)),
+    "sigma": fields.optional(partial(fields.number, above=0, high=200)),
+    "tau": fields.optional(partial(fields.number, above=0, high=1)),
+    "latent_mask": fields.optional(_choice(LatentMaskRule)),
 }

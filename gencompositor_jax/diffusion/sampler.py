@@ -17,17 +17,16 @@ the last two that were computed, at s < r:
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax.arch import DiffusionArch
+from gencompositor_jax.arch import DiffusionArch, Solver
 from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.errors import InputError
 
-Solver = Literal["dpm", "ddim"]
 Predict = Callable[
     [jax.Array, jax.Array], jax.Array
 ]  # latents [B, ...], timestep int [B] -> prediction [B, ...]

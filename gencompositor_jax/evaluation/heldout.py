@@ -30,9 +30,9 @@ import tqdm
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
-from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
 from gencompositor_jax.evaluation.prediction import predict
@@ -59,8 +59,7 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     *,
     clips: int = 64,
-    steps: int = 20,
-    seed: int = 42,
+    options: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     keep: int = 0,
@@ -70,8 +69,7 @@ def run(
     Args:
         checkpoint: its folder.
         clips: how many held-out clips, from number 0 on.
-        steps: of the sampler, 1 to 1000.
-        seed: of the sampler's noise.
+        options: of the sampling.
         out: JSON file for the report.
         overwrite: `out` may exist.
         keep: how many clips to return with all answers, from number 0 on.
@@ -80,7 +78,6 @@ def run(
     """
     if clips < 1:
         raise InputError(f"--clips {clips}: pass 1 or more")
-    sampler.timesteps(steps)
     if out is not None:
         check_output(out, overwrite)
         if Path(out).is_dir():
@@ -88,14 +85,20 @@ def run(
     folder = checkpoints.packaged() if checkpoint is None else Path(checkpoint)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(folder, dtype)
-    judged = evaluate(model, clips=clips, steps=steps, seed=seed, keep=keep)
+    judged = evaluate(model, options, clips=clips, keep=keep)
     judged.report["checkpoint"] = "embedded" if checkpoint is None else os.fspath(checkpoint)
     if out is not None:
         write_json(Path(out), judged.report)
     return judged
 
 
-def evaluate(model: Model, *, clips: int = 64, steps: int = 20, seed: int = 42, keep: int = 0) -> Judged:
+def evaluate(
+    model: Model,
+    options: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
+    *,
+    clips: int = 64,
+    keep: int = 0,
+) -> Judged:
     """Judges a loaded model and all baselines; see `run`. The same arguments give the same report."""
     arch = model.arch
     size = min(BATCH, clips)
@@ -106,7 +109,7 @@ def evaluate(model: Model, *, clips: int = 64, steps: int = 20, seed: int = 42, 
             examples = [
                 held_out_example(n, arch.inflation, arch.frames, arch.height, arch.width) for n in numbers
             ]
-            predictions = predict(model, examples, numbers, steps=steps, seed=seed, size=size)
+            predictions = predict(model, examples, numbers, options, size)
             for number, example, prediction in zip(numbers, examples, predictions, strict=True):
                 regions = judged_regions(example, arch.inflation)
                 answers = {**baseline_answers(example, regions), MODEL: prediction}
@@ -124,9 +127,9 @@ def evaluate(model: Model, *, clips: int = 64, steps: int = 20, seed: int = 42, 
             "height": arch.height,
             "width": arch.width,
             "inflation": dataclasses.asdict(arch.inflation),
-            "steps": steps,
-            "solver": "dpm",
-            "seed": seed,
+            "steps": options.steps,
+            "solver": options.solver,
+            "seed": options.seed,
             "score": "PSNR in dB per clip, over the region's pixels of all frames; means are over clips",
             "cap_db": metrics.CAP,
         },

@@ -1,8 +1,8 @@
-"""Sampled latents on disk: written before they are decoded, so that a decoder that runs out of memory, or a
-process that is killed, costs no sampling.
+"""Sampled latents on disk, written before they are decoded: a decoder that runs out of memory, or a killed
+process, costs no sampling.
 
-A file (.npz) holds the latents of a scene's layers, `latents_0`, `latents_1`, ..., each float32 [t, h, w, C]
-as `generation.decode` takes it, and beside each, `made_from_0`, ..., a hash of all that went into it.
+An .npz file holds the latents of a scene's layers, `latents_0`, `latents_1`, ..., each float32 [t, h, w, C]
+as sampled, and for each `made_from_0`, ..., a hash of everything that the sampling depends on.
 """
 
 import dataclasses
@@ -20,26 +20,29 @@ from gencompositor_jax.files import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """One layer's place in a file that is there, or will be."""
+class LayerLatents:
+    """The latents of one layer in a file, which may not exist yet. A batch of one clip: [1, t, h, w, C]."""
 
     path: Path
     layer: int
     made_from: str  # of `fingerprint`
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def read(self) -> np.ndarray | None:
-        """The layer's latents, if they are there and were made from the same.
+        """The layer's latents if the file has them and they were made from the same inputs.
 
         Raises InputError where the file holds something else than latents.
         """
         arrays = read(self.path)
         known = arrays.get(f"made_from_{self.layer}")
-        return arrays[f"latents_{self.layer}"] if str(known) == self.made_from else None
+        return arrays[f"latents_{self.layer}"][None] if str(known) == self.made_from else None
 
     def write(self, latents: np.ndarray) -> None:
-        """Adds the latents to those of the layers before; the file is replaced whole or not at all."""
+        """Adds the layer to the layers before it; the file is replaced whole or not at all."""
         arrays = read(self.path)
-        kinds: dict[str, Any] = {"latents": latents, "made_from": np.str_(self.made_from)}
+        kinds: dict[str, Any] = {"latents": latents[0], "made_from": np.str_(self.made_from)}
         kept = {f"{kind}_{i}": arrays[f"{kind}_{i}"] for i in range(self.layer) for kind in kinds}
         own = {f"{kind}_{self.layer}": value for kind, value in kinds.items()}
         with atomic_write(self.path, overwrite=True) as part, part.open("wb") as file:
@@ -47,7 +50,7 @@ class Place:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Everything in a file, nothing where there is none. Raises InputError for another kind of file."""
+    """All arrays of a file; none if it doesn't exist. Raises InputError for another kind of file."""
     if not path.exists():
         return {}
     try:
@@ -65,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(facts: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
-    """Another one wherever a fact (of JSON's types) or a number, shape or type of an array is another."""
+    """A hash of facts (values that JSON can hold) and of arrays: their numbers, shapes and dtypes."""
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:
         found.update(f"{array.dtype}{array.shape}".encode())

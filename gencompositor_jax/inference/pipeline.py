@@ -1,36 +1,46 @@
-"""Sampling passes: conditions at the model's size -> frames, for a batch of clips at once.
+"""One sampling pass, for a batch of clips: conditions at the model's size -> frames.
 
-A pass is `encode`, `advance` over all steps, `decode`: pure functions, to be called under jit. `sample` is
-the whole pass in one program. The composer runs the parts by themselves, to show progress in between.
+    start    seed and clip numbers     -> noise keys, pure noise         [B, t, h, w, C]
+    encode   Conditions [B, T, H, W, C] -> LatentConditions              [B, t, h, w, C]
+    advance  some steps of the solver   -> latents                       [B, t, h, w, C]
+    decode   latents                    -> frames, uint8                 [B, T, H, W, 3]
+
+The four are compiled programs. `generate` calls them from the host, so that progress can be shown, a pass can
+be interrupted between two parts, and JAX can keep the programs on disk. The batch axis stays from the first
+to the last: one clip is a batch of one. Under `jax.set_mesh` the clips are sharded over the mesh's rows.
 """
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from gencompositor_jax import codec, sharding
-from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.arch import Inflation, ModelArch
+from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.diffusion import sampler
+from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.diffusion import approximations, sampler
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.inference.programs import Run, directly
+from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
-from gencompositor_jax.pixels import to_pixels, to_signed
+from gencompositor_jax.pixels import to_pixels
 
-INPUTS = ("mask", "masked_background", "foreground")
-# A clip as pixels: of INPUTS the mask is bool [T, H, W], the others are uint8 [T, H, W, 3].
-Example = Mapping[str, np.ndarray]
+NETWORKS = ("backbone", "branch")
+
+OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 Guidance = tuple[jax.Array, jax.Array]  # the empty prompt's embedding [L, D], the scale
 
 
-class Keys(NamedTuple):
-    """Where a batch's noise comes from: a key per clip [B] and purpose.
-
-    A clip's noise depends on its own keys alone, so its answer doesn't depend on the rest of the batch.
-    """
+class NoiseKeys(NamedTuple):
+    """PRNG keys [B] by purpose. A clip's noise depends on its own keys alone."""
 
     start: jax.Array
     steps: jax.Array
@@ -38,21 +48,129 @@ class Keys(NamedTuple):
     foreground: jax.Array
 
 
-def split(keys: jax.Array) -> Keys:
-    """One key per clip [B] -> one per clip and purpose."""
-    start, steps, for_codec = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
-    return Keys(start, steps, *jax.vmap(jax.random.split, out_axes=1)(for_codec))
+class LatentStore(Protocol):
+    """Where the latents of a pass are kept before they are decoded."""
+
+    def read(self) -> np.ndarray | None:
+        """Latents [B, t, h, w, C] of this very pass; None if there are none."""
+
+    def write(self, latents: np.ndarray) -> None:
+        """Keeps the latents [B, t, h, w, C]."""
 
 
-def draw(keys: jax.Array, arch: ModelArch) -> jax.Array:
-    """Standard normal latents [B, t, h, w, C]."""
-    return jax.vmap(lambda key: jax.random.normal(key, arch.latent_shape))(keys)
+def generate(
+    model: Model,
+    conditions: Conditions,
+    numbers: Sequence[int],
+    options: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
+    *,
+    size: int | None = None,
+    run: Run = directly,
+    on_step: OnStep | None = None,
+    timer: Timer | None = None,
+    store: LatentStore | None = None,
+) -> np.ndarray:
+    """The whole pass: frames, uint8 [B, T, H, W, 3], the same on every process.
+
+    Args:
+        model: a checkpoint; the networks run in the dtype of its text embeddings, the codec in its own.
+        conditions: [B, T, H, W, C] of the model's frames and size, the same on every process.
+        numbers: of the clips; a clip's noise is a function of `options.seed` and its number.
+        options: paste-back is left to the caller.
+        size: the batch is padded to this size with copies of the first clip, so that a last, shorter batch
+            runs the same programs. It is always padded to a multiple of the mesh's rows.
+        run: calls the compiled programs.
+        on_step: called after each part.
+        timer: gets the seconds of encode, sample and decode; the first call of a shape compiles within them.
+        store: kept latents of this very pass are decoded at once; otherwise it gets what was sampled.
+
+    Raises InputError where the device has too little memory to decode.
+    """
+    timer = timer or Timer()
+    # Masks come inflated: programs don't depend on the inflation.
+    model = dataclasses.replace(model, arch=dataclasses.replace(model.arch, inflation=Inflation()))
+    latents: Any = None if store is None else store.read()
+    if latents is None:
+        latents = _sample(model, conditions, numbers, options, size, run, on_step, timer)
+        if store is not None:
+            store.write(np.asarray(latents))
+    with timer("decode"):
+        try:
+            frames = run(decode, model.arrays["codec"], latents, arch=model.arch)
+            return _gathered(frames)[: len(numbers)]
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            resume = f"; {store} keeps the latents, the same call resumes from them" if store else ""
+            raise InputError(
+                f"the device has too little memory to decode: decode in tiles (tiles=released){resume}"
+            ) from error
 
 
-def encode(params: Any, conditions: Conditions, keys: Keys, *, arch: ModelArch) -> LatentConditions:
+def _sample(
+    model: Model,
+    conditions: Conditions,
+    numbers: Sequence[int],
+    options: SamplingOptions,
+    size: int | None,
+    run: Run,
+    on_step: OnStep | None,
+    timer: Timer,
+) -> jax.Array:
+    """`generate` up to the latents [B, t, h, w, C]."""
+    arch, arrays = model.arch, model.arrays
+    networks = {name: arrays[name] for name in NETWORKS}
+    text = arrays["null_text"] if options.prompt is None else model.prompts[options.prompt]
+    guidance = (arrays["null_text"], jnp.float32(options.guidance)) if options.guided else None
+    fast = approximations.parse(options.fast)
+    computed = approximations.computed_steps(options.steps, fast.cache) if fast.cache > 1 else None
+    kept = approximations.kept_tokens(conditions.foreground, arch) if fast.drop_blank else None
+    with timer("encode"):
+        batch, filled = _placed(conditions, numbers, size)
+        seed = np.uint32(options.seed)
+        keys, state = run(start, seed, filled, arch=arch, skipping=computed is not None)
+        given = run(encode, arrays["codec"], batch, keys, arch=arch)
+        jax.block_until_ready(given)
+    with timer("sample"):
+        table = sampler.coefficients(arch.diffusion, options.steps, options.solver)
+        columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in table]
+        length = part_length(options.steps)
+        for first in range(0, options.steps, length):
+            now = slice(first, first + length)
+            part = sampler.Coefficients(*(column[now] for column in columns))
+            flags = None if computed is None else computed[now]
+            moving = given, state, first, part, keys.steps, flags, kept
+            state = run(advance, networks, text, guidance, *moving, arch=arch)
+            jax.block_until_ready(state)
+            if on_step is not None:
+                on_step(first + length, options.steps)
+    return state.x
+
+
+def part_length(steps: int) -> int:
+    """Steps per call of `advance`: a divisor, so that one program serves all calls.
+
+    At least ten calls where the number allows it: between two of them progress is shown and a pass can be
+    interrupted.
+    """
+    return max(d for d in range(1, steps + 1) if steps % d == 0 and (d == 1 or steps // d >= 10))
+
+
+@functools.partial(jax.jit, static_argnames=("arch", "skipping"))
+def start(
+    seed: jax.Array, numbers: jax.Array, *, arch: ModelArch, skipping: bool = False
+) -> tuple[NoiseKeys, sampler.SolverState]:
+    """Noise keys of clips `numbers`, int [B], and the solver's state before its first step."""
+    keys = noise_keys(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
+    latents = sharding.constrain(draw(keys.start, arch), sharding.ROWS)
+    return keys, sampler.initial_state(latents, skipping=skipping)
+
+
+@functools.partial(jax.jit, static_argnames="arch")
+def encode(params: Any, conditions: Conditions, keys: NoiseKeys, *, arch: ModelArch) -> LatentConditions:
     """Conditions [B, T, H, W, C] -> latents; one of the two videos after the other, to save memory.
 
-    params: of the codec, which runs in their type.
+    params: of the codec, which runs in their dtype.
     """
     videos = jnp.stack([conditions.masked_background, conditions.foreground])
     noises = jnp.stack([draw(keys.background, arch), draw(keys.foreground, arch)])
@@ -69,10 +187,11 @@ def encode(params: Any, conditions: Conditions, keys: Keys, *, arch: ModelArch) 
     return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
 
 
+@functools.partial(jax.jit, static_argnames="arch", donate_argnames="state")
 def advance(
-    arrays: Any,
+    networks: Any,
     text: jax.Array,
-    guided: Guidance | None,
+    guidance: Guidance | None,
     given: LatentConditions,
     state: sampler.SolverState,
     first: jax.Array,
@@ -85,22 +204,21 @@ def advance(
 ) -> sampler.SolverState:
     """Some steps of the solver, from index `first` on.
 
-    text: the prompt's embedding [L, D], the same for all clips; the network runs in its type. guided: None
-    where the prompt is all there is. keys: of the steps' noise [B]. computed, kept: the approximations of
-    `fast`, bool [steps] and int [F]; None for the exact pass.
+    networks: variables of NETWORKS. text: the prompt's embedding [L, D], the same for all clips; the networks
+    run in its dtype. guidance: None evaluates the prompt alone. keys: of the steps' noise [B]. computed,
+    kept: of `approximations`, bool [steps] and int [F]; None for the exact pass.
     """
     denoiser = Denoiser(arch, text.dtype)
-    networks = {name: arrays[name] for name in ("backbone", "branch")}
 
-    def under(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
-        times = len(latents) // len(given.mask)  # guidance asks for every clip twice
-        many = jax.tree.map(lambda x: jnp.concatenate([x] * times), given)
-        return denoiser(networks, latents, timestep, many, text, kept)
+    def conditioned(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
+        times = len(latents) // len(given.mask)  # guidance evaluates every clip twice
+        repeated = jax.tree.map(lambda x: jnp.concatenate([x] * times), given)
+        return denoiser(networks, latents, timestep, repeated, text, kept)
 
-    def alone(latents: jax.Array, timestep: jax.Array) -> jax.Array:
-        return under(latents, timestep, jnp.broadcast_to(text, (len(latents), *text.shape)))
+    def unguided(latents: jax.Array, timestep: jax.Array) -> jax.Array:
+        return conditioned(latents, timestep, jnp.broadcast_to(text, (len(latents), *text.shape)))
 
-    predict = alone if guided is None else sampler.guided(under, guided[0], text, guided[1])
+    predict = unguided if guidance is None else sampler.guided(conditioned, guidance[0], text, guidance[1])
 
     def noise(index: jax.Array) -> jax.Array:
         return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(keys)
@@ -108,74 +226,47 @@ def advance(
     return sampler.advance(predict, state, first, part, noise, computed)
 
 
+@functools.partial(jax.jit, static_argnames="arch")
 def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
-    """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' type."""
+    """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' dtype."""
     latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
     return to_pixels(codec.decode(params, arch.codec, latents, dtype=_dtype(params)))
 
 
-def sample(
-    arrays: Any,
-    examples: Sequence[Example],
-    numbers: Sequence[int],
-    *,
-    arch: ModelArch,
-    steps: int,
-    seed: int,
-    size: int | None = None,
-) -> np.ndarray:
-    """One sampling pass for a batch of clips: uint8 [B, T, H, W, 3], the same on every process.
+def noise_keys(keys: jax.Array) -> NoiseKeys:
+    """One key per clip [B] -> one per clip and purpose."""
+    start, steps, for_codec = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+    return NoiseKeys(start, steps, *jax.vmap(jax.random.split, out_axes=1)(for_codec))
 
-    Under `jax.set_mesh` the clips are spread over the mesh's rows; `arrays` may be cut over it in any way.
 
-    Args:
-        arrays: of a checkpoint, `checkpoint.Model.arrays`; the network runs in `null_text`'s type.
-        examples: the clips, at least one, the same on every process. Only INPUTS are read.
-        numbers: of the clips: a clip's noise comes from the seed and its number alone.
-        arch: static, like the steps: another one is another program.
-        steps: of the DPM solver.
-        seed: 0 to 2^32 - 1.
-        size: the batch is filled up to this size (and the surplus thrown away), so that a last, shorter batch
-            needs no other program. It is always filled up to what the mesh's rows divide.
-    """
+def draw(keys: jax.Array, arch: ModelArch) -> jax.Array:
+    """Standard normal latents [B, t, h, w, C]."""
+    return jax.vmap(lambda key: jax.random.normal(key, arch.latent_shape))(keys)
+
+
+def _placed(
+    conditions: Conditions, numbers: Sequence[int], size: int | None
+) -> tuple[Conditions, np.ndarray]:
+    """The batch padded to `size` and to the mesh's rows, sharded over them, and its numbers [B]."""
     mesh = jax.sharding.get_mesh()
     rows = 1 if mesh.empty else sharding.axis_size(mesh, sharding.ROWS)
-    full = -(-max(len(examples), size or 0) // rows) * rows
-    filled = [*range(len(examples)), *[0] * (full - len(examples))]
-    here = filled if mesh.empty else [filled[row] for row in sharding.rows_here(mesh, full)]
-    batch: Any = {name: np.stack([examples[i][name] for i in here]) for name in INPUTS}
+    full = -(-max(len(numbers), size or 0) // rows) * rows
+    filled = [*range(len(numbers)), *[0] * (full - len(numbers))]
+    here = range(full) if mesh.empty else sharding.rows_here(mesh, full)
+    batch: Any = {name: x[[filled[row] for row in here]] for name, x in conditions._asdict().items()}
     if not mesh.empty:
-        batch = sharding.to_devices(batch, sharding.rows_here(mesh, full), full, mesh)
-    which = np.array([numbers[i] for i in filled])
-    frames = _sample(arrays, batch, which, np.uint32(seed), arch=arch, steps=steps)
-    return np.asarray(frames)[: len(examples)]
+        batch = sharding.to_devices(batch, here, full, mesh)
+    return Conditions(**batch), np.asarray(numbers, np.int32)[filled]
 
 
-@functools.partial(jax.jit, static_argnames=("arch", "steps"))
-def _sample(
-    arrays: Any,
-    batch: Mapping[str, jax.Array],
-    numbers: jax.Array,
-    seed: jax.Array,
-    *,
-    arch: ModelArch,
-    steps: int,
-) -> jax.Array:
-    """INPUTS [B, ...] and numbers int [B] -> uint8 [B, T, H, W, 3], a whole copy on every device."""
-    # Under jit the arrays of `Conditions` are JAX's.
-    mask: Any = batch["mask"][..., None].astype(jnp.float32)
-    videos: Any = (to_signed(batch[name]) for name in INPUTS[1:])
-    conditions = Conditions(mask, *videos)
-    keys = split(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
-    given = encode(arrays["codec"], conditions, keys, arch=arch)
-    plan = sampler.coefficients(arch.diffusion, steps, "dpm")
-    start = sampler.initial_state(draw(keys.start, arch))
-    text = arrays["null_text"]
-    state = advance(arrays, text, None, given, start, jnp.int32(0), plan, keys.steps, arch=arch)
-    return sharding.constrain(decode(arrays["codec"], state.x, arch=arch))
+def _gathered(frames: jax.Array) -> np.ndarray:
+    """All rows on every process."""
+    if frames.is_fully_addressable:
+        return np.asarray(frames)
+    return np.asarray(multihost_utils.process_allgather(frames, tiled=True))
 
 
 def _dtype(params: Any) -> Any:
-    """The type of a codec's parameters; float32 where it has none."""
+    """The dtype of a codec's parameters; float32 where it has none."""
     leaves = jax.tree.leaves(params)
     return leaves[0].dtype if leaves else jnp.float32

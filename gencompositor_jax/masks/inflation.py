@@ -1,4 +1,4 @@
-"""Mask inflation (paper section 3.1), and the background that is masked with its result; both on the host.
+"""Mask inflation, and the background that is masked with its result; both run on the host.
 
 One implementation serves inference and training.
 """

@@ -11,12 +11,15 @@ import ml_collections
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.controls.conditions import stack_conditions
 from gencompositor_jax.controls.media.sheet import contact_sheet
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.source import ClipArrays, ClipSource
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import metrics
 from gencompositor_jax.evaluation.prediction import composite
-from gencompositor_jax.inference import pipeline
+from gencompositor_jax.inference.pipeline import generate
 from gencompositor_jax.masks.inflation import blacken
 
 TIMES = 5  # moments of a clip on the sheet
@@ -30,8 +33,8 @@ class Validation:
     """
 
     def __init__(self, config: ml_collections.ConfigDict, arch: ModelArch, source: ClipSource) -> None:
-        self._arch, self._seed = arch, config.seed
-        self._steps, self._dtype = config.validation.steps, config.compute_dtype
+        self._arch, self._dtype = arch, config.compute_dtype
+        self._options = SamplingOptions(steps=config.validation.steps, seed=config.seed)
         self.clips = fixed_clips(source, config.validation.clips, config.seed)
 
     def sample(self, arrays: Any) -> tuple[np.ndarray, dict[str, float]]:
@@ -40,16 +43,16 @@ class Validation:
         arrays: as a checkpoint has them, cut over the mesh in any way; the network runs in `compute_dtype`.
         """
         arrays = {**arrays, "null_text": arrays["null_text"].astype(self._dtype)}
-        numbers = range(len(self.clips))
-        how = {"arch": self._arch, "steps": self._steps, "seed": self._seed}
-        return judge(self.clips, pipeline.sample(arrays, self.clips, numbers, **how))
+        model, conditions = Model(self._arch, arrays), stack_conditions(self.clips)
+        return judge(self.clips, generate(model, conditions, range(len(self.clips)), self._options))
 
 
 def fixed_clips(source: ClipSource, count: int, seed: int) -> list[ClipArrays]:
     """Clips evenly spread over a source, at most as many as it has, each as the network is shown it.
 
     What a source draws comes from the seed. Where a record can't be used the next one takes its place. A clip
-    is INPUTS of `generation`, the right answer `target`, and the `background` to paste back into.
+    has the fields of `Conditions` as pixels, the ground truth `target`, and the `background` to composite
+    into.
     """
     clips = []
     for place in range(min(count, len(source))):

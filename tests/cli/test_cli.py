@@ -15,11 +15,10 @@ import pytest
 from PIL import Image
 
 from gencompositor_jax import checkpoints
-from gencompositor_jax import compositor as compositor_module
-from gencompositor_jax.cli import compose as compose_command
-from gencompositor_jax.cli import main
+from gencompositor_jax.cli import main, rendering
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.inference import pipeline
 from tests.test_compositor import no_memory
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 6
@@ -95,7 +94,7 @@ def compose(media: Path, small_checkpoint: str, here: Path) -> Arguments:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever loads a model here has checked too late."""
-    monkeypatch.setattr(compose_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(rendering, "load", lambda *_, **__: pytest.fail("the model was loaded"))
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str], here: Path) -> str:
@@ -128,13 +127,13 @@ def test_what_was_sampled_waits_for_the_decoder(compose, here, capsys, monkeypat
     """A run without the memory to decode leaves it; the same command goes on from it and clears it away."""
     words = compose(fast="drop-blank,cache:2", weights="int8", out="images")
     with monkeypatch.context() as patch:
-        patch.setattr(compositor_module, "decode", no_memory)
+        patch.setattr(pipeline, "decode", no_memory)
         assert main(words) == 2
     said = capsys.readouterr().err
     assert "too little memory" in said and "images.latents.npz" in said and said.count("\n") == 1
     assert [p.name for p in here.iterdir()] == ["images.latents.npz"]
     with monkeypatch.context() as patch:
-        patch.setattr(compositor_module, "_sampled", lambda *_: pytest.fail("sampled again"))
+        patch.setattr(pipeline, "_sample", lambda *_: pytest.fail("sampled again"))
         assert main(words) == 0
     assert "nothing was sampled" in capsys.readouterr().err
     assert sorted(p.name for p in here.iterdir()) == [
@@ -156,7 +155,7 @@ def test_a_file_in_the_place_of_the_latents_stays(compose, here, capsys, no_mode
 
 
 def test_compiled_programs_are_exact(compose, here, capsys, no_model):
-    assert "leave one of the two out" in refused(compose(fast="cache:2", compiled="programs"), capsys, here)
+    assert "pass one of the two" in refused(compose(fast="cache:2", compiled="programs"), capsys, here)
 
 
 def test_project_file_makes_the_same_again(compose, here, small_checkpoint):
@@ -254,7 +253,7 @@ def test_interrupted_leaves_nothing(compose, here, monkeypatch, capsys):
         def render(self, *args: object, **kwargs: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose_command, "load", lambda *_, **__: Slow())
+    monkeypatch.setattr(rendering, "load", lambda *_, **__: Slow())
     assert main(compose()) == 130
     assert list(here.iterdir()) == []
     assert "interrupted" in capsys.readouterr().err
@@ -264,7 +263,7 @@ def test_allowed_but_surprising_is_said(compose, here, capsys, monkeypatch, no_m
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose_command, "load", stop)
+    monkeypatch.setattr(rendering, "load", stop)
     # 17 frames of a model trained for 5, from a background resampled to more frames.
     main(compose(steps="7", frames="9", fps="16", trajectory="track:30,30", extend="loop"))
     said = capsys.readouterr().err

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gencompositor_jax import compositor as module
-from gencompositor_jax.cli import compose as compose_command
-from gencompositor_jax.cli import main, parse
-from gencompositor_jax.compositor import Compositor, is_guided
+from gencompositor_jax.cli import main, parse, rendering
+from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder
+from gencompositor_jax.inference import pipeline
 from gencompositor_jax.inference.programs import Programs
 
 FRAMES, HEIGHT, WIDTH = 5, 32, 48
@@ -56,8 +55,8 @@ def nothing_compiles(monkeypatch):
         program.__name__ = name
         return program
 
-    for name in ("encode", "advance", "decode"):
-        monkeypatch.setattr(module, name, stop(name))
+    for name in ("start", "encode", "advance", "decode"):
+        monkeypatch.setattr(pipeline, name, stop(name))
 
 
 def test_compose_with_programs_makes_the_same(media, small_checkpoint, programs, tmp_path):
@@ -78,13 +77,13 @@ def test_compose_and_remove_compile_nothing(media, small_checkpoint, programs, t
 def test_other_steps_and_frames_are_refused_before_the_model_loads(
     media, small_checkpoint, programs, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(compose_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(rendering, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     given = compose(media, small_checkpoint, tmp_path / "out", "--compiled", str(programs))
     for option, value, says in (
         ("--steps", "20", "made for steps_per_call=1, not 2"),
         ("--frames", "1", "made for frames=5, not 1"),
         ("--weights", "int8", "made for weights=None, not int8"),
-        ("--fast", "drop-blank", "leave one of the two out"),
+        ("--fast", "drop-blank", "pass one of the two"),
     ):
         assert main([*given, option, value]) == 2
         assert says in capsys.readouterr().err
@@ -100,13 +99,11 @@ def test_a_guided_pass_has_programs_of_its_own(small_model, programs, tmp_path):
     guided, plain = Programs.load(tmp_path / "guided"), Programs.load(programs)
     assert guided.made_for["guided"] and not plain.made_for["guided"]
     same = plain.executables.keys() & guided.executables.keys()
-    assert sorted(plain.signatures[key].name for key in same) == ["decode", "encode"]
-    # A prompt alone is asked like the empty one.
-    assert not is_guided("night", 1.0) and not is_guided(None, 6.0)
+    assert sorted(plain.signatures[key].name for key in same) == ["decode", "encode", "start"]
 
 
 def test_an_existing_folder_is_refused_before_the_model_loads(programs, monkeypatch, capsys):
-    monkeypatch.setattr(compose_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(rendering, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert main(["compile", "--out", str(programs)]) == 2
     assert "exists: pass --overwrite" in capsys.readouterr().err
     assert main(["compile", "--out", str(programs / "new"), "--frames", "6"]) == 2
@@ -116,5 +113,5 @@ def test_an_existing_folder_is_refused_before_the_model_loads(programs, monkeypa
 
 def test_the_command_line_parses():
     args = parse(["compile", "--checkpoint", "c", "--frames", "9", "--guidance", "1", "--out", "d"])
-    assert (args.checkpoint, args.frames, args.guidance, args.steps) == ("c", 9, 1.0, 20)
+    assert (args.checkpoint, args.frames, args.guidance, args.steps) == ("c", 9, 1.0, None)
     assert parse(["compose", "--compiled", "d"]).compiled == "d"

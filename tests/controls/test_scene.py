@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gencompositor_jax.controls import scene as scene_module
 from gencompositor_jax.controls.geometry.trajectory import Keyframe, Trajectory, from_points, parse_trajectory
-from gencompositor_jax.controls.scene import Layer, Scene, check_scene, read_scene, write_scene
+from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.controls.scene import Layer, Scene, read_scene, write_scene
 from gencompositor_jax.errors import InputError
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cc"]), min_size=1)
@@ -46,11 +47,18 @@ scenes = st.builds(
     fps=st.none() | st.floats(0.1, 1000),
     frames=st.none() | st.integers(1, 10**6),
     checkpoint=st.none() | paths,
-    seed=st.integers(0, 2**32 - 1),
-    steps=st.integers(1, 1000),
-    solver=st.sampled_from(["dpm", "ddim"]),
-    paste_back=st.booleans(),
-    feather=st.floats(0, 1000),
+    sampling=st.builds(
+        SamplingOptions,
+        seed=st.integers(0, 2**32 - 1),
+        steps=st.integers(1, 1000),
+        solver=st.sampled_from(["dpm", "ddim"]),
+        paste_back=st.booleans(),
+        feather=st.floats(0, 1000),
+        prompt=st.none() | st.just("sea"),
+        guidance=st.floats(0, 100),
+    ),
+    weights=st.none() | st.just("int8"),
+    tau=st.none() | st.floats(0.01, 1),
 )
 
 
@@ -199,13 +207,17 @@ def test_missing_file(tmp_path: pathlib.Path) -> None:
         read_scene(tmp_path / "none.json")
 
 
-def test_an_invalid_scene_is_not_written(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    "broken",
+    [{"layers": ()}, {"background": ""}, {"frames": 0}, {"sampling": {"steps": 3}}, {"tau": 2.0}],
+    ids=str,
+)
+def test_an_invalid_scene_cannot_be_made(broken: dict[str, Any]) -> None:
     scene = Scene("a.mp4", (Layer("b.mp4", from_points([(1, 2)])),))
-    check_scene(scene)
-    for broken in ({"feather": float("nan")}, {"steps": 0}, {"layers": ()}, {"background": ""}):
-        with pytest.raises(InputError, match=f"scene: {next(iter(broken))}"):
-            write_scene(tmp_path / "scene.json", dataclasses.replace(scene, **broken))
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=f"^{next(iter(broken))}: "):
+        dataclasses.replace(scene, **broken)
+    with pytest.raises(InputError, match=r"^scales\[0\]: 0 must be above 0"):
+        dataclasses.replace(scene.layers[0], scales=(0.0,))
 
 
 def test_a_folder_that_is_missing(tmp_path: pathlib.Path) -> None:

@@ -1,5 +1,4 @@
 import dataclasses
-import inspect
 import json
 from typing import Any
 
@@ -7,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoints, cli, compositor
+from gencompositor_jax import checkpoints, cli
 from gencompositor_jax.arch import ModelArch, tiny
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.geometry.paste_back import feather_weight
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample as Example
 from gencompositor_jax.data_pipelines.examples import held_out_example
-from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import heldout, metrics, prediction, report
 from gencompositor_jax.inference import pipeline
@@ -22,6 +21,7 @@ from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.pixels import to_signed
 
 STEPS = 2
+OPTIONS = SamplingOptions(steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -56,39 +56,30 @@ def examples(model: Model) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def judged(model: Model) -> heldout.Judged:
-    return heldout.evaluate(model, clips=3, steps=STEPS, keep=2)
+    return heldout.evaluate(model, OPTIONS, clips=3, keep=2)
 
 
-def test_a_batch_is_answered_as_the_product_answers_one_clip(model: Model, examples: list[Example]):
-    answers = prediction.predict(model, examples, range(3), steps=STEPS, seed=5)
-    plan = sampler.coefficients(model.arch.diffusion, STEPS, "dpm")
+def test_a_batch_gives_what_single_clips_give(model: Model, examples: list[Example]):
+    options = SamplingOptions(steps=STEPS, seed=5)
+    answers = prediction.predict(model, examples, range(3), options)
     for number, (example, answer) in enumerate(zip(examples, answers, strict=True)):
         mask = example["mask"]
         conditions = Conditions(
-            mask[..., None].astype(np.float32),
-            to_signed(example["masked_background"]),
-            to_signed(example["foreground"]),
+            mask[None, ..., None].astype(np.float32),
+            to_signed(example["masked_background"][None]),
+            to_signed(example["foreground"][None]),
         )
-        key = jax.random.fold_in(jax.random.key(5), number)
-        alone = compositor.generate(model, conditions, key, plan).astype(int)
-        inner = np.stack([past_the_feather(frame) for frame in mask])
+        alone = pipeline.generate(model, conditions, [number], options)[0].astype(int)
+        inner = np.stack([feather_weight(frame, options.feather) == 1 for frame in mask])
         assert inner.any()
         assert np.abs(answer.astype(int) - alone)[inner].max() <= 1
         np.testing.assert_array_equal(answer[~mask], example["background"][~mask])
 
 
-def past_the_feather(mask: np.ndarray) -> np.ndarray:
-    return feather_weight(mask, prediction.FEATHER) == 1
-
-
-def test_the_feather_is_the_products():
-    assert inspect.signature(compositor.Compositor.render).parameters["feather"].default == prediction.FEATHER
-
-
 def test_the_network_reads_foreground_background_and_seed(model: Model, examples: list[Example]):
     def answer(seed: int = 0, **changed: np.ndarray) -> np.ndarray:
         example: Example = {**examples[0], **changed}
-        return prediction.predict(model, [example], [0], steps=STEPS, seed=seed)[0]
+        return prediction.predict(model, [example], [0], SamplingOptions(steps=STEPS, seed=seed))[0]
 
     base, mask = answer(), examples[0]["mask"]
     np.testing.assert_array_equal(answer(), base)
@@ -101,22 +92,24 @@ def test_the_network_reads_foreground_background_and_seed(model: Model, examples
 
 def test_one_program_serves_all_batches_the_short_last_one_too(model: Model, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heldout, "BATCH", 2)
-    compiled: Any = pipeline._sample
-    compiled.clear_cache()
-    heldout.evaluate(model, clips=3, steps=STEPS)
-    assert compiled._cache_size() == 1
+    programs: list[Any] = [pipeline.encode, pipeline.advance, pipeline.decode]
+    for program in programs:
+        program.clear_cache()
+    heldout.evaluate(model, OPTIONS, clips=3)
+    assert [program._cache_size() for program in programs] == [1, 1, 1]
 
 
 def test_the_protocol_is_deterministic_and_knows_no_batch_size(
     model: Model, judged: heldout.Judged, monkeypatch: pytest.MonkeyPatch
 ):
-    assert heldout.evaluate(model, clips=3, steps=STEPS).report == judged.report
+    assert heldout.evaluate(model, OPTIONS, clips=3).report == judged.report
     monkeypatch.setattr(heldout, "BATCH", 2)
-    other = heldout.evaluate(model, clips=3, steps=STEPS).report
+    other = heldout.evaluate(model, OPTIONS, clips=3).report
     for clip, same in zip(judged.report["clips"], other["clips"], strict=True):
         assert clip["paste"] == same["paste"]
         assert clip["model"] == pytest.approx(same["model"], abs=0.02)  # sums in another order
-    assert heldout.evaluate(model, clips=3, steps=STEPS, seed=1).report["clips"] != judged.report["clips"]
+    reseeded = heldout.evaluate(model, SamplingOptions(steps=STEPS, seed=1), clips=3).report
+    assert reseeded["clips"] != judged.report["clips"]
 
 
 def test_means_and_gains_are_those_of_the_clips(judged: heldout.Judged, examples: list[Example]):
@@ -169,7 +162,7 @@ def test_a_clip_without_a_ring_is_left_out_of_the_rings_mean():
 def test_run_writes_what_it_returns(model: Model, tmp_path):
     checkpoints.save(tmp_path / "model", model)
     out = tmp_path / "results.json"
-    judged = heldout.run(tmp_path / "model", clips=1, steps=STEPS, out=out)
+    judged = heldout.run(tmp_path / "model", clips=1, options=OPTIONS, out=out)
     assert json.loads(out.read_text()) == judged.report
     assert judged.report["protocol"]["clips"] == 1
     assert judged.report["model"]["trained_steps"] == 12
@@ -192,7 +185,6 @@ def test_the_command_prints_the_table_and_writes_the_report(model: Model, tmp_pa
     ("arguments", "names"),
     [
         ({"clips": 0}, "--clips 0"),
-        ({"steps": 0}, "steps=0"),
         ({"checkpoint": "nowhere"}, "nowhere"),
         ({"out": "nowhere/results.json"}, "nowhere"),
     ],

@@ -9,43 +9,42 @@ import pytest
 from gencompositor_jax import codec, sharding
 from gencompositor_jax.arch import VAEArch, released
 from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference import pipeline
+from gencompositor_jax.pixels import to_signed
 
 STEPS = 2
 
 
-def examples(clips: int, seed: int = 0) -> list[pipeline.Example]:
+def clips(count: int, seed: int = 0) -> Conditions:
     """Random videos of the small model's size, each with a mask of its own."""
     rng = np.random.default_rng(seed)
-    videos = rng.integers(0, 256, (2, clips, 5, 32, 48, 3), dtype=np.uint8)
-    masks = np.arange(48) < np.arange(16, 16 + 8 * clips, 8)[:, None, None, None]
-    masks = np.broadcast_to(masks, (clips, 5, 32, 48))
-    names = pipeline.INPUTS
-    return [dict(zip(names, clip, strict=True)) for clip in zip(masks, *videos, strict=True)]
+    videos = rng.integers(0, 256, (2, count, 5, 32, 48, 3), dtype=np.uint8)
+    masks = np.arange(48) < np.arange(16, 16 + 8 * count, 8)[:, None, None, None]
+    masks = np.broadcast_to(masks, (count, 5, 32, 48))
+    return Conditions(masks[..., None].astype(np.float32), *(to_signed(video) for video in videos))
 
 
-def sample(model: Any, given: list[pipeline.Example], numbers: list[int], **how: Any) -> np.ndarray:
-    frames = pipeline.sample(
-        model.arrays, given, numbers, **{"arch": model.arch, "steps": STEPS, "seed": 3} | how
-    )
-    return frames.astype(int)
+def generate(model: Any, given: Conditions, numbers: list[int], seed: int = 3, **how: Any) -> np.ndarray:
+    options = SamplingOptions(steps=STEPS, seed=seed)
+    return pipeline.generate(model, given, numbers, options, **how).astype(int)
 
 
 @pytest.fixture(scope="module")
 def answer(small_model) -> np.ndarray:
-    return sample(small_model, examples(3), [5, 6, 7])
+    return generate(small_model, clips(3), [5, 6, 7])
 
 
 def test_a_clips_answer_depends_on_itself_alone(small_model, answer):
     assert answer.shape == (3, 5, 32, 48, 3) and 0 <= answer.min() < answer.max() <= 255
     # Other clips around it, in another place, with other fillers: sums in another order at most.
-    swapped = sample(small_model, [examples(3)[2], examples(3)[0]], [7, 5], size=3)
+    swapped = generate(small_model, jax.tree.map(lambda x: x[[2, 0]], clips(3)), [7, 5], size=3)
     assert np.abs(swapped - answer[[2, 0]]).max() <= 1
     # Its number and the seed are what its noise comes from.
-    others = sample(small_model, examples(3), [5, 6, 8])
+    others = generate(small_model, clips(3), [5, 6, 8])
     assert np.abs(others - answer)[:2].max() <= 1 < np.abs(others - answer)[2].max()
-    assert np.abs(sample(small_model, examples(3), [5, 6, 7], seed=4) - answer).max() > 1
+    assert np.abs(generate(small_model, clips(3), [5, 6, 7], seed=4) - answer).max() > 1
 
 
 @pytest.mark.parametrize("sizes", [{"data": 2, "fsdp": 4}, {"fsdp": 2, "context": 4}], ids=str)
@@ -56,12 +55,12 @@ def test_on_a_mesh_with_cut_weights_it_is_the_same(small_model, answer, sizes):
     kernel = arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
     assert not kernel.is_fully_replicated
     with jax.set_mesh(mesh):
-        frames = pipeline.sample(arrays, examples(3), [5, 6, 7], arch=small_model.arch, steps=STEPS, seed=3)
-    assert np.abs(frames.astype(int) - answer).max() <= 1
+        frames = generate(dataclasses.replace(small_model, arrays=arrays), clips(3), [5, 6, 7])
+    assert np.abs(frames - answer).max() <= 1
 
 
 def test_noise_is_another_for_each_clip_and_purpose(small_model):
-    keys = pipeline.split(jax.random.split(jax.random.key(0), 2))
+    keys = pipeline.noise_keys(jax.random.split(jax.random.key(0), 2))
     drawn = [np.asarray(pipeline.draw(part, small_model.arch)) for part in keys]
     assert drawn[0].shape == (2, *small_model.arch.latent_shape)
     flat = np.concatenate(drawn).reshape(8, -1)
@@ -72,7 +71,7 @@ def test_noise_is_another_for_each_clip_and_purpose(small_model):
 def test_each_video_is_read_from_its_posterior_with_its_own_noise(small_model, monkeypatch):
     """With a codec whose latents are the noise it is given, shifted by the video's mean."""
     monkeypatch.setattr(pipeline.codec, "encode", lambda _, arch, video, noise, dtype: noise + video.mean())
-    arch, keys = small_model.arch, pipeline.split(jax.random.split(jax.random.key(0), 2))
+    arch, keys = small_model.arch, pipeline.noise_keys(jax.random.split(jax.random.key(0), 2))
     video = np.ones((2, 5, 32, 48, 3), np.float32)
     given = pipeline.encode({}, Conditions(video[..., :1], 0 * video, 8 * video), keys, arch=arch)
     np.testing.assert_allclose(given.background, pipeline.draw(keys.background, arch), atol=1e-5)
@@ -87,7 +86,7 @@ def advanced(model: Any, guided: bool, **how: Any) -> tuple[np.ndarray, list[tup
     latents = [rng.standard_normal((1, *arch.latent_shape)).astype(np.float32) for _ in range(3)]
     mask = np.zeros((1, *arch.latent_shape[:3], 1), np.float32)
     given = pipeline.LatentConditions(latents[0], latents[1], mask)
-    keys = pipeline.split(jax.random.split(jax.random.key(0), 1))
+    keys = pipeline.noise_keys(jax.random.split(jax.random.key(0), 1))
     part = sampler.coefficients(arch.diffusion, 2, "dpm")
     state = sampler.initial_state(jax.numpy.asarray(latents[2]), skipping="computed" in how)
     null = arrays["null_text"]
@@ -156,7 +155,7 @@ def test_the_vae_runs_in_the_type_of_its_weights(dtype):
     latents = jax.ShapeDtypeStruct((1, *arch.latent_shape), np.float32)
     frames = jax.ShapeDtypeStruct((1, 17, 16, 16, 3), np.float32)
     mask = jax.ShapeDtypeStruct((1, 17, 16, 16, 1), np.float32)
-    keys = jax.eval_shape(lambda: pipeline.split(jax.random.split(jax.random.key(0), 1)))
+    keys = jax.eval_shape(lambda: pipeline.noise_keys(jax.random.split(jax.random.key(0), 1)))
     encode = functools.partial(pipeline.encode, arch=arch)
     assert conv_types(encode, params, Conditions(mask, frames, frames), keys) == {dtype}
     decode = functools.partial(pipeline.decode, arch=arch)

@@ -1,15 +1,15 @@
-"""Placing the element: from its own pixels and a path to the target mask and the foreground.
+"""The input transformation of the paper: from an element and its path to target mask and foreground.
 
-The target mask is the element's own silhouette, scaled, rotated, put on the path and clipped at the frame's
-edges. The foreground shows the same element, scaled and rotated alike, centred on white: mask and foreground
-agree in size in every frame. (In the released implementation the mask is measured in the element's own pixels
-while the foreground is squashed to a square of the frame's height, so the two are unrelated.)
+An element pixel p is mapped to the background pixel
 
-Geometry: an element pixel p goes to the native pixel  path + scale * R(rotation) (p - anchor),  then through
-the view to the model's frame.
+    (1)  q = path + scale R(rotation) (p - anchor)
+
+and by the view to the model's frame. The target mask is the element's silhouette under (1); the foreground is
+the element at the same scale and rotation, centred on white. (The released implementation measures the mask
+in the element's own pixels and squashes the foreground to a square of the frame's height, so their sizes are
+unrelated.)
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -28,58 +28,54 @@ MAX_FRAMES_WIDE = 8.0  # an element drawn wider or taller than this many frames 
 MIN_VISIBLE = 4  # pixels of silhouette, in the best frame, below which nothing could be generated
 
 
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """The element on its way through the frame, at the size of a view."""
+def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
+    """The target mask of the paper's input transformation, before inflation: bool [T, h, w].
 
-    silhouette: np.ndarray  # bool [T, H, W]: at least half covered by the element
-    foreground: np.ndarray  # uint8 [T, H, W, 3]: the same element centred on white, what the network sees
-    paste: np.ndarray  # uint8 [T, H, W, 4]: the element in its place, straight alpha; for previews
-
-
-def place(element: Element, path: Path, anchor: Anchor, size: tuple[int, int], view: View) -> Placed:
-    """Draws the element along the path as a view shows it.
+    A pixel is inside where the element, scaled, rotated and moved along the path, covers at least half of it.
 
     Args:
         element: T frames, straight alpha.
-        path: T positions in native background pixels; `scale` is native pixels per element pixel.
-        anchor: which point of the element's canvas sits on the path: its centre, or the middle of its bottom
-            edge. It turns about that point.
-        size: (height, width) of the frames drawn, the view's.
-        view: from native pixels to the frames drawn; `identity_view` draws at the native size.
+        path: T positions in pixels of the view's background; `scale` is background pixels per element pixel.
+        anchor: the point of the element's canvas that follows the path and that it rotates about: its centre,
+            or the middle of its bottom edge.
+        view: from background pixels to the (h, w) pixels of the model; `identity_view` keeps them.
 
-    Raises InputError where the lengths differ, the element is more than 8 frames wide or tall, or never
-    visible (outside the frame in every frame, or too small).
+    Raises InputError where the lengths differ, the element is more than 8 frames wide or tall, or is visible
+    in no frame (outside in every frame, or too small).
     """
+    mask = paste_of(element, path, anchor, view)[..., 3] >= 128
+    _check_visible(element, path, view, mask)
+    return mask
+
+
+def centred_foreground(element: Element, path: Path, view: View) -> np.ndarray:
+    """The foreground video of the network, uint8 [T, h, w, 3]: the element centred on white.
+
+    Scaled and rotated as in `trajectory_to_mask`, so that the mask and the foreground agree in size.
+    """
+    _check(element, path, view)
+    (h, w), (rows, columns) = element.frames.shape[1:3], view.model
+    out = np.full((len(element.frames), rows, columns, 3), 255, np.uint8)
+    pivot, target = ((w - 1) / 2, (h - 1) / 2), ((columns - 1) / 2, (rows - 1) / 2)
+    for t, frame in enumerate(element.frames):
+        drawn, where = warp(_premultiply(frame), _affine(_linear(path, view, t), pivot, target), view.model)
+        out[t][where] = np.rint(drawn[..., :3] + (255.0 - drawn[..., 3:])).clip(0, 255)
+    return out
+
+
+def paste_of(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
+    """The element moved along the path, uint8 straight-alpha RGBA [T, h, w, 4]; see `trajectory_to_mask`."""
     if anchor not in ("center", "bottom"):
         raise InputError(f"anchor {anchor!r}: pass 'center' or 'bottom'")
-    if size != view.model:
-        raise ValueError(f"size {size}: the view draws frames of {view.model}")
-    frames = len(path.xy)
-    if len(element.frames) != frames:
-        raise InputError(
-            f"{element.name}: {len(element.frames)} frames for a path of {frames}; "
-            f"pass --frames {len(element.frames)} or extend the clip"
-        )
-    _check_size(element, path, view)
+    _check(element, path, view)
     h, w = element.frames.shape[1:3]
-    centre = ((w - 1) / 2, (h - 1) / 2)
-    pivot = centre if anchor == "center" else (centre[0], h - 0.5)
-    middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
-
-    foreground = np.full((frames, *size, 3), 255, np.uint8)
-    paste = np.zeros((frames, *size, 4), np.uint8)
-    for t in range(frames):
-        linear = np.array(view.scale)[:, None] * path.scale[t] * rotation_matrix(path.rotation[t])
+    pivot = ((w - 1) / 2, (h - 1) / 2 if anchor == "center" else h - 0.5)
+    out = np.zeros((len(element.frames), *view.model, 4), np.uint8)
+    for t, frame in enumerate(element.frames):
         target = view.matrix[:, :2] @ path.xy[t] + view.matrix[:, 2]
-        premultiplied = _premultiply(element.frames[t])
-        drawn, where = warp(premultiplied, _affine(linear, pivot, target), size)
-        paste[t][where] = _straight(drawn)
-        drawn, where = warp(premultiplied, _affine(linear, centre, middle), size)
-        foreground[t][where] = np.rint(drawn[..., :3] + (255.0 - drawn[..., 3:])).clip(0, 255)
-    silhouette = paste[..., 3] >= 128
-    _check_visible(element, path, view, silhouette)
-    return Placed(silhouette, foreground, paste)
+        drawn, where = warp(_premultiply(frame), _affine(_linear(path, view, t), pivot, target), view.model)
+        out[t][where] = _straight(drawn)
+    return out
 
 
 def paste_over(background: np.ndarray, paste: np.ndarray) -> np.ndarray:
@@ -130,6 +126,11 @@ def rotation_matrix(degrees: float) -> np.ndarray:
     return np.array([[c, s], [-s, c]])
 
 
+def _linear(path: Path, view: View, t: int) -> np.ndarray:
+    """[2, 2]: from element pixels to the view's pixels at frame t."""
+    return np.array(view.scale)[:, None] * path.scale[t] * rotation_matrix(path.rotation[t])
+
+
 def _affine(
     linear: np.ndarray, pivot: tuple[float, float], target: Sequence[float] | np.ndarray
 ) -> np.ndarray:
@@ -151,8 +152,14 @@ def _straight(premultiplied: np.ndarray) -> np.ndarray:
     return np.rint(out).clip(0, 255).astype(np.uint8)
 
 
-def _check_size(element: Element, path: Path, view: View) -> None:
-    h, w = element.frames.shape[1:3]
+def _check(element: Element, path: Path, view: View) -> None:
+    """Raises InputError where the element can't follow the path: lengths, finite numbers, size."""
+    frames, h, w = element.frames.shape[:3]
+    if frames != len(path.xy):
+        raise InputError(
+            f"{element.name}: {frames} frames for a path of {len(path.xy)}; pass --frames {frames} or "
+            "extend the clip"
+        )
     largest = float(path.scale.max())
     finite = all(np.isfinite(values).all() for values in (path.xy, path.scale, path.rotation))
     if not finite or path.scale.min() <= 0:

@@ -100,6 +100,13 @@ def parse_trajectory(text_or_path: str, relative: bool = False) -> Trajectory:
     return from_points(points, relative)
 
 
+def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarray) -> Trajectory:
+    """A trajectory from whatever Python callers pass: text (see `parse_trajectory`) or (x, y) pairs."""
+    if isinstance(given, Trajectory):
+        return given
+    return parse_trajectory(given) if isinstance(given, str) else from_points(given)
+
+
 def parse_numbers(said: str, where: str) -> tuple[float, ...]:
     """Numbers separated by commas, for --scale and --rotation. Raises InputError naming `where`."""
     tokens = [token for token in re.split(r"[\s,;]+", said) if token]

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoints, compositor
-from gencompositor_jax.arch import ModelArch
+from gencompositor_jax import checkpoints
+from gencompositor_jax.arch import ModelArch, Weights
 from gencompositor_jax.checkpoints import Model
-from gencompositor_jax.compositor import Weights
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.diffusion import sampler
+from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.inference.programs import Rehearsal
 from gencompositor_jax.model import int8
 from gencompositor_jax.perf import flops, hardware
@@ -58,7 +58,7 @@ def _draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, mean: float) -> ja
 
 
 def run(
-    model: Model, steps: int = 20, guided: bool = False, rounds: int = 1, seed: int = 0
+    model: Model, steps: int = SamplingOptions.steps, guided: bool = False, rounds: int = 1, seed: int = 0
 ) -> dict[str, Any]:
     """Compiles, then samples an arbitrary clip `rounds` times, and reports.
 
@@ -68,13 +68,12 @@ def run(
     model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
     arch, watch = model.arch, measure.Stopwatch()
     model = dataclasses.replace(model, prompts={PROMPT: model.arrays["null_text"] + 1})
-    plan, conditions = sampler.coefficients(arch.diffusion, steps, "dpm"), noise(arch, seed)
-    prompt = PROMPT if guided else None
+    conditions = jax.tree.map(lambda x: x[None], noise(arch, seed))
+    options = SamplingOptions(steps=steps, seed=seed, prompt=PROMPT if guided else None)
 
     def once(run: Any) -> float:
         began = time.perf_counter()
-        key = jax.random.key(seed)
-        compositor.generate(model, conditions, key, plan, prompt=prompt, run=run)
+        generate(model, conditions, [0], options, run=run)
         return time.perf_counter() - began
 
     began = time.perf_counter()
@@ -84,7 +83,7 @@ def run(
     totals = [once(watch) for _ in range(rounds)]
 
     device = jax.devices()[0]
-    each = [seconds / compositor.part_length(steps) for seconds in watch.running["advance"]]
+    each = [seconds / part_length(steps) for seconds in watch.running["advance"]]
     work = (1 + guided) * flops.forward(arch)
     dtype = model.arrays["null_text"].dtype
     peak, used = hardware.peak_flops(device.device_kind, dtype), measure.peak_memory(device)

@@ -1,6 +1,6 @@
 """The programs that training and sampling run, with the shapes of what they are given in place of arrays.
 
-The functions are those of `training.step` and `compositor`: what is compiled here is what runs there.
+The functions are those of `training.step` and `inference.pipeline`: what is compiled here is what runs there.
 """
 
 import dataclasses
@@ -14,11 +14,12 @@ import ml_collections
 from jax.sharding import Mesh
 
 from gencompositor_jax import arch as arch_lib
-from gencompositor_jax import checkpoints, compositor, sharding
+from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.diffusion import sampler
-from gencompositor_jax.inference.pipeline import Keys, LatentConditions
+from gencompositor_jax.inference import pipeline
+from gencompositor_jax.inference.pipeline import LatentConditions, NoiseKeys
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.perf import flops
 from gencompositor_jax.training import state as state_lib
@@ -98,7 +99,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     pixels = (arch.frames, arch.height, arch.width)
     conditions: Any = Conditions(rows(*pixels, 1), rows(*pixels, 3), rows(*pixels, 3))
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch)).dtype
-    keys = Keys(*(rows(dtype=key) for _ in Keys._fields))
+    keys = NoiseKeys(*(rows(dtype=key) for _ in NoiseKeys._fields))
     latents = rows(*arch.latent_shape)
     given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1))
     state = sampler.SolverState(latents, latents)
@@ -119,16 +120,16 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
         return lowered
 
     def encode() -> jax.stages.Lowered:
-        return compositor.encode.lower(arrays["codec"], conditions, keys, arch=arch)
+        return pipeline.encode.lower(arrays["codec"], conditions, keys, arch=arch)
 
     def step() -> jax.stages.Lowered:
         text = arrays["null_text"]
-        return compositor.advance.lower(
+        return pipeline.advance.lower(
             stacks, text, None, given, state, first, one_step, keys.steps, arch=arch
         )
 
     def decode() -> jax.stages.Lowered:
-        return compositor.decode.lower(arrays["codec"], latents, arch=arch)
+        return pipeline.decode.lower(arrays["codec"], latents, arch=arch)
 
     return [
         Program("encode", under_mesh(encode), {**fixed, "videos": conditions}, weights),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls.element.loading import Element
-from gencompositor_jax.controls.geometry.placement import place
+from gencompositor_jax.controls.geometry.placement import paste_of, trajectory_to_mask
 from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import identity_view, make_view
 from gencompositor_jax.controls.geometry.window import cut, put_back, shift, window_around
@@ -39,8 +39,8 @@ def test_the_element_fills_its_share_and_is_in_the_middle(anchor: str, rotation:
     path = Path(np.array([(320.0, 180.0)]), np.array([0.6]), np.array([rotation]))
     window = window_around(path, anchor, (122, 177), NATIVE, MODEL, 0.5)  # type: ignore[arg-type]
     view = make_view(window.size, MODEL)
-    placed = place(card(1), shift(path, window), anchor, MODEL, view)  # type: ignore[arg-type]
-    rows, columns = np.nonzero(placed.silhouette[0])
+    mask = trajectory_to_mask(card(1), shift(path, window), anchor, view)  # type: ignore[arg-type]
+    rows, columns = np.nonzero(mask[0])
     extent = np.array([np.ptp(rows) + 1, np.ptp(columns) + 1])
     assert (extent <= np.array(MODEL) * 0.5 + 1).all()
     if rotation == 0:
@@ -52,8 +52,8 @@ def test_cutting_commutes_with_placing() -> None:
     """The element placed in the window is the window's part of the element placed in the background."""
     path = walk()
     window = window_around(path, "center", (122, 177), NATIVE, MODEL)
-    whole = place(card(), path, "center", NATIVE, identity_view(NATIVE)).paste
-    inside = place(card(), shift(path, window), "center", window.size, identity_view(window.size)).paste
+    whole = paste_of(card(), path, "center", identity_view(NATIVE))
+    inside = paste_of(card(), shift(path, window), "center", identity_view(window.size))
     np.testing.assert_allclose(cut(whole, window).astype(int), inside, atol=6)  # the warp's 1/32 pixel grid
     assert inside[..., 3].any(axis=(1, 2)).tolist() == whole[..., 3].any(axis=(1, 2)).tolist()
 

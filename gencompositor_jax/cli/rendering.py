@@ -1,0 +1,130 @@
+"""What `compose` and `remove` share: from a stage to the files of a result."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
+
+if TYPE_CHECKING:
+    from gencompositor_jax.arch import Changes, ModelArch, Weights
+    from gencompositor_jax.compositor import Compositor
+    from gencompositor_jax.controls.sampling import SamplingOptions
+    from gencompositor_jax.controls.scene import Scene
+    from gencompositor_jax.controls.stage import Stage
+    from gencompositor_jax.inference.programs import Programs
+    from gencompositor_jax.inference.rendering import Composite
+
+
+def checkpoint_arch(
+    folder: str | None, prompt: str | None = None, **changes: Unpack["Changes"]
+) -> "ModelArch":
+    """The architecture of a checkpoint (None: the embedded model), with changes; reads no weights.
+
+    Raises InputError where the checkpoint lacks the prompt or has no tiles.
+    """
+    from gencompositor_jax import checkpoints
+    from gencompositor_jax.arch import changed
+
+    facts = checkpoints.all_facts(checkpoints.packaged() if folder is None else folder)
+    checkpoints.check_prompt(prompt, facts.prompts)
+    return changed(facts.arch, changes)
+
+
+def load(
+    folder: str | None,
+    programs: "Programs | None" = None,
+    weights: "Weights | None" = None,
+    **changes: Unpack["Changes"],
+) -> "Compositor":
+    """The compositor of a checkpoint. The one place where the command loads a model."""
+    from gencompositor_jax.compositor import Compositor
+
+    return Compositor.load(folder, programs=programs, weights=weights, **changes)
+
+
+def render(
+    command: str,
+    stage: "Stage",
+    options: "SamplingOptions",
+    outputs: Outputs,
+    *,
+    checkpoint: str | None,
+    weights: "Weights | None",
+    changes: "Changes",
+    compiled: str | None,
+    overwrite: bool,
+    start: float,
+    read_seconds: float,
+    scene: "Scene | None" = None,
+) -> None:
+    """Loads the model, samples and writes everything; the outputs are checked.
+
+    compiled: folder of compiled programs. start: seconds into the background, for its sound. scene: written
+    as the project file.
+    """
+    from gencompositor_jax.cli.progress import bar
+
+    begun = time.perf_counter()
+    programs = None if compiled is None else _programs(compiled, stage.arch, options, weights)
+    compositor = load(checkpoint, programs, weights, **changes)
+    seconds = {"read": read_seconds, "load": time.perf_counter() - begun}
+    with bar(options.steps * len(stage.shots)) as progress:
+        composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
+    facts = {
+        "command": command,
+        "settings": composite.settings,
+        "seconds": {name: round(value, 3) for name, value in (seconds | composite.seconds).items()},
+        "versions": versions(),
+        "device": device(),
+    }
+    if "sample" not in composite.seconds:
+        note(f"nothing was sampled: an earlier run left {outputs.latents}")
+    rows = _sheet_rows(composite, stage)
+    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
+    Path(outputs.latents).unlink(missing_ok=True)  # of no more use
+
+
+def paths_of(stage: "Stage") -> np.ndarray | None:
+    """The paths of the layers that have one, float [L, T, 2] in native pixels, for `overlay`."""
+    found = [shot.path.xy for shot in stage.shots if shot.path is not None]
+    return np.stack(found) if found else None
+
+
+def _programs(
+    folder: str, arch: "ModelArch", options: "SamplingOptions", weights: "Weights | None"
+) -> "Programs":
+    """The compiled programs of a folder. Raises InputError where they don't fit the run."""
+    from gencompositor_jax.errors import InputError
+    from gencompositor_jax.inference.compiling import requirements
+    from gencompositor_jax.inference.programs import Programs
+
+    if options.fast is not None:
+        raise InputError("--fast: the programs of --compiled run the exact pass; pass one of the two")
+    programs = Programs.load(folder)
+    programs.check(requirements(arch, options, weights))
+    return programs
+
+
+def _sheet_rows(composite: "Composite", stage: "Stage") -> list[tuple[str, np.ndarray]]:
+    """The rows of the contact sheet; a small window gets a row of its own."""
+    from gencompositor_jax.controls.geometry.window import cut
+    from gencompositor_jax.controls.media.sheet import overlay
+
+    if composite.mask.shape == composite.background.shape[:3]:
+        mask = overlay(composite.background, composite.mask, paths_of(stage))
+    else:  # the model's own frames
+        mask = overlay(composite.frames, composite.mask)
+    rows = [
+        ("input", composite.background),
+        ("mask", mask),
+        ("foreground", composite.foreground),
+        ("result", composite.frames),
+    ]
+    window = stage.shots[-1].window
+    fraction = np.prod(window.size) / np.prod(composite.frames.shape[1:3])
+    if composite.frames is not composite.raw and fraction < 0.5:
+        rows.append(("closer", cut(composite.frames, window)))
+    return rows
