@@ -29,8 +29,8 @@ def atomic_write(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     the operating system.
     """
     target = Path(path).absolute()
-    _check_new(path, overwrite)
     _remove_leftovers(target)
+    _check_new(path, overwrite)
     process = f"{_host()}-{os.getpid()}"
     part, old = (target.with_name(f".{target.name}.{process}{ending}") for ending in (".part", ".old"))
     try:
@@ -131,14 +131,20 @@ def _host() -> str:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what killed processes of this host left of their writes to `target`."""
+    """Removes what killed processes of this host left of their writes to `target`, or restores the old
+    target.
+    """
     start, names = f".{target.name}.{_host()}-", list[str]()
     with suppress(OSError):
         names = os.listdir(target.parent)
     for name in names:
         process, dot, ending = name.removeprefix(start).partition(".")
         ours = name.startswith(start) and process.isdigit() and dot + ending in (".part", ".old")
-        if ours and not _is_running(int(process)):
+        if not ours or _is_running(int(process)):
+            continue
+        if ending == "old" and not os.path.lexists(target):  # killed between its two renames
+            target.with_name(name).rename(target)
+        else:
             _remove(target.with_name(name))
 
 

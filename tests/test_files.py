@@ -126,3 +126,14 @@ def test_space_is_checked_on_the_disk_of_a_path_that_does_not_exist(tmp_path, mo
     with pytest.raises(InputError, match=r"y: 1\.1 GB needed, 1\.0 GB free"):
         files.check_space(tmp_path / "x" / "y", 10**9)
     assert asked == [tmp_path, tmp_path]
+
+
+def test_a_writer_killed_between_its_renames_loses_nothing(tmp_path):
+    """The next writer restores the target first, so that it is there even if that writer fails."""
+    dead = 2**22 + 1
+    old = tmp_path / f".a.{files._host()}-{dead}.old"
+    old.mkdir()
+    (old / "1").write_text("kept")
+    with pytest.raises(InputError, match="can't be written"), atomic_folder(tmp_path / "a", overwrite=True):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    assert (tmp_path / "a" / "1").read_text() == "kept" and os.listdir(tmp_path) == ["a"]
