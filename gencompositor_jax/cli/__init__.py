@@ -1,6 +1,6 @@
 """The command `gencompositor`: one file per subcommand, each with `register` (its arguments) and `run`.
 
-Subcommands import what they need when they run, JAX last: a wrong argument is answered at once.
+Subcommands import what they need when they run, JAX last, so that a wrong argument is refused at once.
 """
 
 import argparse
@@ -45,7 +45,7 @@ OVERRIDE = "--config."
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, like all others of the command."""
+    """An argument parser whose errors are one line, like all errors of the command."""
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError instead of printing the whole usage."""
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses a command line. `--config.KEY=VALUE` goes to `overrides` of the commands that take a config.
 
-    Raises InputError for anything that is no command line of ours.
+    Raises InputError for unknown arguments.
     """
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
@@ -79,12 +79,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Returns 0, 2 for input that can't be used (said in one line on stderr), or 130."""
+    """Runs the command. Returns 0, 2 for input that can't be used (one line on stderr), or 130 if
+    interrupted.
+    """
     try:
         args = parse(argv)
         args.run(args)
     except InputError as error:
-        line = " ".join(str(error).split())  # libraries' messages, quoted in ours, may have several
+        line = " ".join(str(error).split())  # quoted messages of libraries may have several
         print(f"gencompositor: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -94,6 +96,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> NoReturn:
-    """What the installed command calls."""
+    """The entry point of the installed command."""
     libtpu.describe_host()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""`gencompositor compile`: the programs of one clip size, compiled once for later processes."""
+"""`gencompositor compile`: compiles the programs of one clip size for later processes."""
 
 import argparse
 import time
@@ -20,7 +20,7 @@ def register(subcommands: Any) -> None:
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
     )
-    parser.add_argument("--weights", choices=("int8",), help="as compose will be told")
+    parser.add_argument("--weights", choices=("int8",), help="as for compose")
     parser.add_argument(
         "--frames",
         type=int,
@@ -44,7 +44,7 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compiles, and says how to use it."""
+    """Compiles, and prints how to use the result."""
     check_new_folder(args.out, args.overwrite)
 
     sampling = options.sampling_of(args)

@@ -1,4 +1,4 @@
-"""What a run leaves: a video or images, and beside it the contact sheet, the facts, the project file."""
+"""The files of a run: a video or images, and beside it the contact sheet, the report and the project file."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ SHOWN = 5  # times on a contact sheet
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """The files of one run, named after the first."""
+    """The files of one run, named after its video."""
 
     video: str
 
@@ -46,16 +46,18 @@ class Outputs:
 
     @property
     def project(self) -> str:
-        """The project file that makes the same again."""
+        """The project file that reproduces the run."""
         return self._stem + ".scene.json"
 
     @property
     def latents(self) -> str:
-        """What was sampled, until all these are written: if that fails, the same command goes on from it."""
+        """The sampled latents, until the others are written: after a failure the same command resumes from
+        them.
+        """
         return self._stem + ".latents.npz"
 
     def check(self, overwrite: bool, with_project: bool) -> None:
-        """Raises InputError where one of them can't be written, or exists and `overwrite` is False."""
+        """Raises InputError if one of them can't be written, or exists and `overwrite` is False."""
         from gencompositor_jax.controls.media.video_out import check_video_output
         from gencompositor_jax.files import check_output
         from gencompositor_jax.inference import latents_file
@@ -76,7 +78,7 @@ def write(
     overwrite: bool,
     start: float = 0.0,
 ) -> None:
-    """Writes everything, each file whole or not at all, the facts last, and says so.
+    """Writes everything, each file whole or not at all, the report last, and prints their names.
 
     background: the `Video` whose rate and sound (from `start` seconds on) the result has.
     """
@@ -107,13 +109,13 @@ def write(
 
 
 def versions() -> dict[str, str]:
-    """Of everything that a result depends on."""
+    """Versions of everything that a result depends on."""
     names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")
     return {"python": platform.python_version()} | {name: _version(name) for name in names}
 
 
 def device() -> str:
-    """What the network ran on."""
+    """The devices the network ran on."""
     import jax
 
     found = jax.devices()
@@ -121,7 +123,7 @@ def device() -> str:
 
 
 def note(text: str) -> None:
-    """A line for the user that is no result."""
+    """Prints a line for the user on stderr."""
     print(f"gencompositor: {text}", file=sys.stderr)
 
 

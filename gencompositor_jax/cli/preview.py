@@ -1,4 +1,4 @@
-"""`gencompositor preview`: where everything goes, without a model."""
+"""`gencompositor preview`: mask, trajectory and a plain paste, without a model."""
 
 import argparse
 import time
@@ -22,7 +22,7 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Sets the stage and draws it. The checkpoint's facts are read, its weights are not."""
+    """Places the layers and draws them. Reads the checkpoint's architecture, not its weights."""
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)

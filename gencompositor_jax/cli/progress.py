@@ -1,4 +1,4 @@
-"""The progress bar."""
+"""Progress bars."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, none where that is no terminal; yields what is called with (done, total)."""
+    """A bar on stderr if it is a terminal; yields its callback (done, total)."""
     with tqdm(total=total, desc="sampling", unit="step", leave=False, disable=None) as shown:
 
         def show(done: int, _: int) -> None:
@@ -19,7 +19,7 @@ def bar(total: int) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def gigabytes(what: str) -> Iterator[Callable[[int, int], None]]:
-    """The same in GB; yields what is called with (bytes done, bytes in all)."""
+    """The same in GB; yields its callback (bytes done, bytes in all)."""
     with tqdm(desc=what, unit="B", unit_scale=True, leave=False, disable=None) as shown:
 
         def show(done: int, total: int) -> None:

@@ -1,11 +1,11 @@
-"""Compiled programs in a folder: a later process loads them and neither traces nor compiles.
+"""Compiled programs in a folder: a later process loads them, without tracing or compiling.
 
     gencompositor compile --checkpoint C --out programs
     gencompositor compose --checkpoint C --compiled programs ...
 
-The folder holds `programs.json` and one file per program. An executable fits one version of JAX, one kind of
-device and one set of shapes: `Programs.load` and `Programs.check` compare all of it and say what differs.
-Executables are code, as this package is: load none that you wouldn't run.
+The folder holds `programs.json` and one file per program. An executable is valid for one version of JAX, one
+kind of device and one set of shapes: `Programs.load` and `Programs.check` compare them and report
+differences. Executables are code: load only what you trust.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ from gencompositor_jax.files import atomic_folder
 FORMAT = 1
 INDEX = "programs.json"
 
-Run = Callable[..., Any]  # (jitted function, its arguments, its static ones by name) -> its answer
+Run = Callable[..., Any]  # (jitted function, its arguments, its static ones by name) -> its result
 
 
 def directly(program: Any, *args: Any, **static: Any) -> Any:
-    """Calls a jitted function as it is: traced and compiled where its shapes are new."""
+    """Calls a jitted function, which is traced and compiled for new shapes."""
     return program(*args, **static)
 
 
 class Signature(NamedTuple):
-    """What an executable is made for."""
+    """What an executable was compiled for."""
 
     name: str  # of the function
     arguments: tuple[str, ...]  # types and shapes: float32[1,3]
@@ -61,25 +61,25 @@ def signature(program: Any, args: tuple[Any, ...], static: Mapping[str, Any]) ->
 
 
 class Rehearsal:
-    """Runs each program once and answers later calls of it with the first answer, which nobody reads: a pass
-    of many steps then costs as much as its programs, once each.
+    """Runs each program once and returns its first result for all later calls, whose results are not used: a
+    pass of many steps then costs one run of each program.
     """
 
     def __init__(self, run: Run = directly) -> None:
         self._run = run
-        self._answers: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
 
     def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
-        """The first answer to a call with such arguments."""
+        """The first result for such arguments."""
         key = signature(program, args, static).key
-        if key not in self._answers:
-            self._answers[key] = jax.block_until_ready(self._run(program, *args, **static))
-        return self._answers[key]
+        if key not in self._results:
+            self._results[key] = jax.block_until_ready(self._run(program, *args, **static))
+        return self._results[key]
 
 
 class Recorder:
-    """Compiles and keeps what it is asked to run, and runs it from the kept form, so that nothing is written
-    that can't be loaded.
+    """Compiles and serialises what it is asked to run, and runs the deserialised program, so that only
+    programs that load are written.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Recorder:
         self._loaded: dict[str, Any] = {}
 
     def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
-        """The program's answer."""
+        """The program's result."""
         of = signature(program, args, static)
         if of.key not in self.kept:
             with _nothing_cached():
@@ -97,9 +97,9 @@ class Recorder:
         return self._loaded[of.key](*args)
 
     def save(self, folder: Path, made_for: Mapping[str, Any], overwrite: bool = False) -> int:
-        """Writes the folder, whole or not at all; returns the executables' bytes.
+        """Writes the folder, whole or not at all; returns the size of the executables in bytes.
 
-        made_for: what `Programs.check` will compare, plain values by name. Raises InputError where the folder
+        made_for: what `Programs.check` will compare, plain values by name. Raises InputError if the folder
         exists and `overwrite` is False, or can't be written.
         """
         entries = {}
@@ -115,7 +115,7 @@ class Recorder:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The executables of a folder, to be called like `directly`."""
+    """The executables of a folder; call it like `directly`."""
 
     folder: Path
     made_for: Mapping[str, Any]
@@ -126,8 +126,8 @@ class Programs:
     def load(cls, folder: str | Path) -> "Programs":
         """Loads the executables that `Recorder.save` wrote.
 
-        Raises InputError for what is no such folder, for damaged files, and where JAX, the kind of device or
-        the processor is another than that which they were compiled for.
+        Raises InputError if the folder has no programs, a file is damaged, or JAX, the kind of device or the
+        processor differs from what they were compiled for.
         """
         folder = Path(folder)
         index = _read_index(folder)
@@ -150,7 +150,7 @@ class Programs:
         return cls(folder, index["made_for"], signatures, executables)
 
     def check(self, needed: Mapping[str, Any]) -> None:
-        """Raises InputError unless the programs were made for these values, by the names of `made_for`."""
+        """Raises InputError unless the programs were compiled for these values; names as in `made_for`."""
         differing = [
             f"{name}={self.made_for.get(name)}, not {value}"
             for name, value in needed.items()
@@ -163,7 +163,7 @@ class Programs:
             )
 
     def __call__(self, program: Any, *args: Any, **static: Any) -> Any:
-        """Runs the executable of such a call. Raises InputError where there is none, saying what differs."""
+        """Runs the executable for such a call. Raises InputError, with the difference, if there is none."""
         of = signature(program, args, static)
         if of.key not in self.executables:
             raise InputError(
@@ -189,7 +189,7 @@ class Programs:
 
 
 def machine() -> dict[str, str]:
-    """What executables depend on besides their shapes."""
+    """What executables depend on besides shapes."""
     device = jax.devices()[0]
     facts = {"jax": jax.__version__, "jaxlib": jaxlib.__version__, "device": device.device_kind}
     if device.platform == "cpu":
@@ -198,7 +198,9 @@ def machine() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The CPU's architecture, and what tells its instruction sets apart where the system says."""
+    """The CPU's architecture, its model and a hash of its instruction sets, as far as the system reports
+    them.
+    """
     found = [platform.machine()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -214,14 +216,14 @@ def _processor() -> str:
 
 @contextlib.contextmanager
 def _nothing_cached() -> Iterator[None]:
-    """Compiles anew: on a CPU, XLA can't write a second time what it has read from the persistent cache (the
-    written program lacks its functions, with jaxlib 0.10 and 0.11).
+    """Bypasses the persistent cache: on a CPU, XLA can't serialise a program that it has read from the cache
+    (the serialised program lacks its functions, with jaxlib 0.10 and 0.11).
     """
     setting = "jax_enable_compilation_cache"
     before = getattr(jax.config, setting)
     jax.config.update(setting, False)
-    compilation_cache.reset_cache()  # JAX looks at the setting once
-    jax.clear_caches()  # what this process has read before
+    compilation_cache.reset_cache()  # JAX reads the setting once
+    jax.clear_caches()  # programs that this process has read before
     try:
         yield
     finally:
@@ -235,7 +237,7 @@ def _pack(compiled: jax.stages.Compiled) -> bytes:
 
 def _unpack(packed: bytes) -> Any:
     payload, inputs, outputs = pickle.loads(packed)
-    first = jax.devices()[:1]  # where arrays lie that no mesh spreads
+    first = jax.devices()[:1]  # where arrays without a mesh are stored
     load = serialize_executable.deserialize_and_load
     return load(payload, inputs, outputs, execution_devices=first)
 
@@ -255,7 +257,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path, key: str, sha256: str) -> bytes:
-    """A file's content, once it is known to be what was written: it is about to be executed."""
+    """A file's content, after its hash was checked: it is about to be executed."""
     try:
         packed = (folder / key).read_bytes()
     except OSError as error:
