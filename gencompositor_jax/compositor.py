@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoints
+from gencompositor_jax import checkpoints, fields
 from gencompositor_jax.arch import Changes, ModelArch, Weights, changed
 from gencompositor_jax.checkpoints import Model
-from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter
 from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask
 from gencompositor_jax.controls.geometry.placement import Anchor

@@ -15,7 +15,7 @@ PACKAGE = "gencompositor_jax"
 
 # Ground floor first. A file imports from floors below its own, and beside it only inside its own room.
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(("errors", "arch", "pixels", "sharding", "files", "libtpu", "multihost"), 0),
+    **dict.fromkeys(("errors", "arch", "pixels", "sharding", "files", "fields", "libtpu", "multihost"), 0),
     **dict.fromkeys(("diffusion", "masks", "codec", "perf.hardware", "perf.flops"), 1),
     "model": 2,
     **dict.fromkeys(("checkpoints", "controls"), 3),
@@ -94,6 +94,24 @@ def test_imports_run_downwards():
                 beside = there == here or FLOORS[there] == FLOORS[here] == 0
                 if not (FLOORS[there] < FLOORS[here] or beside):
                     wrong.append(f"{path.relative_to(ROOT)}:{line} imports {other}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_rooms_of_the_controls_are_stacked():
+    """Media know no element, elements no geometry, and none of them the scene."""
+    order = ("media", "element", "geometry")
+
+    def level(module: str) -> int:
+        room = module.split(".")[2]
+        return order.index(room) if room in order else len(order)
+
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {other}"
+        for name, path in modules()
+        if name.startswith(f"{PACKAGE}.controls.")
+        for line, other in imports(path)
+        if other.startswith(f"{PACKAGE}.controls.") and level(other) > level(name)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

@@ -242,7 +242,7 @@ def probe_all(paths: Iterable[str]) -> "dict[str, Media]":
 
 def changes_of(args: argparse.Namespace) -> "Changes":
     """The fields of the checkpoint's architecture to replace. Raises InputError naming the option."""
-    from gencompositor_jax.controls import fields
+    from gencompositor_jax import fields
 
     for name, high in (("sigma", 200.0), ("tau", 1.0)):
         if getattr(args, name) is not None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TypedDict, get_args
 
+from gencompositor_jax import fields
 from gencompositor_jax.arch import Solver
-from gencompositor_jax.controls import fields
 from gencompositor_jax.diffusion import approximations
 
 MAX_SEED = 2**32 - 1

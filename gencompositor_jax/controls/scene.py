@@ -48,8 +48,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
 
+from gencompositor_jax import fields
 from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
-from gencompositor_jax.controls import fields
 from gencompositor_jax.controls.element.keying import parse_key
 from gencompositor_jax.controls.element.loading import Extend
 from gencompositor_jax.controls.geometry.placement import Anchor

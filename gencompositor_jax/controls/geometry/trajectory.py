@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gencompositor_jax.controls import fields
+from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.curves import arc_path, interpolate
 from gencompositor_jax.controls.geometry.tracking import track_point
 from gencompositor_jax.errors import InputError
