@@ -377,7 +377,7 @@ def make_bad(kind: str, media: Path, folder: Path) -> str:
         ("hidden playlist", "playlist"),
         ("url", "only local files"),
         ("absurd", "scale it down"),
-        ("short", "3 frames are there"),
+        ("short", "has 3 frames"),
     ],
 )
 def test_bad_clips(option, kind, says, compose, media, here, capsys, no_model, tmp_path_factory):

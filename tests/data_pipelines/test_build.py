@@ -333,7 +333,7 @@ def test_a_jsonl_list_with_start_and_a_still_mask(listed, tmp_path):
     ("line", "match"),
     [
         ({"target": "GTs.mp4", "mask": "nowhere.mp4"}, "nowhere.mp4: no such file"),
-        ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "start": 1.0}, r"GTs\.mp4: \d frames are there"),
+        ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "start": 1.0}, r"GTs\.mp4: has \d frames"),
         ({"target": "GTs.mp4", "mask": "small.mp4"}, r"small\.mp4: 48x32 pixels, but .*GTs\.mp4 has 96x64"),
         ({"target": "slow.mp4", "mask": "filtered_mask.mp4"}, r"slow\.mp4: has 4 frames per second"),
         ({"target": "GTs.mp4", "mask": "black.mp4"}, r"black\.mp4: covers nothing"),

@@ -1,1 +1,1 @@
-"""The element, cut out of its own clip."""
+"""The element, extracted from its own clip."""

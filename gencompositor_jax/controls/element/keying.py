@@ -1,10 +1,16 @@
-"""Cutting an element out of a plain background: a white one by contrast, a coloured one by hue.
+"""Keying: extracting an element from a plain background, white by contrast, coloured by hue.
 
-Both roads share one idea. A pixel's *score* is 0 on the background and grows with its difference from it:
-on a white (or grey, or black) screen the largest difference over the channels, on a coloured one the
-missing part of the screen's chroma. A pixel at the element's edge is a mixture a F + (1 - a) B of element
-and background, so its score is a times the element's: a = score(pixel) / score(F), with F the nearest
-pixel that is surely the element's. The element's own colour then follows from the same mixture.
+A pixel's score is 0 on the background and grows with the difference from it: on a white, grey or black screen
+the largest difference over the channels, on a coloured screen the missing part of the screen's chroma. A
+pixel C at the element's edge mixes the element's colour F and the background B,
+
+    (1)  C = a F + (1 - a) B.
+
+The score is linear in this mixture, so
+
+    (2)  a = score(C) / score(F),
+
+with F the nearest pixel that is certainly element. (1), solved for F, gives the unmixed colour.
 """
 
 import dataclasses
@@ -15,55 +21,55 @@ import numpy as np
 
 from gencompositor_jax.errors import InputError
 
-REMEDIES = "pass a clip with alpha (--key alpha), a mask clip (--mask), or film it before green (--key green)"
+REMEDIES = "pass a clip with alpha (--key alpha), a mask clip (--mask), or film it on green (--key green)"
 
 _NAMED = {"white": (255, 255, 255), "green": (0, 255, 0), "blue": (0, 0, 255)}
-_SAMPLED_FRAMES = 16  # of a clip, to measure its background
-_MIN_CHROMA = 30.0  # length in the Cb-Cr plane from which a colour can be told from others by its hue
-_MIN_AGREEMENT = 0.5  # share of the borders that must be of one colour to take it for the background
-_MIN_PRESENT = 0.2  # the same where the user named the colour
-_SPECK = 3e-5  # components of at most this share of the frame are coding noise
-_HOLE = 1e-2  # enclosed parts smaller than this share of the element are the element's: spots, highlights
-# Signs that parts of the element vanished, where the element can't be told from its background by hue:
-_FAINT = 0.4  # parts nearly of the background's colour cover this share of the sure element's area,
-_HOLLOW = 0.3  # enclosed parts of the background's very colour cover this share of the element with them,
-_SMALL, _SPARSE = 5e-3, 0.15  # pieces cover less than this of the frame, and less than this of their hull
+_SAMPLED_FRAMES = 16  # frames of a clip from which its background is measured
+_MIN_CHROMA = 30.0  # length in the Cb-Cr plane from which a colour is keyed by its hue
+_MIN_AGREEMENT = 0.5  # fraction of the border pixels that must have one colour to be the background
+_MIN_PRESENT = 0.2  # the same if the user named the colour
+_SPECK = 3e-5  # components of at most this fraction of the frame are coding noise
+_HOLE = 1e-2  # enclosed parts below this fraction of the element belong to it: spots, highlights
+# A key by contrast is refused if parts of the element would vanish, which is likely if
+_FAINT = 0.4  # parts close to the background's colour cover this fraction of the certain element's area,
+_HOLLOW = 0.3  # enclosed parts of the background's colour cover this fraction of the element with them,
+_SMALL, _SPARSE = 5e-3, 0.15  # or pieces cover less than this of the frame and less than this of their hull
 _CBCR = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)  # ITU-R BT.601
 
 
 @dataclasses.dataclass(frozen=True)
 class Screen:
-    """A plain background as it was measured in a clip, and what scores mean before it."""
+    """A plain background, measured in a clip, and the thresholds of the scores."""
 
     name: str  # "white" or the colour "#rrggbb" that was measured
-    rgb: tuple[float, float, float]  # its colour, 0..255
-    hue: bool  # keyed by hue (score 1 = none of the screen's chroma), else by contrast (score in levels)
-    clear: float  # scores up to here are background
-    firm: float  # scores above are element
-    solid: float  # from here on the element is opaque
+    rgb: tuple[float, float, float]  # 0..255
+    hue: bool  # keyed by hue (score 1: none of the screen's chroma), else by contrast (score in 8-bit levels)
+    clear: float  # scores up to this are background
+    firm: float  # scores above this are element
+    solid: float  # scores from this on are opaque element
 
 
-def measure_screen(frames: np.ndarray, key: str, source: str) -> Screen:
-    """Finds the background's true colour and noise at the frame's borders.
+def measure_screen(frames: np.ndarray, key: str, name: str) -> Screen:
+    """Measure the background's colour and noise at the frame's borders.
 
     Args:
         frames: uint8 RGB [T, H, W, 3].
-        key: "white", "green", "blue", "#RRGGBB", or "auto" to let the borders decide.
-        source: the clip's name, for messages.
+        key: "white", "green", "blue", "#RRGGBB", or "auto" for the colour of the borders.
+        name: the clip's, for messages.
 
     Raises:
-        InputError: the key is unknown, its colour isn't at the borders, or (auto) the borders aren't of
+        InputError: the key is unknown, its colour isn't at the borders, or (auto) the borders don't have
             one colour that can be keyed. The message names the keys to try.
     """
     wanted = None if key == "auto" else parse_key(key)
     border = _border(frames).astype(np.float32)
     if wanted is None:
         wanted = _dominant(border)
-        share = _near(border, wanted).mean()
+        fraction = _near(border, wanted).mean()
         found = _hex(wanted)
-        if share < _MIN_AGREEMENT:
+        if fraction < _MIN_AGREEMENT:
             raise InputError(
-                f"{source}: no alpha, and the borders are not of one colour ({share:.0%} are about {found}); "
+                f"{name}: no alpha, and the borders don't have one colour ({fraction:.0%} are near {found}); "
                 "name the key (--key white, green, blue or '#RRGGBB') or pass a mask clip (--mask)"
             )
         if wanted.min() >= 215 and np.ptp(wanted) <= 24:
@@ -72,29 +78,35 @@ def measure_screen(frames: np.ndarray, key: str, source: str) -> Screen:
             key = found
         else:
             raise InputError(
-                f"{source}: no alpha, and the borders are {found}, neither white nor a saturated colour; "
-                f"if that is the background pass --key '{found}', else a mask clip (--mask)"
+                f"{name}: no alpha, and the borders are {found}, neither white nor a saturated colour; "
+                f"if that is the background, pass --key '{found}', else a mask clip (--mask)"
             )
     if key == "white":
         at_border = (border.min(axis=-1) >= 200) & (np.ptp(border, axis=-1) <= 40)
     else:
         at_border = _near(border, wanted)
-        if key in _NAMED:  # the name says a hue, the clip which colour of that hue
+        if key in _NAMED:  # the name gives the hue; the colour is measured
             at_border = _same_hue(border, wanted)
     if at_border.mean() < _MIN_PRESENT:
         raise InputError(
-            f"{source}: key {key} was tried, but only {at_border.mean():.0%} of the borders are of it "
-            f"(most are about {_hex(_dominant(border))}); pass another --key or a mask clip (--mask)"
+            f"{name}: key {key} was tried, but only {at_border.mean():.0%} of the border pixels have it "
+            f"(most are near {_hex(_dominant(border))}); pass another --key or a mask clip (--mask)"
         )
     rgb = np.median(border[at_border], axis=0)
     hue = key != "white" and _chroma(rgb) >= _MIN_CHROMA / 2
-    name = "white" if key == "white" else _hex(rgb)
-    screen = Screen(name, (float(rgb[0]), float(rgb[1]), float(rgb[2])), hue, 0.0, 0.0, 0.0)
+    screen = Screen(
+        "white" if key == "white" else _hex(rgb),
+        (float(rgb[0]), float(rgb[1]), float(rgb[2])),
+        hue,
+        0.0,
+        0.0,
+        0.0,
+    )
     noise = float(np.percentile(score(border[at_border], screen), 98))
     if hue:
         clear = min(max(0.15, noise + 0.05), 0.4)
         return dataclasses.replace(screen, clear=clear, firm=clear + 0.15, solid=clear + 0.4)
-    # Coding leaves blocks of up to 8 levels around an element even where the borders are perfectly flat.
+    # Coding leaves blocks of up to 8 levels around an element even if the borders are perfectly flat.
     firm = 14 + 2 * noise
     return dataclasses.replace(screen, clear=6 + noise, firm=firm, solid=firm)
 
@@ -109,11 +121,11 @@ def parse_key(key: str) -> np.ndarray:
 
 
 def score(pixels: np.ndarray, screen: Screen) -> np.ndarray:
-    """How unlike the screen each pixel is, [..., 3] -> float32 [...] from 0.
+    """The difference of each pixel from the screen, [..., 3] -> float32 [...], at least 0.
 
-    By hue: with c the pixel's chroma in the Cb-Cr plane and k the screen's, 1 - (c . k/|k| - |c x k/|k||)
-    / |k|: 1 for neutral pixels and all hues at least 45 degrees off, and linear in mixtures of screen and
-    such pixels. By contrast: the largest difference over the channels, 0..255, linear in all mixtures.
+    By hue: 1 - (c . k/|k| - |c x k/|k||) / |k|, with c the pixel's chroma in the Cb-Cr plane and k the
+    screen's. It is 1 for neutral pixels and for hues at least 45 degrees away, and linear in mixtures of them
+    with the screen. By contrast: the largest difference over the channels, 0..255, linear in all mixtures.
     """
     colour = np.array(screen.rgb, np.float32)
     if not screen.hue:
@@ -126,16 +138,16 @@ def score(pixels: np.ndarray, screen: Screen) -> np.ndarray:
     return np.maximum(1 - (turned[..., 0] - np.abs(turned[..., 1])) / length, 0)
 
 
-def key_out(frames: np.ndarray, screen: Screen, source: str) -> np.ndarray:
-    """Cuts the element out of its clip: uint8 RGB [T, H, W, 3] -> uint8 RGBA [T, H, W, 4], straight alpha.
+def key_out(frames: np.ndarray, screen: Screen, name: str) -> np.ndarray:
+    """Key the element: uint8 RGB [T, H, W, 3] -> uint8 RGBA [T, H, W, 4], straight alpha.
 
-    All components larger than a speck are kept. Enclosed parts belong to the element unless they are
-    large and of the background's very colour. Colours are freed of the background, and before a coloured
-    screen of its spill; where alpha is 0 they continue the element's, so that resampling brings in no fringe.
+    All components larger than a speck are kept. Enclosed parts belong to the element unless they are large
+    and have the background's colour. Colours are unmixed from the background, and despilled on a coloured
+    screen; where alpha is 0 they continue the element's, so that resampling makes no fringe.
 
     Raises:
-        InputError: nothing is found, all of the frame is, or parts of the element are so close to the
-            background that they would vanish. The message names the key that was tried and the ones to use.
+        InputError: no element, no background, or parts of the element so close to the background's colour
+            that they would vanish. The message names the key that was tried and the remedies.
     """
     out = np.zeros((*frames.shape[:3], 4), np.uint8)
     area, faint, hollow = (np.zeros(len(frames)) for _ in range(3))
@@ -150,51 +162,50 @@ def key_out(frames: np.ndarray, screen: Screen, source: str) -> np.ndarray:
         box = _box(element, margin=4)
         out[t][box] = _matte(frame[box], scores[box], element[box], screen)
     size = frames.shape[1] * frames.shape[2]
-    tried = f"{source}: key {screen.name} was tried"
+    tried = f"{name}: key {screen.name} was tried"
     if area.max() <= 2 * _SPECK * size:
         if faint.max() > 0.01 * size:
-            raise InputError(f"{tried}; the element is nearly of that colour and vanishes: {REMEDIES}")
+            raise InputError(f"{tried}; the element has nearly that colour and vanishes: {REMEDIES}")
         raise InputError(f"{tried} and no element was found; {REMEDIES}")
     if area.min() >= 0.99 * size:
         raise InputError(f"{tried} and no background was found; {REMEDIES}")
     if faint.sum() > _FAINT * area.sum():
         raise InputError(
-            f"{tried}; parts of the element are nearly of that colour and would vanish "
-            f"(faint area {faint.sum() / area.sum():.0%} of the rest): {REMEDIES}"
+            f"{tried}; parts of the element have nearly that colour and would vanish "
+            f"({faint.sum() / area.sum():.0%} of the rest's area): {REMEDIES}"
         )
     if not screen.hue and hollow.sum() > _HOLLOW * (area.sum() + hollow.sum()):
         raise InputError(
-            f"{tried}; {hollow.sum() / (area.sum() + hollow.sum()):.0%} of the element's inside is of that "
-            f"very colour, which may be a hole or a part of it: {REMEDIES}"
+            f"{tried}; {hollow.sum() / (area.sum() + hollow.sum()):.0%} of the element's inside has that "
+            f"colour, which may be a hole or a part of it: {REMEDIES}"
         )
     if scattered and np.mean(scattered) > 0.5:
         raise InputError(
-            f"{tried} and only small scattered pieces were found; most of the element is probably of that "
+            f"{tried} and only small scattered pieces were found; most of the element probably has that "
             f"colour: {REMEDIES}"
         )
     return out
 
 
 def despill(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Takes a screen's light off an element, uint8 [..., 3] -> uint8 [..., 3].
+    """Remove the screen's reflected light from an element, uint8 [..., 3] -> uint8 [..., 3].
 
-    The screen's strong channels (above the middle of its largest and smallest) may exceed the others by
-    nothing: what all of them have more than the largest other channel is taken off each. For green that
-    is G <= max(R, B). Neutral pixels and the other channels stay as they are.
+    With S the strong channels of the screen's colour (above the mean of its largest and smallest) and W the
+    others, max(min(S) - max(W), 0) is subtracted from each channel of S. For a green screen the result has
+    G <= max(R, B). Neutral pixels and the channels of W don't change.
     """
     strong = np.asarray(colour) > (np.max(colour) + np.min(colour)) / 2
     if strong.all() or not strong.any():
-        raise ValueError(f"colour {colour}: a neutral screen casts no colour")
+        raise ValueError(f"colour {colour}: a neutral screen has no spill")
     values = pixels.astype(np.int16)
     excess = values[..., strong].min(axis=-1) - values[..., ~strong].max(axis=-1)
     return (values - np.where(strong, np.maximum(excess, 0)[..., None], 0)).astype(np.uint8)
 
 
 def soft_edges(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Joins frames with an alpha that came from elsewhere: [T, H, W, 3], float32 [T, H, W] in 0..1 -> RGBA.
+    """Add an alpha from elsewhere to frames: [T, H, W, 3] and float32 [T, H, W] in 0..1 -> RGBA.
 
-    At soft pixels the frame's colour is partly the old background's; it fades into the nearest opaque
-    pixel's.
+    Soft pixels have the old background in their colour, so it is blended with the nearest opaque pixel's.
     """
     out = np.empty((*frames.shape[:3], 4), np.uint8)
     for t, (frame, a) in enumerate(zip(frames, alpha, strict=True)):
@@ -207,7 +218,7 @@ def soft_edges(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _solid_parts(scores: np.ndarray, screen: Screen) -> tuple[np.ndarray, int]:
-    """What is the element's for sure, bool [H, W], and the area of enclosed background left out of it."""
+    """The certain element, bool [H, W], and the area of enclosed background that is not part of it."""
     speck = max(4.0, _SPECK * scores.size)
     element = _components_above(scores > screen.firm, speck)
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~element).view(np.uint8), connectivity=4)
@@ -216,7 +227,7 @@ def _solid_parts(scores: np.ndarray, screen: Screen) -> tuple[np.ndarray, int]:
     for label in range(1, len(stats)):
         x, y, dx, dy, size = stats[label]
         if x == 0 or y == 0 or x + dx == w or y + dy == h:
-            continue  # it reaches the frame's edge: outside, not enclosed
+            continue  # it reaches the frame's edge, so it is not enclosed
         box = np.s_[y : y + dy, x : x + dx]
         inside = labels[box] == label
         if size > max(4 * speck, _HOLE * area) and np.median(scores[box][inside]) <= screen.clear:
@@ -227,19 +238,19 @@ def _solid_parts(scores: np.ndarray, screen: Screen) -> tuple[np.ndarray, int]:
 
 
 def _matte(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, screen: Screen) -> np.ndarray:
-    """RGBA [H, W, 4] of one frame; see the top of this file."""
+    """RGBA [H, W, 4] of one frame, by (1) and (2)."""
     out = np.zeros((*scores.shape, 4), np.uint8)
     if not element.any():
         return out
-    # Before a coloured screen, parts of low score are where it shines through; before white they are pale.
+    # A low score inside means that a coloured screen shines through; on white, that the element is pale.
     opaque = element & (scores >= screen.solid) if screen.hue else element
     inner = _erode(opaque, 5)
     far = cv2.distanceTransform((~inner).view(np.uint8), cv2.DIST_L2, 3) > 4 if inner.any() else True
     ridge = scores >= np.maximum(cv2.dilate(scores, np.ones((5, 5), np.uint8)), 3 * screen.firm)
-    ridge &= element & far  # legs, antennae, hair: too thin to have an inside
+    ridge &= element & far  # too thin to have an inside: legs, antennae, hair
     nearest = _nearest(inner | ridge)
     full = np.maximum(scores[nearest], screen.firm)
-    fade = (scores - screen.clear) / (screen.firm - screen.clear)  # noise on the background ends here
+    fade = (scores - screen.clear) / (screen.firm - screen.clear)  # removes noise on the background
     alpha = np.clip(scores / full, 0, 1) * np.clip(fade, 0, 1)
     alpha = np.where(inner | ridge, 1, np.where(_dilate(element, 3), alpha, 0)).astype(np.float32)
     alpha[alpha < 0.03] = 0
@@ -247,7 +258,7 @@ def _matte(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, screen: S
     colour = np.array(screen.rgb, np.float32)
     a = alpha[..., None]
     unmixed = np.clip(colour + (frame - colour) / np.maximum(a, 0.05), 0, 255)
-    # The less of the element is in a pixel, the less its unmixed colour can be trusted.
+    # The smaller alpha is, the noisier the unmixed colour.
     rgb = np.rint(a * unmixed + (1 - a) * own).astype(np.uint8)
     out[..., :3] = despill(rgb, colour) if screen.hue else rgb
     out[..., 3] = np.rint(255 * alpha)
@@ -255,7 +266,7 @@ def _matte(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, screen: S
 
 
 def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns around what is set, with a margin; empty where nothing is."""
+    """Rows and columns of the bounding box, with a margin; empty if nothing is set."""
     x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
     grow = margin if w else 0
     return slice(max(y - grow, 0), y + h + grow), slice(max(x - grow, 0), x + w + grow)
@@ -269,10 +280,10 @@ def _components_above(mask: np.ndarray, area: float) -> np.ndarray:
 
 
 def _faint_parts(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, screen: Screen) -> int:
-    """Area where something hardly differs from the background, apart from the element's soft edge.
+    """Area that differs little from the background, without the element's soft edge.
 
-    Close to the element that takes more than coding noise; at a distance of a coding block or so, where
-    nothing is left of that noise, the mean of a few pixels tells two levels apart.
+    Close to the element the difference must exceed coding noise. Beyond a coding block there is none, and the
+    mean over a few pixels distinguishes two levels.
     """
     close = (scores > screen.clear) & (scores <= screen.firm) & ~_dilate(element, 7)
     smooth = score(cv2.blur(frame.astype(np.float32), (5, 5)), screen)
@@ -281,7 +292,7 @@ def _faint_parts(frame: np.ndarray, scores: np.ndarray, element: np.ndarray, scr
 
 
 def _is_scattered(element: np.ndarray) -> bool:
-    """Whether a frame shows two or more pieces, small and far apart: eyes and buttons of something white."""
+    """Whether there are only pieces, small and far apart, such as eyes and buttons of a white element."""
     area = int(element.sum())
     if area == 0 or area > _SMALL * element.size:
         return False
@@ -303,7 +314,7 @@ def _nearest(seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _border(frames: np.ndarray) -> np.ndarray:
-    """Pixels of a thin ring at the frame's edge, uint8 [N, 3], from frames spread over the clip."""
+    """Pixels of a thin ring at the frame's edge, uint8 [N, 3], of frames spread over the clip."""
     chosen = np.linspace(0, len(frames) - 1, min(_SAMPLED_FRAMES, len(frames))).astype(int)
     h, w = frames.shape[1:3]
     width = max(1, min(h, w) // 60)
@@ -313,7 +324,7 @@ def _border(frames: np.ndarray) -> np.ndarray:
 
 
 def _dominant(border: np.ndarray) -> np.ndarray:
-    """The commonest colour, float32 [3]: the median around the fullest cell of a coarse histogram."""
+    """The most frequent colour, float32 [3]: the median around the fullest bin of a coarse histogram."""
     cells = (border.astype(np.int32) // 16) @ np.array([256, 16, 1])
     centre = np.bincount(cells).argmax()
     middle = np.array([centre // 256, centre // 16 % 16, centre % 16]) * 16 + 8

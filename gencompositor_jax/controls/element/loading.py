@@ -1,4 +1,4 @@
-"""The foreground element: cut out of its clip, cropped to its own extent, with straight alpha."""
+"""The foreground element: extracted from its clip, cropped to its extent, with straight alpha."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from gencompositor_jax.errors import InputError
 Extend = Literal["error", "loop", "hold"]
 Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> masks bool [T, H, W]
 
-_NOISE = 8  # alpha this close to 0 or 255 is lossy coding, not a veil over the whole frame
-_MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are coded like any video
+_NOISE = 8  # alpha this close to 0 or 255 is rounded to it: coding noise
+_MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are video in limited range
 
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """An element on its own canvas: the box around all it covers in any frame, so its size never pumps."""
+    """An element on its canvas: the union of its bounding boxes over all frames, so its size is constant."""
 
     frames: np.ndarray  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
-    name: str  # for messages: the file or folder it was cut from
-    key: str = "alpha"  # how it was cut out: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
+    name: str  # for messages: the file or folder it comes from
+    key: str = "alpha"  # how it was extracted: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
 
 
 def load_element(
@@ -38,25 +38,25 @@ def load_element(
     end: float | None = None,
     frames: int | None = None,
 ) -> Element:
-    """Reads a clip and cuts its element out.
+    """Read a clip and extract its element.
 
-    The element's canvas is the union of its extent over all frames read; what stands outside it is
-    dropped, what is inside keeps its place, so the element moves on its canvas as it did in the clip.
+    The canvas is the union of the element's bounding boxes over all frames read, so the element moves on its
+    canvas as in the clip.
 
     Args:
         media: a video, a folder of images, or one image: its path, or the result of `probe`.
         key: "alpha" (the stream's own, straight), "white", "green", "blue", any colour "#RRGGBB" of the
-            background, or "auto": alpha if the stream carries any that is not opaque everywhere, else
-            what the borders show.
-        mask: a clip, folder or image of the clip's size that is white where the element is. It follows
-            the clip by time, at the clip's rate; one image serves all frames.
+            background, or "auto": alpha if the stream has any that is not opaque everywhere, else
+            the colour of the borders.
+        mask: a clip, folder or image of the clip's size that is white where the element is. It is read
+            at the same times as the clip; one image applies to all frames.
         segmenter: any function from frames, uint8 RGB [T, H, W, 3], to masks, bool [T, H, W].
-        fps, start, end, frames: which frames to take, as in `read_video`; `frames` None takes all.
+        fps, start, end, frames: which frames to read, as in `read_video`; None for `frames` reads all.
 
     Raises:
-        InputError: for whatever `read_video` refuses; more than one of key, mask and segmenter; a mask
-            that does not fit; no element, or one that the key would damage. The message says what was
-            tried and what to pass.
+        InputError: what `read_video` refuses; more than one of key, mask and segmenter; a mask that
+            does not fit; no element, or one that the key would damage. The message says what was tried
+            and what to pass.
     """
     given = {f"key {key!r}": key != "auto", "a mask": mask is not None, "a segmenter": segmenter is not None}
     passed = [name for name, is_given in given.items() if is_given]
@@ -89,12 +89,12 @@ def load_element(
 
 
 def fit_length(element: Element, frames: int, extend: Extend = "error") -> Element:
-    """The element with exactly `frames` frames: the first ones, or extended where there are too few.
+    """The element with exactly `frames` frames: the first ones, or extended if there are too few.
 
     Args:
         element: T frames.
         frames: how many are needed, at least 1.
-        extend: "error" refuses a short element, "loop" starts it again, "hold" repeats its last frame.
+        extend: "error" refuses a shorter element, "loop" repeats it, "hold" repeats its last frame.
 
     Raises:
         InputError: it is too short and `extend` is "error", or an argument is out of range.
@@ -106,7 +106,7 @@ def fit_length(element: Element, frames: int, extend: Extend = "error") -> Eleme
         raise InputError(f"extend={extend!r}: known are 'error', 'loop' and 'hold'")
     if have < frames and extend == "error":
         raise InputError(
-            f"{element.name}: {have} frames are there, {frames} are needed: pass --frames {have} or less, "
+            f"{element.name}: has {have} frames, {frames} are needed: pass --frames {have} or less, "
             "a longer clip, or extend='loop' or 'hold'"
         )
     wanted = np.arange(frames)
@@ -114,15 +114,15 @@ def fit_length(element: Element, frames: int, extend: Extend = "error") -> Eleme
     return dataclasses.replace(element, frames=element.frames[chosen])
 
 
-def _own_alpha(frames: np.ndarray, source: str) -> np.ndarray:
+def _own_alpha(frames: np.ndarray, name: str) -> np.ndarray:
     alpha = frames[..., 3]
     if alpha.min() >= 255 - _NOISE:
         raise InputError(
-            f"{source}: key alpha was tried, but alpha is opaque everywhere; "
+            f"{name}: key alpha was tried, but alpha is opaque everywhere; "
             "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
         )
     if alpha.max() <= _NOISE:
-        raise InputError(f"{source}: key alpha was tried and no element was found: alpha is clear everywhere")
+        raise InputError(f"{name}: key alpha was tried and no element was found: alpha is 0 everywhere")
     out = frames.copy()
     out[..., 3] = np.where(alpha <= _NOISE, 0, np.where(alpha >= 255 - _NOISE, 255, alpha))
     return out
@@ -147,35 +147,35 @@ def _mask_alpha(
         grey = np.repeat(grey, frames, axis=0)
     if len(grey) < frames:
         raise InputError(
-            f"{video.path}: {len(grey)} frames are there at {fps:g} fps, {clip} has {frames}: "
-            f"pass --frames {len(grey)} or less, or a mask clip as long"
+            f"{video.path}: has {len(grey)} frames at {fps:g} fps, {clip} has {frames}: "
+            f"pass --frames {len(grey)} or less, or a mask clip of the same length"
         )
     if grey.max() < 128:
         raise InputError(
-            f"{video.path}: the mask was tried and no element was found: it is black throughout; "
+            f"{video.path}: the mask was tried and no element was found: it is black in all frames; "
             "paint white where the element is"
         )
     alpha = np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)
     return alpha if ((alpha > 0) & (alpha < 1)).any() else _soften(alpha > 0.5)
 
 
-def _segment(segmenter: Segmenter, frames: np.ndarray, source: str) -> np.ndarray:
+def _segment(segmenter: Segmenter, frames: np.ndarray, name: str) -> np.ndarray:
     masks = np.asarray(segmenter(frames))
     if masks.shape != frames.shape[:3] or masks.dtype != np.bool_:
         raise InputError(
-            f"segmenter: {masks.dtype} {masks.shape} for {source}; it must return bool {frames.shape[:3]}"
+            f"segmenter: {masks.dtype} {masks.shape} for {name}; it must return bool {frames.shape[:3]}"
         )
     if not masks.any():
-        raise InputError(f"{source}: the segmenter was tried and no element was found; pass --key or --mask")
+        raise InputError(f"{name}: the segmenter was tried and no element was found; pass --key or --mask")
     return masks
 
 
 def _soften(masks: np.ndarray) -> np.ndarray:
-    """Hard masks, bool [T, H, W] -> alpha, float32 0..1: an edge two pixels wide on the same outline."""
+    """Binary masks, bool [T, H, W] -> alpha, float32 0..1: a soft edge of two pixels on the same outline."""
     return np.stack([cv2.GaussianBlur(m.astype(np.float32), (5, 5), 0.8) for m in masks])
 
 
 def _crop(cut: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 4] -> [T, h, w, 4]: the box around all that is not clear in any frame."""
+    """uint8 [T, H, W, 4] -> [T, h, w, 4]: the bounding box of all that is not transparent in some frame."""
     x, y, w, h = cv2.boundingRect(cut[..., 3].max(axis=0))
     return np.ascontiguousarray(cut[:, y : y + h, x : x + w])

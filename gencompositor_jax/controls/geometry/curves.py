@@ -1,16 +1,16 @@
-"""Curves through the points and values that users give at a few moments of the clip: pure functions."""
+"""Curves through the points and values of key frames: pure functions."""
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-SAME = 1e-6  # pixels or shares of the clip: keys nearer to each other than this are one
+SAME = 1e-6  # pixels, or fractions of the clip: keys closer than this are one
 
 
 def interpolate(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Monotone cubic (PCHIP) through `values` [n, ...] at increasing `times` [n], as [len(at), ...].
 
-    Smooth, never beyond two neighbouring keys, and held before the first and after the last. Of several keys
-    at the same time the last counts.
+    Between two keys the values stay within theirs; before the first and after the last they are constant. Of
+    several keys at the same time the last one is used.
     """
     last = np.append(np.diff(times) > SAME, True)
     times, values = times[last], values[last]
@@ -20,14 +20,14 @@ def interpolate(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.nda
 
 
 def arc_path(points: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth curve through `points` [n, 2], run through at constant speed.
+    """A smooth curve through `points` [n, 2], parametrised by arc length: constant speed.
 
-    Returns positions [frames, 2], from the first point to the last, and the share [n] of the way at which
-    each point is reached. PCHIP over the chords' length: each coordinate stays between its neighbours, so a
-    point at the border doesn't send the curve outside.
+    Returns positions [frames, 2], from the first point to the last, and the fraction [n] of the arc length at
+    which each point is reached. PCHIP over the chord length: each coordinate stays between those of the two
+    points, so the curve doesn't overshoot at the frame's edge.
     """
     chords = np.append(0, np.cumsum(np.hypot(*np.diff(points, axis=0).T)))
-    if chords[-1] <= SAME:  # it stays where it is; its keys, if several, are spread over the clip
+    if chords[-1] <= SAME:  # it doesn't move; several keys are spread evenly over the clip
         return np.repeat(points[:1], frames, axis=0), np.linspace(0, 1, len(points))
     new = np.append(True, np.diff(chords) > SAME)
     knots = chords[new]

@@ -1,25 +1,25 @@
-"""Following one point of the background: Lucas-Kanade on image pyramids, checked forth and back."""
+"""Tracking one point of the background: Lucas-Kanade on image pyramids with a forward-backward check."""
 
 import cv2
 import numpy as np
 
 from gencompositor_jax.errors import InputError
 
-GRID = 9  # side of the grid of points around the click that are followed together
+GRID = 9  # side of the grid of points around the given one that are tracked with it
 SPACING = 2.0  # pixels between them
 WINDOW = 21  # side of Lucas-Kanade's window in pixels
-LEVELS = 4  # of the pyramid above the picture itself: follows steps of some hundred pixels
-ROUND_TRIP = 0.7  # pixels a point may miss its start by when it is followed forth and back
-KEEP = 0.3  # share of the grid (what of it lies in the frame) that must survive the round trip
-MIN_TEXTURE = 1.0  # squared grey levels per pixel: the gradient that noise of about two grey levels makes
+LEVELS = 4  # of the pyramid above full resolution: covers motion of some hundred pixels per frame
+ROUND_TRIP = 0.7  # largest forward-backward error, in pixels
+KEEP = 0.3  # fraction of the grid's points inside the frame that must pass the check
+MIN_TEXTURE = 1.0  # squared grey levels per pixel: the gradient of noise of about two grey levels
 
 
 def track_point(frames: np.ndarray, xy: tuple[float, float]) -> tuple[np.ndarray, int | None, str]:
-    """Follows the point `xy` of the first frame through uint8 RGB frames [T, H, W, 3].
+    """Track the point `xy` of the first frame through uint8 RGB frames [T, H, W, 3].
 
-    Returns the positions float64 [T, 2], the first frame in which the point was lost (None if never; it then
-    stays at its last position), and a sentence that says so. Raises InputError where the point is outside the
-    frame or nothing around it can be followed (no texture).
+    Returns the positions float64 [T, 2], the first frame in which the point was lost (None if never; after it
+    the last position is kept), and a sentence for the user. InputError if the point is outside the frame or
+    has no texture around it.
     """
     height, width = frames.shape[1:3]
     if not (np.isfinite(xy).all() and 0 <= xy[0] < width and 0 <= xy[1] < height):
@@ -41,53 +41,51 @@ def track_point(frames: np.ndarray, xy: tuple[float, float]) -> tuple[np.ndarray
 
 
 def _step(before: np.ndarray, after: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray | None, str]:
-    """Where the point of one grey frame is in the next; (None, reason) where that can't be said."""
+    """The position in the next grey frame; (None, reason) if the point is lost."""
     height, width = before.shape
     start = _grid(xy)
     start = start[((start >= 0) & (start < (width, height))).all(axis=1)]
-    forth, found = _flow(before, after, start)
-    back, returned = _flow(after, before, forth)
+    forward, found = _flow(before, after, start)
+    back, returned = _flow(after, before, forward)
     good = found & returned & (np.linalg.norm(back - start, axis=1) < ROUND_TRIP)
     if good.sum() < KEEP * len(start):
-        return None, "the points around it don't lead back to it"
-    moved = xy + np.median(
-        (forth - start)[good], axis=0
-    )  # robust where part of the grid is on something else
+        return None, "the forward-backward check failed"
+    moved = xy + np.median((forward - start)[good], axis=0)  # robust if part of the grid is on another object
     if not (0 <= moved[0] < width and 0 <= moved[1] < height):
         return None, "it left the frame"
     return moved, ""
 
 
 def _flow(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [n, 2] where each point goes, bool [n] whether it was found."""
+    """float32 [n, 2] the points in the next frame, bool [n] whether they were found."""
     guess, window = np.empty_like(points), (WINDOW, WINDOW)
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, guess, winSize=window, maxLevel=LEVELS)
     return np.asarray(moved), np.asarray(found)[:, 0] > 0
 
 
 def _check_texture(grey: np.ndarray, xy: tuple[float, float]) -> None:
-    """Lucas-Kanade needs gradients in two directions, or the point slides along an edge.
+    """InputError if the smaller eigenvalue of the patch's structure tensor is below that of noise.
 
-    So the smaller eigenvalue of the patch's structure tensor must stand above what noise makes.
+    Lucas-Kanade needs gradients in two directions; else the point slides along an edge.
     """
     patch = _patch(grey, np.array(xy))
     dy, dx = np.gradient(patch)
     tensor = np.array([[(dx * dx).mean(), (dx * dy).mean()], [(dx * dy).mean(), (dy * dy).mean()]])
     if np.linalg.eigvalsh(tensor)[0] < MIN_TEXTURE:
         raise InputError(
-            f"track:{xy[0]:g},{xy[1]:g}: the background is flat or a straight edge there, nothing to follow; "
-            "choose a corner or a textured spot"
+            f"track:{xy[0]:g},{xy[1]:g}: flat or a straight edge there, can't be tracked; "
+            "pass a corner or a textured point"
         )
 
 
 def _grid(xy: np.ndarray) -> np.ndarray:
-    """float32 [GRID², 2]: the points around `xy` that are followed with it."""
+    """float32 [GRID², 2]: the points around `xy` that are tracked with it."""
     offsets = (np.arange(GRID) - (GRID - 1) / 2) * SPACING
     return (np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2) + xy).astype(np.float32)
 
 
 def _patch(grey: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """float32 [WINDOW, WINDOW] around a point, edges repeated, between pixels interpolated."""
+    """float32 [WINDOW, WINDOW] around a point, interpolated linearly, with replicated edges."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     maps = [(offsets + c).astype(np.float32) for c in xy]
     x, y = np.meshgrid(*maps)

@@ -1,13 +1,13 @@
-"""Where the element goes: what users say about it, and its position, scale and rotation in every frame.
+"""The trajectory as users give it, and the element's position, scale and rotation in every frame.
 
-Three ways to say it, all ending in one `Trajectory`:
-    points     "120,130 360,90 600,200" on the command line: a smooth curve run through at constant speed
+A `Trajectory` is parsed from
+    points     "120,130 360,90 600,200" on the command line: a smooth curve at constant speed
     a file     .txt with x,y per line (the released implementation's format), or .json with key frames
-    a track    "track:x,y": a point of the background that is followed (tracking.py)
+    track:x,y  a point of the background that is tracked (tracking.py)
 
 JSON: {"keyframes": [{"x": 120, "y": 130, "time": 0, "scale": 0.6, "rotation": 0}, ...], "relative": false,
-"timing": "time", "track": false}, or the list alone. Only x and y are required; `timing` follows from whether
-the key frames have times.
+"timing": "time", "track": false}, or only the list. x and y are required; `timing` defaults to "time" if the
+key frames have times, else to "arc".
 """
 
 import dataclasses
@@ -28,13 +28,13 @@ Timing = Literal["arc", "time", "frames"]
 
 TRACK = "track:"
 FILES = (".txt", ".csv", ".json")
-PIXEL_RANGE = (-1e6, 1e6)  # far enough outside for any entrance
-RELATIVE_RANGE = (-4.0, 5.0)  # likewise; beyond it pixels were meant
+PIXEL_RANGE = (-1e6, 1e6)  # positions outside the frame are allowed
+RELATIVE_RANGE = (-4.0, 5.0)  # values beyond are probably pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Keyframe:
-    """One point the element passes. `None` leaves a value to the neighbours."""
+    """One point of the trajectory. Values that are None are interpolated between other key frames."""
 
     x: float
     y: float
@@ -45,17 +45,16 @@ class Keyframe:
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """What the user said about the element's way. Raises InputError where that contradicts itself.
+    """The trajectory as the user gave it. InputError if its fields contradict each other.
 
-    `relative`: x and y are shares of the frame's width and height (0 and 1 are its edges), else native
-    pixels.
+    `relative`: x and y are relative coordinates (0 and 1 are the frame's edges), else native pixels.
 
-    `timing`: "arc" for key points of a smooth curve run through at constant speed; "time" for key frames with
-    times of their own, increasing in 0..1; "frames" for a recording with one point per frame, which is used
-    as it is where it has as many points as the clip has frames, resampled evenly in time (its speed is kept)
-    where it has more, and taken as key points where it has fewer.
+    `timing`: "arc" for points of a smooth curve at constant speed; "time" for key frames with times,
+    increasing in 0..1; "frames" for a recording with one point per frame. A recording is used unchanged if
+    it has as many points as the clip has frames, resampled in time if it has more, and treated as "arc" if it
+    has fewer.
 
-    `track`: the only key frame is a point of the background in the first frame, and the element follows it.
+    `track`: the only key frame is a point of the background in the first frame, which the element follows.
     """
 
     keyframes: tuple[Keyframe, ...]
@@ -69,47 +68,47 @@ class Trajectory:
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """The element's place in every frame, in native background pixels."""
+    """The element's position, scale and rotation in every frame, in native background pixels."""
 
     xy: np.ndarray  # float64 [T, 2]
     scale: np.ndarray  # float64 [T], native pixels per element pixel
     rotation: np.ndarray  # float64 [T], degrees counter-clockwise
-    report: str = ""  # of a track: how far the point was followed, where it was lost
+    report: str = ""  # of tracking: whether the point was lost, and in which frame
 
 
 def parse_trajectory(text_or_path: str, relative: bool = False) -> Trajectory:
-    """Reads points, a file's name, or "track:x,y".
+    """Parse points, the name of a file, or "track:x,y".
 
-    `relative` says that x and y are shares of the frame's size; a JSON file may say so itself. Raises
-    InputError naming the point, line or field.
+    `relative`: x and y are relative coordinates; a JSON file may set this itself. InputError names the point,
+    line or field.
     """
-    said = text_or_path.strip()
-    if not said:
+    text = text_or_path.strip()
+    if not text:
         raise InputError(
             "trajectory: empty; pass points (120,130 360,90), a .txt or .json file, or track:x,y"
         )
-    if said.startswith(TRACK):
-        points = _points(said[len(TRACK) :], f"trajectory {said!r}")
+    if text.startswith(TRACK):
+        points = _points(text[len(TRACK) :], f"trajectory {text!r}")
         if len(points) != 1:
-            raise InputError(f"trajectory {said!r}: {len(points)} points; a track follows one")
+            raise InputError(f"trajectory {text!r}: {len(points)} points; pass one to track")
         return Trajectory((Keyframe(*points[0]),), relative, track=True)
-    if said.lower().endswith(FILES) or _exists(said):
-        return _read_file(said, relative)
-    points = _points(said, "trajectory")
+    if text.lower().endswith(FILES) or _exists(text):
+        return _read_file(text, relative)
+    points = _points(text, "trajectory")
     _hint_relative(points, relative)
     return from_points(points, relative)
 
 
 def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarray) -> Trajectory:
-    """A trajectory from whatever Python callers pass: text (see `parse_trajectory`) or (x, y) pairs."""
+    """A trajectory from what Python callers pass: text (see `parse_trajectory`) or (x, y) pairs."""
     if isinstance(given, Trajectory):
         return given
     return parse_trajectory(given) if isinstance(given, str) else from_points(given)
 
 
-def parse_numbers(said: str, where: str) -> tuple[float, ...]:
-    """Numbers separated by commas, for --scale and --rotation. Raises InputError naming `where`."""
-    tokens = [token for token in re.split(r"[\s,;]+", said) if token]
+def parse_numbers(text: str, where: str) -> tuple[float, ...]:
+    """Numbers separated by commas, for --scale and --rotation. InputError names `where`."""
+    tokens = [token for token in re.split(r"[\s,;]+", text) if token]
     if not tokens:
         raise InputError(f"{where}: empty; pass a number, or several separated by commas")
     return tuple(_decimal(token, where) for token in tokens)
@@ -118,12 +117,12 @@ def parse_numbers(said: str, where: str) -> tuple[float, ...]:
 def from_points(
     points: Sequence[Sequence[float]] | np.ndarray, relative: bool = False, timing: Timing = "arc"
 ) -> Trajectory:
-    """A trajectory through bare (x, y) points."""
+    """A trajectory through (x, y) points."""
     return Trajectory(tuple(Keyframe(float(x), float(y)) for x, y in points), relative, timing)
 
 
 def from_json(value: Any, where: str) -> Trajectory:
-    """The trajectory in a JSON value; `where` (a file, a field) opens every error."""
+    """The trajectory in a JSON value; error messages start with `where`, a file or field."""
     if isinstance(value, list):
         value = {"keyframes": value}
     entry = fields.record(value, where, ("keyframes", "relative", "timing", "track"), ("keyframes",))
@@ -132,8 +131,8 @@ def from_json(value: Any, where: str) -> Trajectory:
         at = f"{where}: keyframes[{i}]"
         key = fields.record(item, at, ("x", "y", "time", "scale", "rotation"), ("x", "y"))
         keys.append(Keyframe(**{name: fields.number(v, f"{at}.{name}") for name, v in key.items()}))
-    usual = "time" if all(key.time is not None for key in keys) else "arc"
-    timing: Any = fields.choice(entry.get("timing", usual), f"{where}: timing", ("arc", "time", "frames"))
+    default = "time" if all(key.time is not None for key in keys) else "arc"
+    timing: Any = fields.choice(entry.get("timing", default), f"{where}: timing", ("arc", "time", "frames"))
     relative = fields.flag(entry.get("relative", False), f"{where}: relative")
     track = fields.flag(entry.get("track", False), f"{where}: track")
     try:
@@ -160,27 +159,25 @@ def resolve_path(
     """Position, scale and rotation of the element in each of `frames` frames.
 
     Args:
-        trajectory: what the user said.
-        frames: T, the frames of the clip.
+        trajectory: as given by the user.
+        frames: T, the number of frames of the clip.
         size: (width, height) of the native background.
-        scales: key scales spread evenly over the clip; they multiply the key frames' own.
-        background: uint8 [T, H, W, 3], needed for a track only.
-        rotations: key rotations in degrees, spread like `scales`; they add to the key frames' own.
+        scales: key scales, evenly spaced over the clip; they multiply the key frames' own.
+        background: uint8 [T, H, W, 3], needed only for tracking.
+        rotations: key rotations in degrees, spaced like `scales`; they are added to the key frames' own.
 
-    Raises InputError on a scale that is not finite and positive, and what tracking raises.
+    InputError for a scale that is not finite and positive, and from tracking.
     """
     if frames < 1:
         raise InputError(f"frames={frames}: pass at least 1")
     at = np.linspace(0, 1, frames)
     xy = np.array([(key.x, key.y) for key in trajectory.keyframes])
     if trajectory.relative:
-        xy = (
-            xy * size - 0.5
-        )  # pixel centres are at integers, so the frame's edges are half a pixel further out
+        xy = xy * size - 0.5  # pixel centres are at integers, the frame's edge is at -0.5
     report = ""
     if trajectory.track:
         if background is None or len(background) != frames:
-            raise ValueError("a track needs the background's frames, as many as the path")
+            raise ValueError("tracking needs the background, as many frames as the path")
         key_times = np.zeros(1)
         xy, _, report = track_point(background, (float(xy[0, 0]), float(xy[0, 1])))
     elif trajectory.timing == "time":
@@ -197,7 +194,7 @@ def resolve_path(
 
 
 def _own(traj: Trajectory, name: str, key_times: np.ndarray, at: np.ndarray, default: float) -> np.ndarray:
-    """The key frames' own values of a field over time [T]; the default where none has one."""
+    """The key frames' own values of a field over time [T], or the default if no key frame has one."""
     values = [getattr(key, name) for key in traj.keyframes]
     given = [i for i, value in enumerate(values) if value is not None]
     if not given:
@@ -206,7 +203,7 @@ def _own(traj: Trajectory, name: str, key_times: np.ndarray, at: np.ndarray, def
 
 
 def _spread(values: Sequence[float], name: str, at: np.ndarray, above: float = -math.inf) -> np.ndarray:
-    """Values spread evenly over the clip [T]."""
+    """Values evenly spaced over the clip, interpolated: [T]."""
     if not len(values):
         raise InputError(f"{name}: empty; pass at least one number")
     keys = np.array([fields.number(float(value), name, above=above) for value in values])
@@ -223,7 +220,7 @@ def _read_file(path: str, relative: bool) -> Trajectory:
         if parts == [""]:
             continue
         if len(parts) != 2:
-            raise InputError(f"{path}: line {i}: {line.strip()[:60]!r} is no point; write x,y")
+            raise InputError(f"{path}: line {i}: {line.strip()[:60]!r} is not a point; write x,y")
         points.append((_decimal(parts[0], f"{path}: line {i}"), _decimal(parts[1], f"{path}: line {i}")))
     if not points:
         raise InputError(f"{path}: no points; write one x,y per line")
@@ -231,10 +228,10 @@ def _read_file(path: str, relative: bool) -> Trajectory:
     return from_points(points, relative, "frames")
 
 
-def _points(said: str, where: str) -> list[tuple[float, float]]:
-    """Pairs x,y separated by spaces or semicolons; at least one, else InputError."""
+def _points(text: str, where: str) -> list[tuple[float, float]]:
+    """Pairs x,y separated by spaces or semicolons; InputError if there is none."""
     points = []
-    for pair in re.split(r"[\s;]+", re.sub(r"\s*,\s*", ",", said.strip())):
+    for pair in re.split(r"[\s;]+", re.sub(r"\s*,\s*", ",", text.strip())):
         x, comma, y = pair.partition(",")
         if not comma or "," in y:
             raise InputError(
@@ -246,7 +243,7 @@ def _points(said: str, where: str) -> list[tuple[float, float]]:
 
 def _decimal(token: str, where: str) -> float:
     try:
-        value = float(token.replace("_", "?"))  # float() would take 1_000
+        value = float(token.replace("_", "?"))  # float() accepts 1_000
     except ValueError:
         raise InputError(f"{where}: {token[:60]!r} is not a number") from None
     return fields.number(value, where)
@@ -255,7 +252,7 @@ def _decimal(token: str, where: str) -> float:
 def _exists(name: str) -> bool:
     try:
         return pathlib.Path(name).exists()
-    except OSError:  # too long for a name: then it is points
+    except OSError:  # too long for a file name, so it is points
         return False
 
 
@@ -263,8 +260,8 @@ def _hint_relative(points: Sequence[tuple[float, float]], relative: bool) -> Non
     values = [v for point in points for v in point]
     if not relative and max(map(abs, values)) <= 1 and any(v != int(v) for v in values):
         raise InputError(
-            "trajectory: all points are within 0..1, the frame's first pixel; pass --relative if shares of "
-            "the frame are meant"
+            "trajectory: all points are within 0..1, the first pixel; pass --relative if they are relative "
+            "coordinates"
         )
 
 
@@ -286,11 +283,11 @@ def _check(trajectory: Trajectory, where: str) -> None:
             fields.number(key.rotation, f"{at}.rotation")
     times = [key.time for key in keys if key.time is not None]
     if trajectory.track and len(keys) != 1:
-        raise InputError(f"{where}: {len(keys)} key frames; a track follows one point")
+        raise InputError(f"{where}: {len(keys)} key frames; tracking takes one")
     if len(times) != (len(keys) if trajectory.timing == "time" else 0):
         raise InputError(
             f"{where}: {len(times)} of {len(keys)} key frames have a time, timing is {trajectory.timing!r}; "
-            "give all of them one, or none"
+            "give all of them a time, or none"
         )
     for i, (a, b) in enumerate(zip(times, times[1:], strict=False), start=1):
         if b <= a:

@@ -1,12 +1,11 @@
-"""How the model's frame sees the background: the whole picture, aspect kept, borders padded by the edge.
+"""The view: the map between the background's pixels and the model's frame, which keeps the aspect ratio.
 
-The model works at its own size, backgrounds come at theirs. The background is resized to the largest
-rectangle of its own aspect that fits into the model's frame (the "content"), centred, and the rest is filled
-with the nearest edge pixel. (The released application stretches every input to 720 x 480 instead, which
-distorts both the scene and the element.)
+The background is resized to the largest rectangle of its aspect ratio that fits into the model's frame (the
+content) and centred; the rest is padded with the nearest edge pixel. (The released application stretches
+every input to 720 x 480, which distorts the scene and the element.)
 
-Coordinates: pixel centres are at integers, so a frame of width w covers [-0.5, w - 0.5], and resizing maps
-edges to edges: x_model = (x_native + 0.5) * scale - 0.5 + left.
+Pixel centres are at integers, so a frame of width w covers [-0.5, w - 0.5], and resizing maps edges to edges:
+x_model = (x_native + 0.5) * scale - 0.5 + left. "Native" is the background's own size.
 """
 
 import dataclasses
@@ -28,7 +27,7 @@ class View:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y) model pixels per native pixel; they differ by the content's rounding to whole pixels."""
+        """(x, y) model pixels per native pixel; they differ because the content has whole pixels."""
         return self.content[1] / self.native[1], self.content[0] / self.native[0]
 
     @property
@@ -41,8 +40,7 @@ class View:
 def make_view(native_size: tuple[int, int], model_size: tuple[int, int]) -> View:
     """The view of a background of `native_size` in a frame of `model_size`, both (height, width).
 
-    Raises InputError where a size is not positive or the picture is so narrow that nothing of it would be
-    left in the model's frame.
+    InputError if a size is not positive, or the background so narrow that its content has no pixel.
     """
     (nh, nw), (mh, mw) = native_size, model_size
     if min(nh, nw, mh, mw) < 1:
@@ -60,12 +58,12 @@ def make_view(native_size: tuple[int, int], model_size: tuple[int, int]) -> View
 
 
 def identity_view(size: tuple[int, int]) -> View:
-    """The view that changes nothing: for drawing at the background's own size."""
+    """The identity map, for drawing at the background's own size."""
     return View(size, size, size, (0, 0))
 
 
 def to_model(frames: np.ndarray, view: View) -> np.ndarray:
-    """uint8 [T, H, W, C] native -> uint8 [T, h, w, C] as the model sees them."""
+    """uint8 [T, H, W, C] native -> uint8 [T, h, w, C] of the model."""
     (mh, mw), (ch, cw), (top, left) = view.model, view.content, view.origin
     out = np.empty((len(frames), mh, mw, frames.shape[-1]), frames.dtype)
     for frame, target in zip(frames, out, strict=True):
@@ -76,7 +74,7 @@ def to_model(frames: np.ndarray, view: View) -> np.ndarray:
 
 
 def from_model(frames: np.ndarray, view: View) -> np.ndarray:
-    """uint8 [T, h, w, C] of the model -> uint8 [T, H, W, C] native; what is outside the content is lost."""
+    """uint8 [T, h, w, C] of the model -> uint8 [T, H, W, C] native, without the padding."""
     content = crop_content(frames, view)
     out = np.empty((len(frames), *view.native, frames.shape[-1]), frames.dtype)
     for frame, target in zip(content, out, strict=True):
@@ -85,9 +83,9 @@ def from_model(frames: np.ndarray, view: View) -> np.ndarray:
 
 
 def mask_to_model(masks: np.ndarray, view: View) -> np.ndarray:
-    """bool [T, H, W] native -> bool [T, h, w]: a model pixel is inside where any part of it is.
+    """bool [T, H, W] native -> bool [T, h, w]: a model pixel is inside if any part of it is.
 
-    So thin parts stay covered; outside the content nothing is inside.
+    This keeps thin parts. The padding is outside.
     """
     (ch, cw), (top, left) = view.content, view.origin
     out = np.zeros((len(masks), *view.model), bool)
@@ -98,23 +96,18 @@ def mask_to_model(masks: np.ndarray, view: View) -> np.ndarray:
 
 
 def crop_content(frames: np.ndarray, view: View) -> np.ndarray:
-    """[T, h, w, ...] of the model -> the part [T, ch, cw, ...] that shows the background."""
+    """[T, h, w, ...] of the model -> the content [T, ch, cw, ...]."""
     (ch, cw), (top, left) = view.content, view.origin
     return frames[:, top : top + ch, left : left + cw]
 
 
 def points_to_model(points: np.ndarray, view: View) -> np.ndarray:
-    """[..., 2] native (x, y) -> the same points in the model's frame."""
+    """[..., 2] native (x, y) -> (x, y) in the model's frame."""
     return points @ view.matrix[:, :2].T + view.matrix[:, 2]
 
 
-def points_from_model(points: np.ndarray, view: View) -> np.ndarray:
-    """Inverse of `points_to_model`."""
-    return (points - view.matrix[:, 2]) / np.array(view.scale)
-
-
 def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """One picture [H, W, C] to (height, width): areas are averaged when it shrinks, cubic when it grows."""
+    """A frame [H, W, C] at (height, width): area average when shrinking, bicubic when enlarging."""
     if frame.shape[:2] == size:
         return frame
     rule = cv2.INTER_AREA if size[0] <= frame.shape[0] and size[1] <= frame.shape[1] else cv2.INTER_CUBIC

@@ -1,4 +1,4 @@
-"""The door to FFmpeg's containers: local files only, one picture stream, decoded in order."""
+"""FFmpeg's containers: local files only, one picture stream, decoded in order."""
 
 import re
 from collections.abc import Iterator
@@ -15,31 +15,30 @@ from av.video.stream import VideoStream
 
 from gencompositor_jax.errors import InputError
 
-# Demuxers that read a description of something else: other files, addresses, scripts, text.
+# Demuxers whose input names other files or addresses, or is a script or text.
 _REFUSED = re.compile(
     "avisynth|concatf?|dash|hls|imf|image2|lavfi|rtp|rtsp|sap|sdp|svg_pipe|tedcaptions|tty|vapoursynth"
     "|webm_dash_manifest"
 )
 
-# swscale's bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp, numbers because older PyAV doesn't name
-# the last three. Without them every trip to RGB and back darkens a video by one level and repeats chroma
-# samples.
+# swscale's flags bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp; older versions of PyAV name only
+# the first. Without them a conversion to RGB and back darkens a video by one level and repeats chroma.
 _EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """A container on a local file; nothing it refers to is followed."""
+    """Open the container of a local file. Files and addresses that it refers to are not opened."""
     try:
-        # An absolute path never looks like a protocol. The whitelist keeps playlists from reaching the
-        # network while FFmpeg finds out what the file is.
+        # An absolute path is never taken for a protocol. The whitelist keeps playlists off the network while
+        # FFmpeg detects the format.
         container = av.open(
             str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
     except (av.FFmpegError, ValueError) as error:
         raise InputError(
             f"{path}: is not a video that can be read (damaged, incomplete or of an unknown format): "
-            "play it to check, and export or download it again"
+            "check that it plays, and export or download it again"
         ) from error
     with container:
         if any(_REFUSED.fullmatch(name) for name in container.format.name.split(",")):
@@ -48,10 +47,10 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def picture(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that isn't cover art. InputError where there is none, or no decoder for it."""
+    """The first video stream that isn't cover art. InputError if there is none, or no decoder for it."""
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not pictures:
-        what = "holds only sound" if container.streams.audio else "holds no video stream"
+        what = "has only sound" if container.streams.audio else "has no video stream"
         raise InputError(f"{path}: {what}: pass a file with a video stream")
     stream = pictures[0]
     if stream.codec_context is None or stream.codec_context.codec is None:
@@ -62,7 +61,7 @@ def picture(container: InputContainer, path: Path) -> VideoStream:
 def frames_of(
     container: InputContainer, stream: VideoStream, alpha_decoder: str | None
 ) -> Iterator[av.VideoFrame]:
-    """Decoded frames from where the container stands, by the stream's own decoder or another."""
+    """Decoded frames from the current position on, by the stream's own decoder or by `alpha_decoder`."""
     context = stream.codec_context
     if alpha_decoder is not None:
         context = cast(VideoCodecContext, av.CodecContext.create(alpha_decoder, "r"))
@@ -72,6 +71,6 @@ def frames_of(
 
 
 def pixels_of(frame: av.VideoFrame, alpha: bool) -> np.ndarray:
-    """A decoded frame as uint8 RGB [H, W, 3], or RGBA [H, W, 4], by the matrix and range its file states."""
+    """A decoded frame as uint8 RGB [H, W, 3] or RGBA [H, W, 4], by the file's matrix and range."""
     layout = "rgba" if alpha else "rgb24"
     return frame.reformat(format=layout, interpolation=_EXACT).to_ndarray()

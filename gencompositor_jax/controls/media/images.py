@@ -1,4 +1,4 @@
-"""A folder of images as a clip, one per frame in the order of the numbers in their names; or one image."""
+"""Images as a clip: a folder with one image per frame, ordered by the numbers in the names, or one image."""
 
 import re
 import warnings
@@ -37,7 +37,7 @@ class ImageSequence:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is read as one still picture, by its name."""
+    """Whether a file is read as a single image, by its suffix."""
     return path.suffix.lower() in SUFFIXES
 
 
@@ -59,8 +59,8 @@ def read_headers(path: Path) -> ImageSequence:
         size = size or (width, height)
         if (width, height) != size:
             raise InputError(
-                f"{file}: is {width}x{height}, but {images[0].name} beside it is {size[0]}x{size[1]}: "
-                "all images of a folder must have one size"
+                f"{file}: is {width}x{height}, but {images[0].name} is {size[0]}x{size[1]}: "
+                "all images of a folder must have the same size"
             )
     assert size is not None
     return ImageSequence(path, tuple(images), *size, alpha)
@@ -83,31 +83,31 @@ def _list_images(folder: Path) -> list[Path]:
         others = sum(1 for _ in folder.iterdir())
         raise InputError(
             f"{folder}: no images in this folder ({others} other entries): "
-            f"it needs one image per frame ({', '.join(sorted(s[1:] for s in SUFFIXES))})"
+            f"pass one with an image per frame ({', '.join(sorted(s[1:] for s in SUFFIXES))})"
         )
     return sorted(files, key=_natural)
 
 
 def _pixels(image: Image.Image, alpha: bool) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip it to 255 instead of scaling it
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 255 instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     return np.asarray(image.convert("RGBA" if alpha else "RGB"))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image whose every failure, now or while it is decoded, is an InputError that names it."""
+    """Open an image; any failure, also while it is decoded, is an InputError that names the file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size has the say
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size limits the size
             with Image.open(path) as image:
                 yield image
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path}: is not an image, whatever its name says: remove it or export it again"
+            f"{path}: is not an image, despite its name: remove it or export it again"
         ) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: is larger than any image we read: scale it down") from error
+        raise InputError(f"{path}: is too large for an image: scale it down") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,4 +1,4 @@
-"""Pictures for people: a contact sheet of clips, and frames with the mask and the trajectory drawn in."""
+"""Pictures to look at: a contact sheet of clips, and frames with mask and trajectory drawn over them."""
 
 import os
 from collections.abc import Sequence
@@ -9,32 +9,32 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gencompositor_jax.files import atomic_write, check_output
 
-SHEET_WIDTH = 1280  # pixels, about: small frames are enlarged to it, large ones reduced
+SHEET_WIDTH = 1280  # approximate, in pixels; frames are scaled to fit
 MAX_CELL_HEIGHT = 360
 
 _PAPER, _INK, _FAINT, _FRAME = (250, 250, 248), (32, 34, 40), (128, 132, 140), (214, 215, 218)
 _MARGIN, _GAP, _PADDING = 28, 12, 10  # around the sheet, between cells, beside text
 
-_TINT, _OUTLINE = (160, 70, 255), (255, 255, 255)  # violet is rare in films
+_TINT, _OUTLINE = (160, 70, 255), (255, 255, 255)  # violet is rare in footage
 _PAST, _AHEAD, _SHADE, _DOT = (0, 229, 255), (190, 205, 210), (16, 24, 32), (255, 214, 0)
 _SUBPIXEL = 4  # fractional bits of OpenCV's drawing coordinates
 
 
 def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], times: int = 5) -> np.ndarray:
-    """Labelled rows of frames at `times` evenly spread moments, first and last included: uint8 RGB [h, w, 3].
+    """Labelled rows of `times` evenly spaced frames, first and last included: uint8 RGB [h, w, 3].
 
-    `rows`: (label, uint8 frames [T, H, W, 3]) each; T may differ, then every frame carries its own number,
-    else the column does. Frames keep their proportions; all rows have the width that suits the first.
+    `rows`: (label, uint8 frames [T, H, W, 3]) each. Frame numbers are above the columns, or below each frame
+    if the rows differ in T. Frames keep their aspect ratio; all rows have the cell width of the first.
     """
     if not rows or times < 1:
-        raise ValueError("a contact sheet needs at least one row and one moment")
+        raise ValueError("a contact sheet needs at least one row and one time")
     for label, frames in rows:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
             raise ValueError(f"{label}: frames must be uint8 [T, H, W, 3], not {frames.dtype} {frames.shape}")
     label_font, number_font = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
     gutter = max(round(label_font.getlength(label)) for label, _ in rows) + 2 * _PADDING
-    room = max(64, (SHEET_WIDTH - 2 * _MARGIN - gutter - (times - 1) * _GAP) // times)
-    cell_width, _ = _fit(rows[0][1].shape, room)
+    available = max(64, (SHEET_WIDTH - 2 * _MARGIN - gutter - (times - 1) * _GAP) // times)
+    cell_width, _ = _fit(rows[0][1].shape, available)
     heights = [_fit(frames.shape, cell_width)[1] for _, frames in rows]
     same_length = len({len(frames) for _, frames in rows}) == 1
     heading, caption = (26, 0) if same_length else (0, 24)
@@ -66,13 +66,15 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
     """Frames uint8 [T, H, W, 3] with the mask tinted and outlined, and the trajectory drawn in.
 
     `mask`: bool [T, H, W]. `points`: the element's position per frame in pixels (x, y), float [T, 2], or
-    [L, T, 2] for L elements; they may lie off-frame. The way so far is bright, the way ahead pale, and
-    a dot marks the present.
+    [L, T, 2] for L elements; positions outside the frame are allowed. The past part of a trajectory is
+    bright, the rest pale, and a dot marks the current position.
     """
     if mask.shape != frames.shape[:3]:
         raise ValueError(f"mask {mask.shape} and frames {frames.shape[:3]} differ")
     count = len(frames)
-    ways = np.empty((0, count, 2)) if points is None else np.asarray(points, float).reshape(-1, count, 2)
+    trajectories = (
+        np.empty((0, count, 2)) if points is None else np.asarray(points, float).reshape(-1, count, 2)
+    )
     shorter = min(frames.shape[1:3])
     stroke, dot = max(1, round(shorter / 180)), max(2.0, shorter / 45)
     kernel = np.ones((3, 3), np.uint8)
@@ -81,35 +83,35 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
         frame[inside] = (frame[inside] * 0.6 + np.array(_TINT) * 0.4).astype(np.uint8)
         edge = inside & ~cv2.erode(inside.astype(np.uint8), kernel, iterations=stroke).astype(bool)
         frame[edge] = _OUTLINE
-        for way in ways:
-            _draw_way(frame, way, index, stroke, dot)
+        for trajectory in trajectories:
+            _draw_trajectory(frame, trajectory, index, stroke, dot)
     return out
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray, overwrite: bool = False) -> None:
-    """Writes one uint8 image [H, W, 3 or 4], complete or not at all. InputError: see `check_output`."""
+    """Write a uint8 image [H, W, 3 or 4] atomically. InputError: see `check_output`."""
     check_output(path, overwrite)
     with atomic_write(path, overwrite) as part:
         Image.fromarray(image).save(part, format="PNG")
 
 
 def _fit(shape: tuple[int, ...], width: int) -> tuple[int, int]:
-    """(width, height) of the largest picture of a clip [T, H, W, 3] at most that wide, and not too high."""
+    """(width, height) of frames [T, H, W, 3] scaled to at most `width` and `MAX_CELL_HEIGHT`."""
     factor = min(width / shape[2], MAX_CELL_HEIGHT / shape[1])
     return max(1, round(shape[2] * factor)), max(1, round(shape[1] * factor))
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Cubic when enlarged, so that small frames stay legible without blocks; Lanczos when reduced."""
+    """Bicubic when enlarging, so that small frames stay legible; Lanczos when reducing."""
     enlarged = size[0] > frame.shape[1]
     kernel = Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
     return Image.fromarray(frame).resize(size, kernel)
 
 
-def _draw_way(frame: np.ndarray, way: np.ndarray, index: int, stroke: int, dot: float) -> None:
-    """One trajectory [T, 2] into one frame, in place: dark edge first, so that it shows on any background."""
-    far = 1e5  # OpenCV counts in 32 bits
-    corners = (np.clip(way, -far, far) * 2**_SUBPIXEL).round().astype(np.int32)
+def _draw_trajectory(frame: np.ndarray, trajectory: np.ndarray, index: int, stroke: int, dot: float) -> None:
+    """Draw a trajectory [T, 2] into a frame, in place, with a dark edge that shows on any background."""
+    far = 1e5  # OpenCV's coordinates have 32 bits
+    corners = (np.clip(trajectory, -far, far) * 2**_SUBPIXEL).round().astype(np.int32)
     for part, colour, width in (
         (corners, _SHADE, stroke + 2),
         (corners, _AHEAD, stroke),

@@ -13,12 +13,12 @@ from gencompositor_jax.controls.media.container import frames_of, opened, pictur
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS, check_size
 from gencompositor_jax.errors import InputError
 
-MISSING = 0.05  # of the frames; a file that lacks more is broken
-ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop the alpha of WebM
+MISSING = 0.05  # fraction of the frames; a file with more missing is refused
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop WebM's alpha
 
-# Containers without presentation stamps: their frames can only be counted.
+# Containers without presentation time stamps: frames can only be counted from the start.
 _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "cavsvideo", "vc1", "obu"}
-_STATE_DURATION = {"matroska", "webm", "asf", "flv"}  # in a header; the durations of others are estimates
+_STATE_DURATION = {"matroska", "webm", "asf", "flv"}  # in their header; the duration of others is an estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,10 @@ class _Packet(NamedTuple):
 
 
 def read_stream(path: Path) -> PictureStream:
-    """Reads all packets of a file that passed `local_path`, and decodes its first frame.
+    """Read all packets of a file that passed `local_path`, and decode its first frame.
 
-    InputError where it is no video, a playlist or text, holds only sound or no frame, lacks more than 5 % of
-    the frames its header announces, can't be decoded at all, or has frames of an absurd size.
+    InputError if it is no video, a playlist or text, has only sound or no frames, lacks more than 5 % of the
+    frames that its header announces, can't be decoded, or has frames larger than the limit.
     """
     with opened(path) as container:
         stream = picture(container, path)
@@ -71,10 +71,10 @@ def read_stream(path: Path) -> PictureStream:
         if timed:
             shown.sort(key=_pts)
             first = next((_pts(p) for p in shown if p.key), None)
-            # What precedes the first keyframe doesn't decode.
+            # Frames before the first keyframe can't be decoded.
             shown = [p for p in shown if first is not None and _pts(p) >= first]
         if not shown:
-            raise InputError(f"{path}: holds no frames: export it again")
+            raise InputError(f"{path}: has no frames: export it again")
         base = float(stream.time_base or 0)
         times = np.array([_pts(p) - _pts(shown[0]) for p in shown]) * base if timed else None
         fps = _rate(stream, times)
@@ -105,7 +105,7 @@ def read_stream(path: Path) -> PictureStream:
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[_Packet], float]:
-    """The packets of the picture, and the time in seconds at which the last stream of the file ends."""
+    """The packets of the picture stream, and when the last stream of the file ends, in seconds."""
     packets, end = [], 0.0
     vp8 = stream.codec_context.name == "vp8"
     try:
@@ -115,12 +115,12 @@ def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[_Pack
             if packet.pts is not None and packet.time_base:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index == stream.index:
-                # VP8 sends reference pictures that are never shown; the fifth bit of a packet tells.
+                # VP8 has reference frames that are never shown; the fifth bit of a packet says so.
                 shown = not packet.is_discard and not (vp8 and not memoryview(packet)[0] & 0x10)
                 whole = not packet.is_corrupt
                 packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown, whole))
     except av.FFmpegError:
-        pass  # what can't be read is missing: _check_whole counts
+        pass  # _check_whole counts the packets that were read
     return packets, end
 
 
@@ -132,22 +132,24 @@ def _check_whole(
     packets: list[_Packet],
     end: float,
 ) -> None:
-    """InputError where much of what the header announces isn't there: an interrupted copy or recording."""
+    """Raise InputError if more than 5 % of what the header announces is missing: an interrupted copy."""
     remedy = "it was cut short, copy or export it again"
     if stream.frames and len(packets) < stream.frames * (1 - MISSING):
         raise InputError(
-            f"{path}: {len(packets)} of the {stream.frames} frames announced are there: {remedy}"
+            f"{path}: {len(packets)} of the {stream.frames} frames in its header are there: {remedy}"
         )
     announced = (container.duration or 0) / av.time_base
     if not _STATE_DURATION.isdisjoint(names) and end < announced * (1 - MISSING) - 0.1:
-        raise InputError(f"{path}: {end:.1f} of the {announced:.1f} seconds announced are there: {remedy}")
-    # Broadcasts lose packets; there the decoded frames tell.
+        raise InputError(
+            f"{path}: {end:.1f} of the {announced:.1f} seconds in its header are there: {remedy}"
+        )
+    # Transport streams may lose packets on the air; damage then shows when frames are decoded.
     if "mpegts" not in names and not all(p.whole for p in packets):
         raise InputError(f"{path}: its data ends in the middle of a frame: {remedy}")
 
 
 def _rate(stream: VideoStream, times: np.ndarray | None) -> float:
-    """Frames per second: what the stream states, unless its stamps are far from that; then what they say."""
+    """Frames per second as the stream states, or from its time stamps if they differ by more than a fifth."""
     stated = float(stream.average_rate or stream.guessed_rate or 0)
     stamped = 0.0
     if times is not None and len(times) > 2 and times[-1] > 0:

@@ -100,9 +100,9 @@ def _pick(
     end: float | None,
     frames: int | None,
 ) -> np.ndarray:
-    """Indices [n] of the frames to read, increasing, with repeats where `fps` is higher than the clip's rate.
+    """Indices [n] of the frames to read, increasing, with repeats if `fps` is higher than the clip's rate.
 
-    `times` [T]: when each frame appears; `length`: when the last one disappears; both in seconds.
+    `times` [T]: when each frame appears; `length`: when the last one disappears; in seconds.
     """
     stop = min(end, length) if end is not None else length
     if start >= length - _ROUNDING:
@@ -112,7 +112,7 @@ def _pick(
     if fps is None:
         before_end = times < (math.inf if end is None else end - _ROUNDING)
         indices = np.flatnonzero((times >= start - _ROUNDING) & before_end)
-        if not len(indices):  # a trim within one frame: the one on screen
+        if not len(indices):  # a trim shorter than a frame: the frame on screen
             indices = np.searchsorted(times, [start + _ROUNDING], side="right") - 1
     else:
         count = max(1, math.ceil((stop - start) * fps - _ROUNDING * fps))
@@ -125,7 +125,7 @@ def _pick(
         where = f" from {start:g} s to {stop:g} s" if trimmed else ""
         rate = f" at {fps:g} fps" if fps is not None else ""
         raise InputError(
-            f"{name}: {len(indices)} frames are there{where}{rate}, {frames} are needed: "
+            f"{name}: has {len(indices)} frames{where}{rate}, {frames} are needed: "
             f"pass --frames {len(indices)} or less, or a longer clip"
         )
     return indices[:frames]
@@ -133,10 +133,10 @@ def _pick(
 
 def _check_arguments(fps: float | None, start: float, end: float | None, frames: int | None) -> None:
     if fps is not None and not 0 < fps <= 1000:
-        raise InputError(f"fps {fps:g}: the frame rate must lie above 0 and be at most 1000")
+        raise InputError(f"fps {fps:g}: must be above 0 and at most 1000 frames per second")
     if not (math.isfinite(start) and start >= 0):
-        raise InputError(f"start {start:g}: must be 0 or a number of seconds into the clip")
+        raise InputError(f"start {start:g}: must be 0 or more seconds")
     if end is not None and not end > start:
         raise InputError(f"end {end:g}: must be later than start ({start:g} s)")
     if frames is not None and frames < 1:
-        raise InputError(f"frames {frames}: at least 1 is needed")
+        raise InputError(f"frames {frames}: must be at least 1")

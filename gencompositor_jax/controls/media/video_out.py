@@ -1,4 +1,4 @@
-"""Video out: H.264 with the sound of the background, or a folder of PNG images."""
+"""Video out: H.264 with the background's sound, or a folder of PNG images."""
 
 import io
 import logging
@@ -24,10 +24,10 @@ from gencompositor_jax.controls.media.inputs import local_path
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_folder, atomic_write, check_output
 
-CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of the size of lossless
+CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of a lossless file
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-_BT709 = 1  # the code of its primaries, transfer and matrix
-# RGB to Y, U, V of ITU-R BT.709 with luma in 16..235 and chroma in 16..240; the last column is added.
+_BT709 = 1  # H.264's code for the primaries, the transfer function and the matrix
+# RGB to YCbCr of ITU-R BT.709, luma in 16..235 and chroma in 16..240; the last column is the offset.
 _KR, _KB = 0.2126, 0.0722
 _LUMA = np.array([_KR, 1 - _KR - _KB, _KB])
 _BLUE, _RED = (np.eye(3)[2] - _LUMA) / (2 - 2 * _KB), (np.eye(3)[0] - _LUMA) / (2 - 2 * _KR)
@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 
 def check_video_output(path: str | os.PathLike[str], overwrite: bool) -> None:
-    """`check_output`, and the name must end in .mp4, .mov or .mkv."""
+    """`check_output` for a video; InputError if the name doesn't end in .mp4, .mov or .mkv."""
     if Path(path).suffix.lower() not in CONTAINERS:
-        raise InputError(f"{path}: the name of a video to write ends in {', '.join(CONTAINERS)}")
+        raise InputError(f"{path}: not a video format that is written; use {', '.join(CONTAINERS)}")
     check_output(path, overwrite)
 
 
@@ -55,16 +55,16 @@ def write_video(
     crf: int = CRF,
     overwrite: bool = False,
 ) -> None:
-    """Writes uint8 RGB frames [T, H, W, 3] as H.264, 8-bit 4:2:0, BT.709, which plays everywhere.
+    """Write uint8 RGB frames [T, H, W, 3] as H.264, 8-bit 4:2:0, BT.709, which every player supports.
 
-    An odd width or height gets one more column or row, a copy of the last: 4:2:0 needs even sizes, and no
-    pixel is lost. (`write_image_folder` keeps size and values exactly.)
+    4:2:0 needs even sizes: an odd width or height is padded with a copy of the last column or row.
+    (`write_image_folder` keeps size and values.)
 
-    `audio_from`: a video whose first sound stream, if it has one, is copied as it is, from `audio_start`
-    seconds on and for as long as the frames last, to the precision of its packets (about 20 ms). Sound that
-    the container can't hold is left out, with a warning in the log; .mkv holds nearly all.
+    `audio_from`: a video whose first sound stream, if any, is copied without re-encoding, from `audio_start`
+    seconds on for the duration of the frames, to the precision of its packets (about 20 ms). Sound that the
+    container doesn't support is dropped with a warning in the log; .mkv supports nearly all codecs.
 
-    The file appears when it is complete. InputError: see `check_video_output`, and when the disk fills up.
+    The file is written atomically. InputError: see `check_video_output`, and if the disk is full.
     """
     _check_frames(frames, (3,))
     check_video_output(path, overwrite)
@@ -91,10 +91,10 @@ def write_video(
 
 
 def write_image_folder(path: str | os.PathLike[str], frames: np.ndarray, overwrite: bool = False) -> None:
-    """Writes uint8 frames [T, H, W, 3 or 4] as 00000.png, 00001.png, ... in a new folder, exact to the bit.
+    """Write uint8 frames [T, H, W, 3 or 4] as 00000.png, 00001.png, ... in a new folder, losslessly.
 
-    The folder appears when it is complete. `overwrite` replaces a folder that holds numbered PNG images and
-    nothing else. InputError: see `check_output`.
+    The folder is written atomically. `overwrite` replaces a folder that contains only numbered PNG images.
+    InputError: see `check_output`.
     """
     _check_frames(frames, (3, 4))
     check_output(path, overwrite)
@@ -114,14 +114,14 @@ def _add_picture(output: OutputContainer, frames: np.ndarray, rate: Fraction, cr
     stream = output.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "fast"})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context
-    # Said in the file, because players guess differently, most of them by the height.
+    # Tagged in the file: without tags players guess, most of them from the height.
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = ColorRange.MPEG
     return stream
 
 
 def _picture(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
-    """RGB [H, W, 3] as the `index`-th picture of a 4:2:0 stream, padded to even sizes."""
+    """RGB [H, W, 3] as frame `index` of a 4:2:0 stream, padded to even sizes."""
     height, width, _ = frame.shape
     even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     picture = av.VideoFrame.from_ndarray(_yuv420(even), "yuv420p")
@@ -132,9 +132,9 @@ def _picture(frame: np.ndarray, index: int, rate: Fraction) -> av.VideoFrame:
 def _yuv420(frame: np.ndarray) -> np.ndarray:
     """RGB [H, W, 3], H and W even, to the planes Y, U, V [3 H / 2, W] that FFmpeg calls yuv420p.
 
-    A chroma sample stands for 2x2 pixels and sits at their left edge (the default of ITU-T H.264, annex E):
-    it is [1 2 1] / 4 of the columns around it, averaged over two rows. swscale would put it in the middle,
-    and each generation would shift colours by half a pixel.
+    A chroma sample covers 2x2 pixels and is sited at their left edge (the default of ITU-T H.264, annex E):
+    it is filtered with [1 2 1] / 4 over the columns and averaged over the two rows. swscale sites it in the
+    centre, which would shift colours by half a pixel in each generation.
     """
     planes = cv2.transform(frame.astype(np.float32), _BT709_LIMITED)
     rows = planes[0::2, :, 1:] + planes[1::2, :, 1:]
@@ -152,9 +152,9 @@ def _copied_sound(
     start: float,
     seconds: float,
 ) -> deque[tuple[float, av.Packet]]:
-    """(time, packet) of a file's sound from `start` on, addressed to a new stream of `output` from 0 on.
+    """(time, packet) of a file's sound from `start` on, retimed to start at 0 in a new stream of `output`.
 
-    Empty where there is none, or none that the container can hold. The stack keeps the source open.
+    Empty if there is none, or none that the container supports. The stack keeps the source open.
     """
     path = local_path(source)
     kept: deque[tuple[float, av.Packet]] = deque()
@@ -166,15 +166,14 @@ def _copied_sound(
     stream = container.streams.audio[0]
     if not _fits(stream, output.format.name):
         codec = stream.codec_context.name
-        _log.warning("%s: its sound (%s) doesn't fit into this kind of file and is left out", path, codec)
+        _log.warning("%s: its sound (%s) is not supported by this container and is dropped", path, codec)
         return kept
     copy = output.add_stream_from_template(stream)
     assert stream.time_base is not None
     base = float(stream.time_base)
     origin = start
-    for video in container.streams.video[
-        :1
-    ]:  # time 0 is where the picture begins, which needn't be the stamp 0
+    # Times count from the first picture, whose stamp may differ from 0.
+    for video in container.streams.video[:1]:
         origin += float((video.start_time or 0) * (video.time_base or 0))
     try:
         for packet in container.demux(stream):
@@ -183,18 +182,18 @@ def _copied_sound(
             time = packet.pts * base - origin
             if time >= seconds:
                 break
-            if start <= 0 or time + (packet.duration or 0) * base > 0:  # priming lies before 0
+            if start <= 0 or time + (packet.duration or 0) * base > 0:  # priming samples precede 0
                 packet.pts -= round(origin / base)
                 packet.dts = packet.pts
                 packet.stream = copy
                 kept.append((time, packet))
     except av.FFmpegError:
-        _log.warning("%s: its sound is damaged and ends early", path)
+        _log.warning("%s: its sound is damaged and was copied in part", path)
     return kept
 
 
 def _fits(stream: AudioStream, kind: str) -> bool:
-    """Whether a container of this kind takes the stream: only writing a header tells."""
+    """Whether a container of this kind supports the stream; writing a header is the only test."""
     try:
         with av.open(io.BytesIO(), "w", format=kind) as trial:
             trial.add_stream_from_template(stream)

@@ -220,7 +220,7 @@ def test_length_is_what_was_asked(have, need):
         np.testing.assert_array_equal(fit_length(element, need).frames, element.frames[:need])
     else:
         with pytest.raises(
-            InputError, match=f"clip.mov: {have} frames are there, {need} are needed.*--frames {have}"
+            InputError, match=f"clip.mov: has {have} frames, {need} are needed.*--frames {have}"
         ):
             fit_length(element, need)
 
@@ -279,8 +279,8 @@ def test_only_one_way_to_cut(textured):
     ("mask", "says"),
     [
         (np.full((FRAMES, HEIGHT, WIDTH + 2), 255, np.uint8), f"{WIDTH + 2}x{HEIGHT} pixels.*same size"),
-        (np.full((FRAMES - 1, HEIGHT, WIDTH), 255, np.uint8), "3 frames are there.*has 4.*--frames 3"),
-        (np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8), "no element was found: it is black throughout"),
+        (np.full((FRAMES - 1, HEIGHT, WIDTH), 255, np.uint8), "has 3 frames.*has 4.*--frames 3"),
+        (np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8), "no element was found: it is black in all frames"),
     ],
     ids=["size", "length", "black"],
 )

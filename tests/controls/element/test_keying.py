@@ -269,7 +269,7 @@ def test_a_key_whose_colour_is_not_there_names_what_is():
 
 def test_auto_refuses_what_it_cannot_know():
     rng = np.random.default_rng(0)
-    with pytest.raises(InputError, match=r"not of one colour.*--key.*--mask"):
+    with pytest.raises(InputError, match=r"don't have one colour.*--key.*--mask"):
         cut(rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8))
     with pytest.raises(InputError, match=r"neither white nor a saturated colour.*--key '#000000'.*--mask"):
         cut(clip(lambda t: over(plain((0, 0, 0)), BODY, (200, 90, 60))))

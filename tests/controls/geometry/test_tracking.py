@@ -114,7 +114,7 @@ def test_nothing_to_follow() -> None:
     edge = flat.copy()
     edge[:, 150:] = 200  # along a straight edge the point would slide
     for picture in (flat, edge):
-        with pytest.raises(InputError, match="nothing to follow"):
+        with pytest.raises(InputError, match="can't be tracked"):
             track_point(film([picture] * 3, noise=0), (150.0, 100.0))
 
 

@@ -24,9 +24,9 @@ def card(frames: int = 5, height: int = 122, width: int = 177) -> Element:
 
 @given(st.floats(0.01, 8), st.floats(-90, 90), st.sampled_from(["center", "bottom"]), st.floats(0.2, 1))
 @settings(max_examples=60, deadline=None)
-def test_window_stays_in_the_background(scale: float, rotation: float, anchor: str, share: float) -> None:
+def test_window_stays_in_the_background(scale: float, rotation: float, anchor: str, fill: float) -> None:
     path = walk(scale=scale, rotation=rotation)
-    window = window_around(path, anchor, (122, 177), NATIVE, MODEL, share)  # type: ignore[arg-type]
+    window = window_around(path, anchor, (122, 177), NATIVE, MODEL, fill)  # type: ignore[arg-type]
     (height, width), (x, y) = window.size, window.origins.T
     assert (x >= 0).all() and (x + width <= NATIVE[1]).all()
     assert (y >= 0).all() and (y + height <= NATIVE[0]).all()
@@ -74,7 +74,7 @@ def test_a_large_element_gets_the_whole_background() -> None:
     assert window.size == NATIVE and not window.origins.any()
 
 
-@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
-def test_bad_share(share: float) -> None:
-    with pytest.raises(InputError, match="share"):
-        window_around(walk(), "center", (122, 177), NATIVE, MODEL, share)
+@pytest.mark.parametrize("fill", [0.0, -1.0, 1.5, float("nan")])
+def test_bad_fill(fill: float) -> None:
+    with pytest.raises(InputError, match="fill"):
+        window_around(walk(), "center", (122, 177), NATIVE, MODEL, fill)

@@ -154,7 +154,7 @@ def test_sound_that_does_not_fit_is_left_out_with_a_warning(make_clip, tmp_path,
     path = make_clip("s.mkv", sound="libopus")
     with caplog.at_level(logging.WARNING):
         write_video(tmp_path / "o.mov", numbered_frames(24), 24, audio_from=path)
-    assert "s.mkv: its sound (opus) doesn't fit" in caplog.text
+    assert "s.mkv: its sound (opus) is not supported" in caplog.text
     info = probe(tmp_path / "o.mov")
     assert (info.frames, info.has_audio) == (24, False)
 
@@ -199,7 +199,7 @@ def test_outputs_that_cannot_be(tmp_path):
         check_output("rtmp://example.com/live", overwrite=False)
     with pytest.raises(InputError, match="device"):
         check_output("/dev/null", overwrite=True)
-    with pytest.raises(InputError, match=r"a.gif: the name .* ends in .mp4, .mov, .mkv"):
+    with pytest.raises(InputError, match=r"a.gif: not a video format .* use .mp4, .mov, .mkv"):
         check_video_output(tmp_path / "a.gif", overwrite=False)
     check_video_output(tmp_path / "a.mp4", overwrite=False)
 
