@@ -1,1 +1,3 @@
-"""Configs of ml-collections: each file has `get_config(arg)` and names its command and cost."""
+"""Training configs (ml-collections): each file has `get_config(arg)`, and its command and cost in the
+docstring.
+"""

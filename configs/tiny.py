@@ -2,9 +2,9 @@
 
     gencompositor train --config configs/tiny.py --workdir runs/tiny
 
-Clips are made once and kept in `data.path` (about 0.8 MB each). Stop and start again as you like: training
-goes on from its last checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU; `:runlocal`
-is a smoke test of a minute.
+Clips are rendered once and kept in `data.path` (about 0.8 MB each). A stopped run resumes from its last
+checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a
+minute.
 """
 
 import ml_collections
@@ -21,23 +21,22 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.batch_size = 16
     config.compute_dtype = "float32"
     config.remat = "none"
-    config.mesh.data, config.mesh.fsdp = -1, 1  # small enough for a copy on each device
+    config.mesh.data, config.mesh.fsdp = -1, 1  # replicated: the state is small
 
     config.data.source = "cache"
     config.data.path = "data/procedural"
     config.data.workers = 0
     config.data.clips = 6_000
     config.data.followed_clips = 3_000
-    # Most clips through a window that follows the element, as compose sees small elements: there the
-    # foreground lies where the element does, which is learnt first.
+    # Most examples are seen through a window that follows the element, as `compose` does with small ones:
+    # there the foreground is at the element's position, which the network learns first.
     config.data.followed = 0.9
     config.data.colour_cast = 0.1
     config.data.removal = 0.1
     config.data.mask_shapes = 0.0
 
-    config.loss.mask_weight = (
-        20.0  # the paper's 5.0 teaches mostly the background, which here is given anyway
-    )
+    # With the paper's 5.0 most of the loss is that of the background, which the paste-back replaces.
+    config.loss.mask_weight = 20.0
     config.loss.timestep_bias = 3.0
     config.loss.weight_cap = 3.0
 

@@ -143,12 +143,12 @@ def run_moments(args: argparse.Namespace) -> None:
     """Encodes every clip once, with the checkpoint's VAE."""
     from gencompositor_jax import checkpoints
     from gencompositor_jax.data_pipelines.build import add_moments
-    from gencompositor_jax.training import moments
+    from gencompositor_jax.training import vae_moments
 
     arch = checkpoints.all_facts(args.checkpoint).arch
-    moments.vae_of(arch)
+    vae_moments.vae_of(arch)
     codec = checkpoints.load(args.checkpoint).arrays["codec"]
-    encode = moments.encoder(codec, arch)
-    built = add_moments(args.folder, args.out, arch, encode, moments.fingerprint(codec))
+    encode = vae_moments.encoder(codec, arch)
+    built = add_moments(args.folder, args.out, arch, encode, vae_moments.fingerprint(codec))
     print(f"{built.folder}: {built.clips:,} clips with moments")
     print(f"Train on it: --config.data.source=arrayrecord --config.data.path={built.folder}")

@@ -1,4 +1,4 @@
-"""`gencompositor train`: what a config says, in a folder, from where it stopped, in one process or many."""
+"""`gencompositor train`: trains a model with a config, in one process or in many."""
 
 import argparse
 import contextlib
@@ -11,30 +11,35 @@ from gencompositor_jax.errors import InputError
 
 
 def register(subcommands: Any) -> None:
-    """The arguments."""
+    """Add the subcommand and its arguments."""
     parser = subcommands.add_parser(
         "train",
-        help="train a model as a config says",
-        epilog="Any value of the config can be replaced: --config.optimizer.learning_rate=3e-4",
+        help="train a model with a config",
+        epilog="Any value of the config can be overridden: --config.optimizer.learning_rate=3e-4",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", required=True, metavar="FILE.py[:ARG]", help="for example configs/tiny.py or its :gpu"
+        "--config",
+        required=True,
+        metavar="FILE.py[:ARG]",
+        help="a file, or a packaged config: configs/tiny.py, or tiny:gpu with an argument",
     )
     parser.add_argument(
-        "--workdir", required=True, metavar="DIR", help="made if absent; goes on from what is there"
+        "--workdir", required=True, metavar="DIR", help="created if absent; resumes from its last checkpoint"
     )
     parser.add_argument(
-        "--minutes", type=float, metavar="M", help="stop after that time, saved; call again to go on"
+        "--minutes", type=float, metavar="M", help="save and stop after M minutes; run again to resume"
     )
     several = parser.add_argument_group(
         "several processes (not needed under Slurm, on TPU pods, on GKE, under Open MPI)"
     )
     several.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where process 0 runs, and a free port there"
+        "--coordinator", metavar="HOST:PORT", help="the host of process 0, and a free port there"
     )
-    several.add_argument("--processes", type=int, metavar="N", help="how many, usually one per machine")
-    several.add_argument("--process", type=int, metavar="I", help="which one this is, 0 to N-1")
+    several.add_argument(
+        "--processes", type=int, metavar="N", help="number of processes, usually one per machine"
+    )
+    several.add_argument("--process", type=int, metavar="I", help="number of this process, 0 to N-1")
     several.add_argument(
         "--coordinator-timeout",
         type=float,
@@ -46,7 +51,7 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Trains, and says where the model is."""
+    """Train, and print the folder of the model."""
     from gencompositor_jax.training.config import load_config
 
     if args.minutes is not None and not (math.isfinite(args.minutes) and args.minutes >= 0):
@@ -60,16 +65,16 @@ def run(args: argparse.Namespace) -> None:
 
     from gencompositor_jax.training import distributed
 
-    distributed.start(args.coordinator, args.processes, args.process, args.coordinator_timeout)
-    with distributed.together(), contextlib.ExitStack() as stack:
-        if not distributed.is_first():  # what all of them would say is said once
-            nowhere = stack.enter_context(open(os.devnull, "w"))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
+    distributed.initialize(args.coordinator, args.processes, args.process, args.coordinator_timeout)
+    with distributed.exit_together(), contextlib.ExitStack() as stack:
+        if not distributed.is_first():  # all processes would print the same
+            devnull = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(devnull))
 
         from gencompositor_jax.inference.compiling import keep_compiled_programs
         from gencompositor_jax.training.loop import train
 
-        keep_compiled_programs()  # a run that goes on compiles nothing again
+        keep_compiled_programs()  # a resumed run compiles nothing again
         model = train(config, workdir, args.minutes)
         if model is not None:
             print(f"Try it: gencompositor compose --checkpoint {model} ...")

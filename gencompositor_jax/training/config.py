@@ -1,7 +1,7 @@
-"""Configs: a Python file with `get_config(arg)`, and overrides from the command line.
+"""Loads a config, a Python file with `get_config(arg)`, and applies overrides from the command line.
 
-Nothing that a config says is ignored: an unknown key, another type or a number out of its range is refused in
-one line, before anything is loaded.
+An unknown key, a value of another type and a number outside its range are errors of one line, raised before
+anything else is loaded.
 """
 
 import ast
@@ -18,10 +18,14 @@ import ml_collections
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model.layers import Remat
 
-# A section of any keys: fields of the architecture that differ from the preset; `arch.preset` checks them.
+# The configs that are installed with the package.
+PACKAGED = Path(__file__).parents[1] / "configs"
+
+# A section that takes any key: fields of the architecture that differ from the preset; `arch.preset` checks
+# them.
 OPEN = "arch_changes"
 
-# Lowest and highest value of the numbers that nothing else checks before the devices are at work.
+# Lowest and highest value of numbers that nothing else checks before the first step.
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, math.inf),
     "batch_size": (1, math.inf),
@@ -54,10 +58,10 @@ CHOICES = {
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-    """Reads `FILE.py` or `FILE.py:ARG`, applies overrides such as "optimizer.learning_rate=1e-3", and locks.
+    """Load "FILE.py" or "FILE.py:ARG", apply overrides such as "optimizer.learning_rate=1e-3", and lock.
 
-    Raises InputError for a file that is not a config, an unknown key, a value of another type and a number
-    out of its range.
+    The file is found by `find`. Raises InputError for a file that is not a config, an unknown key, a value of
+    another type and a number outside its range.
     """
     config = _get_config(spec)
     for override in overrides:
@@ -66,8 +70,19 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     return config.lock()
 
 
+def find(file: str) -> Path:
+    """The file of a config: the path as given, or else the packaged config "tiny" or "configs/tiny.py"."""
+    if Path(file).is_file():
+        return Path(file)
+    names = sorted(path.stem for path in PACKAGED.glob("*.py") if path.stem not in ("__init__", "common"))
+    for name in names:
+        if file in (name, f"configs/{name}.py"):
+            return PACKAGED / f"{name}.py"
+    raise InputError(f"--config {file}: no such file; pass one, or a packaged config: {', '.join(names)}")
+
+
 def flatten(config: ml_collections.ConfigDict, above: str = "") -> dict[str, Any]:
-    """The values by their dotted keys: {"steps": 100, "data.path": "clips", ...}."""
+    """Values by dotted keys: {"steps": 100, "data.path": "clips", ...}."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
@@ -78,7 +93,7 @@ def flatten(config: ml_collections.ConfigDict, above: str = "") -> dict[str, Any
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for a value that could not be used; `RANGES` has the numbers."""
+    """Raise InputError for a value that can't be used: see `RANGES` and `CHOICES`."""
     values = flatten(config)
     for key, (low, high) in RANGES.items():
         value = values.get(key)
@@ -101,25 +116,23 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:
-    """The names that a mistyped one may have meant, nearest first, three at most.
+    """Known names similar to a mistyped one, the most similar first, at most three.
 
-    Dotted names are near if they end in the same word, or in one much like it.
+    Dotted names are similar, too, if their last parts are.
     """
     known = list(known)
-    last = {name: name.rpartition(".")[2] for name in known}
-    end = word.rpartition(".")[2]
-    whole = difflib.get_close_matches(word, known, cutoff=0.75)
-    alike = difflib.get_close_matches(end, set(last.values()), cutoff=0.75)
-    by_end = [name for part in alike for name in known if last[name] == part]
-    return list(dict.fromkeys(whole + by_end))[:3]
+    last_part = {name: name.rpartition(".")[2] for name in known}
+    similar = difflib.get_close_matches(word, known, cutoff=0.75)
+    parts = difflib.get_close_matches(word.rpartition(".")[2], set(last_part.values()), cutoff=0.75)
+    similar += [name for part in parts for name in known if last_part[name] == part]
+    return list(dict.fromkeys(similar))[:3]
 
 
 def _get_config(spec: str) -> ml_collections.ConfigDict:
     file, _, arg = spec.partition(":")
-    if not Path(file).is_file():
-        raise InputError(f"--config {file}: no such file; pass a config such as configs/tiny.py")
+    path = find(file)
     try:
-        get_config = runpy.run_path(file).get("get_config")
+        get_config = runpy.run_path(str(path)).get("get_config")
     except SyntaxError as error:
         raise InputError(f"--config {file}, line {error.lineno}: {error.msg}") from error
     if get_config is None:
@@ -127,7 +140,8 @@ def _get_config(spec: str) -> ml_collections.ConfigDict:
     try:
         config = get_config(arg)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # ml_collections, too, says which key doesn't exist or has another type, and then quotes all others.
+        # ml_collections names the key that doesn't exist or has another type, and then quotes the whole
+        # config.
         reason = str(error).strip("\"'").partition(" Other fields present")[0]
         raise InputError(f"--config {spec}: {reason}") from error
     if not isinstance(config, ml_collections.ConfigDict):
@@ -157,17 +171,17 @@ def _override(config: ml_collections.ConfigDict, override: str) -> None:
 
 
 def _unknown(key: str, values: Iterable[str]) -> str:
-    """What to say of a key that has no value."""
+    """The message about a key that has no value."""
     known = sorted(values)
-    if inside := [name for name in known if name.startswith(f"{key}.")]:
-        return f"has keys of its own: {', '.join(inside)}"
+    if keys := [name for name in known if name.startswith(f"{key}.")]:
+        return f"is a section with the keys {', '.join(keys)}"
     if key == OPEN:
-        return f"name a field of the architecture: --config.{OPEN}.frames=17"
-    if meant := near(key, known):
-        return f"unknown key; did you mean {' or '.join(meant)}?"
+        return f"pass a field of the architecture: --config.{OPEN}.frames=17"
+    if similar := near(key, known):
+        return f"unknown key; did you mean {' or '.join(similar)}?"
     section = key.rpartition(".")[0] + "."
-    beside = [name for name in known if name.startswith(section)] or known
-    return f"unknown key; known are {', '.join(beside)}"
+    in_section = [name for name in known if name.startswith(section)] or known
+    return f"unknown key; known are {', '.join(in_section)}"
 
 
 def _set_open(section: ml_collections.ConfigDict, key: str, text: str) -> None:
@@ -182,10 +196,10 @@ def _set_open(section: ml_collections.ConfigDict, key: str, text: str) -> None:
 
 
 def parse(text: str, kind: type, now: Any = None) -> Any:
-    """A value of a type from the command line's text; `now` is the present value.
+    """Parse the text of an override as a value of type `kind`; `now` is the value to replace.
 
-    Strings are taken as they are. "none" is None where the value is optional (its type is known and it is
-    None now). A tuple of numbers keeps its length; lists become tuples. Raises ValueError.
+    Text stays as it is. "none" is None for an optional value, one that is None now. A tuple of numbers keeps
+    its length, and lists become tuples. Raises ValueError.
     """
     if now is None and text.lower() == "none":
         return None

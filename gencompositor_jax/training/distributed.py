@@ -1,9 +1,10 @@
-"""Several processes as one: how they find each other, and how they end together.
+"""Joins the processes of a run by jax.distributed, and ends all of them when one fails.
 
-Process 0 is the first: it holds the coordinator, a small server that the others register with. Who is who is
-either said (address, number of processes, own number) or known from Slurm, a TPU pod, GKE or Open MPI.
+Process 0, the first, runs the coordinator, a small server with which the others register. Its address, the
+number of processes and the number of each come from the command line, or from Slurm, a TPU pod, GKE or Open
+MPI.
 
-If a process dies, the coordinator misses its heartbeats and ends all others; if the first one dies, the
+If a process dies, the coordinator misses its heartbeats and ends all others. If the first one dies, the
 others lose their connection and end at once.
 """
 
@@ -24,55 +25,61 @@ import jax
 
 from gencompositor_jax.errors import InputError
 
-# A process that has been silent for so long is dead, and all others end. Heartbeats come from a thread of
-# their own, which no compilation and no long step holds up, so this only has to outlast a slow network.
+# A process without heartbeats for so long counts as dead, and all others end. Heartbeats are sent by a thread
+# that compilation and long steps do not block, so this only has to outlast a slow network.
 HEARTBEAT_S = 60
-# How long a process that is done waits for the others to be done, while their heartbeats go on: the first one
-# may still be writing.
-FAREWELL_S = 3600
-RETRY_S = 0.5  # between two looks for the coordinator
+# How long a finished process waits for the others, while they send heartbeats: the first one may be writing.
+SHUTDOWN_S = 3600
+RETRY_S = 0.5  # between two attempts to reach the coordinator
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Cluster(NamedTuple):
-    """Who takes part."""
+    """The processes of a run, and which one this is."""
 
-    coordinator: str  # HOST:PORT of the first process, the same for all
+    coordinator: str  # HOST:PORT of the first process
     processes: int
-    process: int  # this one, from 0
-    devices: list[int]  # those of its host that it uses; empty for all
+    process: int  # the number of this process, from 0
+    devices: list[int]  # local devices that it uses; empty for all
 
 
-def start(
+def initialize(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
     timeout_s: float = 300.0,
     heartbeat_s: float = HEARTBEAT_S,
 ) -> None:
-    """Joins the processes of a run, before anything asks JAX for its devices; nothing for a single process.
+    """Join the processes of a run, before anything asks JAX for its devices; a single process does nothing.
 
-    coordinator: "HOST:PORT" of the first process, with the number of processes and this one's, from 0. All
-    None: as the cluster says, if there is one. timeout_s: to wait for the others. heartbeat_s: a process that
-    is silent for so long counts as dead.
+    If the coordinator is reached, but another process doesn't register in time, prints that and exits with
+    code 2.
 
-    Raises InputError for contradicting arguments, a taken port, and a coordinator that can't be reached. If
-    the coordinator is there and another process isn't, this one says so and exits with code 2.
+    Args:
+        coordinator: "HOST:PORT" of the first process. With None for this and the next two, they come from the
+            cluster's environment, if there is one.
+        processes: the number of processes.
+        process: the number of this one, from 0.
+        timeout_s: how long to wait for the others.
+        heartbeat_s: a process without heartbeats for so long counts as dead.
+
+    Raises:
+        InputError: contradictory arguments, a port in use, or a coordinator that can't be reached.
     """
     cluster = resolve(coordinator, processes, process, timeout_s)
     if cluster is None:
         return
-    host, port = address(cluster.coordinator)
-    bind = f"{host if host in LOOPBACK else '[::]'}:{port}"  # a trial on one machine is not for the network
+    host, port = parse_address(cluster.coordinator)
+    bind = f"{host if host in LOOPBACK else '[::]'}:{port}"  # a run on one machine needs no network
     if cluster.process == 0:
         check_free(host if host in LOOPBACK else "", port)
     else:
         wait_for(host, port, timeout_s)
 
-    # The client ends the process with a stack trace where it should raise, so we are quicker than it is.
-    watch = threading.Timer(timeout_s, _give_up, (cluster, timeout_s))
-    watch.daemon = True
-    watch.start()
+    # On a time-out JAX's client ends the process with a stack trace, so this timer ends it earlier.
+    timer = threading.Timer(timeout_s, _exit_on_timeout, (cluster, timeout_s))
+    timer.daemon = True
+    timer.start()
     jax.distributed.initialize(
         cluster.coordinator,
         cluster.processes,
@@ -81,24 +88,24 @@ def start(
         cluster_detection_method="deactivate",
         initialization_timeout=math.ceil(timeout_s) + 30,
         heartbeat_timeout_seconds=math.ceil(heartbeat_s),
-        shutdown_timeout_seconds=FAREWELL_S,
+        shutdown_timeout_seconds=SHUTDOWN_S,
         coordinator_bind_address=bind,
     )
-    watch.cancel()
+    timer.cancel()
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes what there is one of."""
+    """Whether this is the process that prints and writes files."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """A context whose errors end the process at once when it is one of several; alone, they pass through.
+def exit_together() -> Iterator[None]:
+    """A context in which an error ends the process at once if it is one of several; alone, the error is
+    raised.
 
-    Otherwise the exit would wait for the other processes, and these for this one's next message. The exit
-    code is 2 for an InputError (said in one line), 130 for an interruption, 1 for anything else (with its
-    traceback).
+    An ordinary exit would wait for the other processes, and they for this one. The exit code is 2 for an
+    InputError (printed in one line), 130 for an interruption, and 1 for other errors (with their traceback).
     """
     try:
         yield
@@ -114,48 +121,47 @@ def together() -> Iterator[None]:
                 line, code = f"exit {error.code}", error.code if isinstance(error.code, int) else 1
             case _:
                 line, code = traceback.format_exc().rstrip(), 1
-        _leave(f"gencompositor (process {jax.process_index()}): {line}", code)
+        _exit(f"gencompositor (process {jax.process_index()}): {line}", code)
 
 
 def resolve(
     coordinator: str | None, processes: int | None, process: int | None, timeout_s: float
 ) -> Cluster | None:
-    """Who takes part, from the arguments of `start` or from the environment; None for a single process.
+    """The cluster, from the arguments of `initialize` or from the environment; None for a single process.
 
-    timeout_s: to wait until the first process's host has a name that can be looked up.
+    timeout_s: how long to wait until the host name of the first process can be resolved.
     """
-    told = {"--coordinator": coordinator, "--processes": processes, "--process": process}
-    missing = [name for name, value in told.items() if value is None]
+    flags = {"--coordinator": coordinator, "--processes": processes, "--process": process}
+    missing = [name for name, value in flags.items() if value is None]
     if coordinator is None or processes is None or process is None:
-        if len(missing) < len(told):
-            raise InputError(f"{' and '.join(missing)}: missing; pass {', '.join(told)} together, or none")
+        if len(missing) < len(flags):
+            raise InputError(f"{' and '.join(missing)}: missing; pass {', '.join(flags)} together, or none")
         return _detect(timeout_s)
     if processes < 1 or not 0 <= process < processes:
         raise InputError(
-            f"--processes {processes} --process {process}: pass 1 or more, and this one's number from 0 to "
-            "one less"
+            f"--processes {processes} --process {process}: pass 1 or more processes, numbered from 0"
         )
-    address(coordinator)
+    parse_address(coordinator)
     return Cluster(coordinator, processes, process, []) if processes > 1 else None
 
 
 def _detect(timeout_s: float) -> Cluster | None:
-    # Not a public module, but the public `initialize` has no way to ask for the address before connecting.
+    # Not public, but the public `jax.distributed.initialize` can't return the address before it connects.
     from jax._src.clusters import ClusterEnv
 
     try:
         coordinator, processes, process, devices = ClusterEnv.auto_detect_unset_distributed_params(
             None, None, None, None, None, math.ceil(timeout_s)
         )
-    except Exception as error:  # whatever a metadata server, a name server or an unknown Slurm leads to
+    except Exception as error:  # any error of a metadata server, a name server or an unknown Slurm
         raise InputError(
-            f"this looks like a cluster, but not one that can be understood ({error!r}); pass --coordinator, "
+            f"the environment is that of a cluster, but can't be read ({error!r}); pass --coordinator, "
             "--processes and --process"
         ) from error
     if coordinator is None or processes is None or process is None or processes == 1:
         return None
-    # Under Slurm and Open MPI each process gets the one device of its number on the host, which would leave
-    # the other devices idle where there is one process per host.
+    # Under Slurm and Open MPI JAX gives each process one device, by its number on the host: with one process
+    # per host the other devices would be idle.
     return Cluster(coordinator, processes, process, [] if _alone_on_host() else list(devices or ()))
 
 
@@ -165,7 +171,7 @@ def _alone_on_host() -> bool:
     return re.fullmatch(r"1(\(x\d+\))?", tasks) is not None  # Slurm writes "1(x4)" for one on each of four
 
 
-def address(coordinator: str) -> tuple[str, int]:
+def parse_address(coordinator: str) -> tuple[str, int]:
     """(host, port) of "HOST:PORT"; an IPv6 address keeps its brackets. Raises InputError."""
     host, _, port = coordinator.rpartition(":")
     if not re.fullmatch(r"\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+", host) or not re.fullmatch(r"\d{1,5}", port):
@@ -176,7 +182,7 @@ def address(coordinator: str) -> tuple[str, int]:
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises InputError where this machine can't listen on a port. host: "" for all of its addresses."""
+    """Raise InputError unless this machine can listen on a port. host: "" for all of its addresses."""
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     try:
         socket.create_server((host.strip("[]"), port), family=family).close()
@@ -188,7 +194,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def wait_for(host: str, port: int, timeout_s: float) -> None:
-    """Returns once something listens there. Raises InputError with the address after the time-out."""
+    """Wait until something listens on a port. Raises InputError after the time-out."""
     end = time.monotonic() + timeout_s
     while True:
         left = end - time.monotonic()
@@ -199,21 +205,21 @@ def wait_for(host: str, port: int, timeout_s: float) -> None:
             if time.monotonic() + RETRY_S > end:
                 raise InputError(
                     f"--coordinator {host}:{port}: not reachable within {timeout_s:g} s ({error}); start "
-                    "process 0 there, and let the port pass between the machines"
+                    "process 0 there, and open the port between the machines"
                 ) from error
         time.sleep(RETRY_S)
 
 
-def _give_up(cluster: Cluster, timeout_s: float) -> None:
-    _leave(
-        f"gencompositor (process {cluster.process}): not all {cluster.processes} processes have met at "
-        f"{cluster.coordinator} within {timeout_s:g} s; look at the logs of those that are missing",
+def _exit_on_timeout(cluster: Cluster, timeout_s: float) -> None:
+    _exit(
+        f"gencompositor (process {cluster.process}): not all {cluster.processes} processes have reached "
+        f"{cluster.coordinator} within {timeout_s:g} s; see the logs of the missing ones",
         2,
     )
 
 
-def _leave(line: str, code: int) -> None:
-    """Says why, and ends without waiting: no exit handlers, no goodbye to the other processes."""
+def _exit(line: str, code: int) -> None:
+    """Print a line and end the process, without exit handlers, which would wait for the other processes."""
     for child in multiprocessing.active_children():  # data workers, which would outlive this process
         child.kill()
     sys.stdout.flush()

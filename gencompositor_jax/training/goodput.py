@@ -1,19 +1,18 @@
-"""Where a run's time goes, kept over restarts in workdir/goodput.json.
+"""Where the time of a run goes, summed over restarts in workdir/goodput.json.
 
-    start        from the first start to its first finished step: compiling, reading weights
-    restart      the same after every later start, and steps that were done before and got lost
-    data wait    the device idle, because the next batch isn't there
-    checkpoint   the device idle, because a checkpoint is written
-    validation   the device at work for people, on validation clips
+    start        from the first start to its first finished step: reading weights, compiling
+    restart      the same after every later start, and steps done again because no checkpoint had them
+    data wait    the device is idle because the next batch is not ready
+    checkpoint   the device is idle because a checkpoint is being saved
+    validation   the device samples the validation clips
     productive   everything else: steps done for the first time
 
-The host is a step ahead of the device, so what the host waits for is no loss by itself: a thread notes when a
-step's results are there, and only from then to the next step's dispatch does the device wait. What a killed
-run did after it last wrote the file, and the time until somebody starts it again, isn't known.
+The host dispatches steps ahead of the device, so a wait of the host alone costs nothing. A thread records
+when the results of each step arrive; only from then to the next dispatch is the device idle. What a killed
+run did after it last wrote the file, and the time until it is started again, are not known.
 """
 
 import json
-import os
 import queue
 import threading
 import time
@@ -25,48 +24,49 @@ from typing import Any, NamedTuple
 import jax
 
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write_text
 
 KINDS = ("productive", "data wait", "checkpoint", "validation", "start", "restart")
 FILE = "goodput.json"
-PATIENCE = 10.0  # seconds that the end of a run waits for steps that are still on their way
+CLOSE_TIMEOUT = 10.0  # seconds that the end of a run waits for steps whose results have not arrived
 
 
-class Block(NamedTuple):
-    """What the host was held up with, between two moments in seconds."""
+class HostWait(NamedTuple):
+    """A time during which the host waited, from start to end in seconds."""
 
     kind: str
-    begin: float
+    start: float
     end: float
 
 
-class Done(NamedTuple):
-    """A step's dispatch and the arrival of its results, in seconds."""
+class FinishedStep(NamedTuple):
+    """When a step was dispatched and when its results arrived, in seconds."""
 
     step: int
     dispatched: float
     arrived: float
 
 
-def waits(begin: float, end: float, blocks: list[Block]) -> dict[str, float]:
-    """Seconds by kind that blocks, which don't overlap each other, have of the stretch from begin to end."""
+def waited(start: float, end: float, waits: list[HostWait]) -> dict[str, float]:
+    """Seconds by kind between start and end that are in one of the waits, which do not overlap."""
     seconds: dict[str, float] = {}
-    for block in blocks:
-        if (covered := min(end, block.end) - max(begin, block.begin)) > 0:
-            seconds[block.kind] = seconds.get(block.kind, 0.0) + covered
+    for wait in waits:
+        if (overlap := min(end, wait.end) - max(start, wait.start)) > 0:
+            seconds[wait.kind] = seconds.get(wait.kind, 0.0) + overlap
     return seconds
 
 
 class Goodput:
-    """The clock of one run; the first process writes the file.
+    """Measures the time of one run; the first process writes the file.
 
-        with Goodput(workdir) as goodput:  # first of all: the clock starts here
+        with Goodput(workdir) as goodput:  # before anything else: the time starts here
             for step in ...:
-                with goodput.spent("data wait"):
+                with goodput.waiting("data wait"):
                     batch = next(batches)
                 state, metrics = train_step(state, batch)
-                goodput.stepped(step, metrics)
+                goodput.dispatched(step, metrics)
 
-    Raises InputError where an earlier start's file can't be read.
+    Raises InputError if the file of an earlier start can't be read.
     """
 
     def __init__(self, workdir: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,14 +75,14 @@ class Goodput:
         self.seconds: dict[str, float] = {kind: earlier["seconds"].get(kind, 0.0) for kind in KINDS}
         self.starts: int = earlier["starts"] + 1
         self._reached: int = earlier["reached"]  # the last step of earlier starts
-        self._first: Done | None = None  # step of this start
-        self._last = Done(0, clock(), clock())  # up to its arrival all time has its kind
-        self._recent, self._recent_steps = 0.0, 0  # seconds and steps since `rate` was asked
-        self._blocks: list[Block] = []
-        self._dispatched: queue.SimpleQueue[tuple[int, float, Any] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
-        # A daemon: a device that hangs must not keep the process from ending.
-        threading.Thread(target=self._watch, name="goodput", daemon=True).start()
+        self._first: FinishedStep | None = None  # of this start
+        self._last = FinishedStep(0, clock(), clock())  # `seconds` covers the time up to its arrival
+        self._recent_seconds, self._recent_steps = 0.0, 0  # since the last call of `rate`
+        self._waits: list[HostWait] = []
+        self._pending: queue.SimpleQueue[tuple[int, float, Any] | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[FinishedStep | None] = queue.SimpleQueue()
+        # A daemon: a device that hangs must not keep the process from exiting.
+        threading.Thread(target=self._record_arrivals, name="goodput", daemon=True).start()
 
     def __enter__(self) -> "Goodput":
         return self
@@ -91,105 +91,105 @@ class Goodput:
         self.close()
 
     @contextmanager
-    def spent(self, kind: str) -> Iterator[None]:
-        """The host is held up in this block: "data wait", "checkpoint" or "validation". Not nested."""
-        begin = self._clock()
+    def waiting(self, kind: str) -> Iterator[None]:
+        """A block in which the host waits: "data wait", "checkpoint" or "validation"; not nested."""
+        start = self._clock()
         try:
             yield
         finally:
-            self._blocks.append(Block(kind, begin, self._clock()))
+            self._waits.append(HostWait(kind, start, self._clock()))
 
-    def stepped(self, step: int, results: Any) -> None:
-        """Step number `step` (1, 2, ...) has been dispatched and gives `results`, arrays to wait for."""
-        self._dispatched.put((step, self._clock(), results))
+    def dispatched(self, step: int, results: Any) -> None:
+        """Record the dispatch of step number `step` (1, 2, ...); `results` are arrays to wait for."""
+        self._pending.put((step, self._clock(), results))
 
     def rate(self) -> float | None:
-        """Steps per second since this was last asked, in time spent on steps or on waiting for their data.
+        """Steps per second since the last call, counting the time of steps and of waiting for their data.
 
-        None where no step has been finished since, a start's first aside.
+        None if no step has finished since, apart from the first one of this start.
         """
-        self._settle()
-        seconds, steps = self._recent, self._recent_steps
-        self._recent, self._recent_steps = 0.0, 0
+        self._count_finished()
+        seconds, steps = self._recent_seconds, self._recent_steps
+        self._recent_seconds, self._recent_steps = 0.0, 0
         return steps / seconds if seconds > 0 else None
 
     def seconds_left(self, steps: int) -> float | None:
-        """How long that many more steps take at this start's pace, checkpoints and validation included."""
-        self._settle()
+        """How long that many more steps take at the rate of this start, with checkpoints and validation."""
+        self._count_finished()
         if self._first is None or self._last.step == self._first.step:
             return None
-        past = self._last.arrived - self._first.arrived
-        return steps * past / (self._last.step - self._first.step)
+        elapsed = self._last.arrived - self._first.arrived
+        return steps * elapsed / (self._last.step - self._first.step)
 
     def save(self) -> None:
-        """Writes what is known so far, whole or not at all."""
-        self._settle()
+        """Write what is known so far to the file, atomically."""
+        self._count_finished()
         if jax.process_index() == 0:
             reached = max(self._reached, self._last.step)
             fields = {"seconds": self.seconds, "reached": reached, "starts": self.starts}
-            part = self._file.with_name(self._file.name + ".part")
-            part.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-            os.replace(part, self._file)
+            atomic_write_text(self._file, json.dumps(fields, indent=2) + "\n")
 
     def close(self) -> None:
-        """Waits for the last steps, counts what came after them, and saves."""
-        self._dispatched.put(None)
-        self._settle(wait=True)
-        for kind, seconds in waits(self._last.arrived, self._clock(), self._blocks).items():
+        """Wait for the last steps, count the time since, and save."""
+        self._pending.put(None)
+        self._count_finished(wait=True)
+        for kind, seconds in waited(self._last.arrived, self._clock(), self._waits).items():
             self.seconds[kind] += seconds
-        self._blocks = []
+        self._waits = []
         self.save()
 
     def summary(self) -> str:
-        """A table of the seconds of all starts, for people."""
+        """A table of the seconds of all starts."""
         total = sum(self.seconds.values())
-        lines = [f"Time of this run: {in_words(total)} in {self.starts} start{'s' * (self.starts > 1)}"]
+        lines = [
+            f"Time of this run: {format_duration(total)} in {self.starts} start{'s' * (self.starts > 1)}"
+        ]
         for kind, seconds in self.seconds.items():
             if kind == "productive" or seconds > 0:
-                lines.append(f"  {kind:<10}  {seconds / (total or 1):6.1%}  {in_words(seconds)}")
+                lines.append(f"  {kind:<10}  {seconds / (total or 1):6.1%}  {format_duration(seconds)}")
         return "\n".join(lines)
 
-    def _watch(self) -> None:
-        """In a thread: stamps results when they arrive."""
-        while (item := self._dispatched.get()) is not None:
+    def _record_arrivals(self) -> None:
+        """In the thread: wait for each step's results and record the time."""
+        while (item := self._pending.get()) is not None:
             step, dispatched, results = item
             try:
                 jax.block_until_ready(results)
-            except Exception:  # the loop meets the same error when it reads them
+            except Exception:  # the loop gets the same error when it reads them
                 break
-            self._done.put(Done(step, dispatched, self._clock()))
-        self._done.put(None)
+            self._finished.put(FinishedStep(step, dispatched, self._clock()))
+        self._finished.put(None)
 
-    def _settle(self, wait: bool = False) -> None:
-        """Gives all time up to the last results that arrived its kind."""
+    def _count_finished(self, wait: bool = False) -> None:
+        """Add the time up to the last results that have arrived to `seconds`."""
         while True:
             try:
-                done = self._done.get(timeout=PATIENCE if wait else None, block=wait)
+                finished = self._finished.get(timeout=CLOSE_TIMEOUT if wait else None, block=wait)
             except queue.Empty:
                 return
-            if done is None:
+            if finished is None:
                 return
-            self._count(done)
+            self._count(finished)
 
-    def _count(self, done: Done) -> None:
-        stretch = done.arrived - self._last.arrived
+    def _count(self, finished: FinishedStep) -> None:
+        elapsed = finished.arrived - self._last.arrived
         if self._first is None:
-            self._first = done
-            self.seconds["start" if self.starts == 1 else "restart"] += stretch
+            self._first = finished
+            self.seconds["start" if self.starts == 1 else "restart"] += elapsed
         else:
-            waited = waits(self._last.arrived, done.dispatched, self._blocks)
-            for kind, seconds in waited.items():
+            idle = waited(self._last.arrived, finished.dispatched, self._waits)
+            for kind, seconds in idle.items():
                 self.seconds[kind] += seconds
-            work = stretch - sum(waited.values())
-            self.seconds["restart" if done.step <= self._reached else "productive"] += work
-            self._recent += work + waited.get("data wait", 0.0)
+            work = elapsed - sum(idle.values())
+            self.seconds["restart" if finished.step <= self._reached else "productive"] += work
+            self._recent_seconds += work + idle.get("data wait", 0.0)
             self._recent_steps += 1
-        self._last = done
-        self._blocks = [block for block in self._blocks if block.end > done.arrived]
+        self._last = finished
+        self._waits = [wait for wait in self._waits if wait.end > finished.arrived]
 
 
-def in_words(seconds: float) -> str:
-    """A length of time for people, in two units: "3 h 12 min"."""
+def format_duration(seconds: float) -> str:
+    """A duration in two units: "3 h 12 min"."""
     left = round(seconds)
     for (size, unit), (small, part) in zip(_UNITS, _UNITS[1:], strict=False):
         if left >= size:
@@ -208,6 +208,4 @@ def _read(file: Path) -> dict[str, Any]:
         seconds = {kind: float(fields["seconds"][kind]) for kind in KINDS}
         return {"seconds": seconds, "reached": int(fields["reached"]), "starts": int(fields["starts"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{file}: can't be read ({error}); delete it, and time is counted from 0 again"
-        ) from error
+        raise InputError(f"{file}: can't be read ({error}); delete it to measure from 0 again") from error

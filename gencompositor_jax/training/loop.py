@@ -1,5 +1,5 @@
-"""The training loop, top to bottom: devices, state, data, step; then the steps, with what is told and saved
-between them.
+"""The training loop, top to bottom: devices, state, data, step, logging; then the steps, with what is logged
+and saved between them.
 
 With several processes all of them run this, each with its own rows of every batch.
 """
@@ -25,30 +25,35 @@ from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
 from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write_text
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.perf import flops, hardware
-from gencompositor_jax.training import metrics as metrics_lib
-from gencompositor_jax.training import moments, preemption
+from gencompositor_jax.training import preemption, vae_moments
 from gencompositor_jax.training import state as state_lib
-from gencompositor_jax.training.checkpoints import open_checkpoints
+from gencompositor_jax.training.checkpointer import open_checkpointer
 from gencompositor_jax.training.goodput import Goodput
-from gencompositor_jax.training.profiling import Window
+from gencompositor_jax.training.metric_writer import MetricWriter, console_line, summarize, to_python
+from gencompositor_jax.training.profiling import StepProfiler
 from gencompositor_jax.training.step import make_step
 from gencompositor_jax.training.validation import Validation
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | None = None) -> Path | None:
-    """Trains to `config.steps`, for `minutes`, or until SIGTERM, whichever comes first; a later call goes on
-    from the last checkpoint, on any mesh.
+    """Train to `config.steps`, for `minutes`, or until SIGTERM, whichever comes first.
 
-    Writes `workdir`/config.json, checkpoints/ (to go on from), metrics.jsonl and tensorboard/, sheets/,
-    goodput.json, and at the end model/ (the averaged weights, for --checkpoint). Returns model/, or None
-    after SIGTERM, when there is time for the checkpoint only. Raises InputError where the config contradicts
-    the devices, the data or what lies in `workdir`.
+    A later call resumes from the last checkpoint, on any mesh.
+    Writes `workdir`/config.json, checkpoints/, metrics.jsonl, tensorboard/, sheets/, goodput.json, and at the
+    end model/ (the EMA weights, for --checkpoint).
+
+    Returns:
+        model/, or None after SIGTERM, when there may be time for a checkpoint only.
+
+    Raises:
+        InputError: the config contradicts the devices, the data or the files in `workdir`.
     """
-    began = time.monotonic()
+    start_time = time.monotonic()
 
-    # ---- Devices, and what can be refused before any work.
+    # ---- Devices, and the checks that need no other work.
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
@@ -60,120 +65,121 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     with ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         goodput = stack.enter_context(Goodput(workdir))
-        keep = config.checkpoint
-        kept = stack.enter_context(
-            open_checkpoints(workdir / "checkpoints", keep_last=keep.keep_last, keep_every=keep.keep_every)
+        keep_last, keep_every = config.checkpoint.keep_last, config.checkpoint.keep_every
+        checkpointer = stack.enter_context(
+            open_checkpointer(workdir / "checkpoints", keep_last=keep_last, keep_every=keep_every)
         )
 
-        # ---- State: fresh, or where the last checkpoint stands.
-        restored = kept.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
-        write_config(workdir, config)  # now that it fits what is there
-        before = restored.state if restored is not None else None
-        state, frozen = state_lib.begin(config, arch, optimizer, mesh, before)
-        moments.check(source, frozen.codec)
-        start, unreported = (restored.step, restored.data["unreported"]) if restored is not None else (0, [])
-        del restored, before
+        # ---- State: that of the last checkpoint, or a new one.
+        restored = checkpointer.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
+        write_config(workdir, config)  # only after `restore`, which refuses a config of other shapes
+        if restored is None:
+            first_step, unreported = 0, []
+            state, frozen = state_lib.initial_state(config, arch, optimizer, mesh)
+        else:
+            first_step, unreported = restored.step, restored.data["unreported"]
+            state, frozen = state_lib.initial_state(config, arch, optimizer, mesh, restored.state)
+        del restored  # its arrays are donated to the first step
+        vae_moments.check(source, frozen.codec)
         trained = sum(x.size for x in jax.tree.leaves(state.params))
-        share = trained / (trained + sum(x.size for x in jax.tree.leaves(frozen.params)))
-        say(f"{trained:,} parameters are trained ({share:.0%}); step {start} of {config.steps}")
-        say(f"{len(mesh.devices.flat)} x {mesh.devices.flat[0].device_kind}: {dict(mesh.shape)}")
+        fraction = trained / (trained + sum(x.size for x in jax.tree.leaves(frozen.params)))
+        log(f"{trained:,} parameters are trained ({fraction:.0%}); step {first_step} of {config.steps}")
+        log(f"{len(mesh.devices.flat)} x {mesh.devices.flat[0].device_kind}: {dict(mesh.shape)}")
 
-        # ---- Data: this process's rows of each batch, a batch ahead on the devices.
-        feed = stack.enter_context(closing(on_devices(source, config, mesh, start)))
+        # ---- Data: this process's rows of each batch, one batch ahead on the devices.
+        loader = stack.enter_context(closing(on_devices(source, config, mesh, first_step)))
 
         # ---- Step.
         denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
-        step_fn = make_step(config, denoiser, optimizer, state, mesh)
-        work = flops.train_step(arch, config.batch_size, share)
+        train_step = make_step(config, denoiser, optimizer, state, mesh)
+        flops_per_step = flops.train_step(arch, config.batch_size, fraction)
         peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, config.compute_dtype)
 
-        # ---- What is told of it.
-        writer = stack.enter_context(metrics_lib.Writer(workdir, start))
+        # ---- Logging.
+        writer = stack.enter_context(MetricWriter(workdir, first_step))
         validation = Validation(config, arch, source) if config.validation.every else None
-        window = stack.enter_context(Window(workdir, config.profile.first, config.profile.steps))
-        notice = stack.enter_context(preemption.watch())
-        pending: deque[dict[str, jax.Array]] = deque()  # dispatched, not fetched yet
+        profiler = stack.enter_context(StepProfiler(workdir, config.profile.first, config.profile.steps))
+        notice = stack.enter_context(preemption.Notice())
+        pending: deque[dict[str, jax.Array]] = deque()  # metrics of dispatched steps, on the devices
 
         def save(step: int) -> None:
-            unreported.extend(metrics_lib.plain(jax.device_get(m)) for m in pending)
+            unreported.extend(to_python(jax.device_get(metrics)) for metrics in pending)
             pending.clear()
-            with goodput.spent("checkpoint"):
-                kept.save(step, state, {"next_batch": step, "unreported": unreported})
+            with goodput.waiting("checkpoint"):
+                checkpointer.save(step, state, {"next_batch": step, "unreported": unreported})
 
         # ---- Steps.
-        step, preempted = start, False
-        stop = start >= config.steps
+        step, preempted = first_step, False
+        stop = first_step >= config.steps
         while not stop:
-            with goodput.spent("data wait"):
-                batch, indices = next(feed)
+            with goodput.waiting("data wait"):
+                batch, indices = next(loader)
             broken.see(indices)
-            with window.step(step + 1, state.step):
-                state, told = step_fn(state, frozen, batch)
+            with profiler.step(step + 1, state.step):
+                state, metrics = train_step(state, frozen, batch)
             step += 1
-            goodput.stepped(step, told)
-            pending.append(told)
+            goodput.dispatched(step, metrics)
+            pending.append(metrics)
 
-            # Numbers are fetched once the next step is on its way: the device never waits for us.
+            # Metrics are fetched once the next step is dispatched, so the device never waits for the host.
             while len(pending) > (step < config.steps):
-                unreported.append(metrics_lib.plain(jax.device_get(pending.popleft())))
+                unreported.append(to_python(jax.device_get(pending.popleft())))
             if step % config.log_every == 0 and unreported:
                 rate, left = goodput.rate(), goodput.seconds_left(config.steps - step)
-                mfu = None if rate is None or peak is None else work * rate / (peak * mesh.size)
-                row = metrics_lib.summarize(unreported, steps_per_second=rate, mfu=mfu)
+                mfu = None if rate is None or peak is None else flops_per_step * rate / (peak * mesh.size)
+                row = summarize(unreported, steps_per_second=rate, mfu=mfu)
                 unreported.clear()
                 writer.scalars(step, row)
-                say(metrics_lib.console_line(step, config.steps, row, left))
+                log(console_line(step, config.steps, row, left))
                 goodput.save()
             if validation is not None and (step % config.validation.every == 0 or step == config.steps):
-                with goodput.spent("validation"):
-                    arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
+                with goodput.waiting("validation"):
+                    params = state_lib.model_params(state)
+                    arrays = state_lib.model_arrays(params, frozen, config.lora.alpha)
                     sheet, scores = validation.sample(arrays)
                 writer.image(step, "sheets", sheet)
                 writer.scalars(step, scores)
 
-            preempted = notice.reached(step)
-            stop = step >= config.steps or preempted or out_of_time(began, minutes, step, config.log_every)
+            preempted = notice.should_stop(step)
+            timed_out = out_of_time(start_time, minutes, step, config.log_every)
+            stop = step >= config.steps or preempted or timed_out
             if stop or step % config.checkpoint.every == 0:
                 save(step)
 
-        # ---- The model that people use.
-        kept.wait()
-        say(f"step {step} of {config.steps} saved in {workdir}")
-        model = None
+        # ---- The model.
+        checkpointer.wait()
+        log(f"step {step} of {config.steps} saved in {workdir}")
+        folder = None
         if not preempted:
-            told_of = {
+            provenance = {
                 "trained_by": "gencompositor train",
                 "step": step,
                 "config": json.loads(as_json(config)),
             }
-            arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
-            whole = checkpoints.Model(arch, arrays, told_of)
-            checkpoints.save(workdir / "model", whole, dtype=jnp.bfloat16, overwrite=True)
-            model = workdir / "model"
-    say(goodput.summary())
-    return model
+            arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
+            model = checkpoints.Model(arch, arrays, provenance)
+            folder = workdir / "model"
+            checkpoints.save(folder, model, dtype=jnp.bfloat16, overwrite=True)
+    log(goodput.summary())
+    return folder
 
 
 def make_folder(workdir: Path) -> None:
-    """Makes the folder of a run. Raises InputError where that can't be done."""
+    """Create the folder of a run. Raises InputError if that fails."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"--workdir {workdir}: can't be made ({error.strerror}); pass another one"
-        ) from error
+        raise InputError(f"--workdir {workdir}: can't be created ({error.strerror}); pass another") from error
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the resolved config beside the checkpoints, whole or not at all; the first process does."""
+    """Write the resolved config beside the checkpoints, atomically, on the first process."""
     if jax.process_index() == 0:
-        part = workdir / "config.json.part"
-        part.write_text(as_json(config) + "\n", encoding="utf-8")
-        part.replace(workdir / "config.json")
+        atomic_write_text(workdir / "config.json", as_json(config) + "\n")
 
 
 def as_json(config: ml_collections.ConfigDict) -> str:
-    """The resolved config, as text."""
+    """The resolved config as JSON."""
     text: str = config.to_json_best_effort(indent=2)
     return text
 
@@ -181,9 +187,9 @@ def as_json(config: ml_collections.ConfigDict) -> str:
 def on_devices(
     source: ClipSource, config: ml_collections.ConfigDict, mesh: Mesh, start: int
 ) -> Generator[tuple[dict[str, jax.Array], np.ndarray], None, None]:
-    """Batches from step `start` on, on the devices, each with the indices of records that were broken.
+    """Batches from step `start` on, on the devices, each with the indices of its unreadable records.
 
-    The next batch is on its way to the devices before this one is used.
+    The next batch is being transferred while one is used.
     """
     data = config.data
     augmentation = Augmentation(
@@ -194,7 +200,7 @@ def on_devices(
         colour_cast=data.colour_cast,
     )
     rows = sharding.rows_here(mesh, config.batch_size)
-    read = batches(
+    loader = batches(
         source,
         augmentation,
         seed=config.seed,
@@ -206,8 +212,8 @@ def on_devices(
         prefetch=data.prefetch,
     )
     ahead: deque[tuple[dict[str, jax.Array], np.ndarray]] = deque()
-    with closing(read):
-        for batch in read:
+    with closing(loader):
+        for batch in loader:
             indices = batch.pop("broken")
             ahead.append((sharding.to_devices(batch, rows, config.batch_size, mesh), indices))
             if len(ahead) > 1:
@@ -215,19 +221,20 @@ def on_devices(
         yield from ahead
 
 
-def out_of_time(began: float, minutes: float | None, step: int, every: int) -> bool:
-    """Whether the time is over: at every step in a single process, else every so many steps, as the first
-    process's clock says.
+def out_of_time(start_time: float, minutes: float | None, step: int, every: int) -> bool:
+    """Whether `minutes` have passed since `start_time`.
+
+    Checked after every step by a single process; with several, every `every` steps by the first one's clock.
     """
     if minutes is None:
         return False
-    over = time.monotonic() - began > 60 * minutes
+    over = time.monotonic() - start_time > 60 * minutes
     if jax.process_count() == 1:
         return over
     return step % every == 0 and bool(multihost_utils.broadcast_one_to_all(np.int32(over)))
 
 
-def say(line: str) -> None:
-    """A line for people, from the first process."""
+def log(line: str) -> None:
+    """Print a line on the first process."""
     if jax.process_index() == 0:
         print(line, flush=True)

@@ -1,10 +1,10 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685): a kernel W is trained as W + alpha / rank * a b.
+"""Low-rank adapters (LoRA, arXiv 2106.09685): a kernel W is used as W + alpha / rank * a b; a and b are
+trained.
 
-With W as a map from `in` numbers to `out` numbers, a is [in, rank] and b is [rank, out]; a starts normal
-with standard deviation 1 / sqrt(in), b at zero, so fresh adapters change nothing.
+For W [in, out], a is [in, rank] and b is [rank, out]. a is initialised normally with standard deviation
+1 / sqrt(in), b with zeros, so new adapters change nothing.
 
-Kernels keep the shapes that the network declares, and adapters take theirs from them, layer by layer where
-kernels are stacked:
+Kernels have the shapes that the network declares; in stacks each layer has its own adapter:
 
     kernel                          W                   a                   b
     attention query, key, value     [L, in, H, d]       [L, in, rank]       [L, rank, H, d]
@@ -12,9 +12,9 @@ kernels are stacked:
     other stacked kernels           [L, in, out]        [L, in, rank]       [L, rank, out]
     kernels outside the stacks      [in, out]           [in, rank]          [rank, out]
 
-The merged weights go through the ordinary network, in training and on export alike: a checkpoint of an
-adapted model is an ordinary one. The price is a gradient of the merged kernels' size during the step; the
-optimiser's moments and the average are of the adapters alone.
+The network takes the merged weights, in training and on export: a checkpoint of an adapted model is an
+ordinary one. The price is a gradient of the merged kernels' size during the step; the optimiser's moments and
+the EMA are of the adapters alone.
 """
 
 import math
@@ -33,7 +33,7 @@ _STACKED = re.compile(r"(^|/)blocks/|^branch/residual/")
 
 
 class Axes(NamedTuple):
-    """How the axes of a kernel are divided, from the first to the last: layers, inputs, outputs."""
+    """The sizes of a kernel's axes, in their order: layers, inputs, outputs."""
 
     layers: tuple[int, ...]
     inputs: tuple[int, ...]
@@ -41,22 +41,28 @@ class Axes(NamedTuple):
 
 
 def axes(name: str, shape: tuple[int, ...]) -> Axes:
-    """Layers, input sizes and output sizes of the kernel at a path of the parameters."""
+    """The axes of the kernel at a path of the parameters. Raises ValueError for an unknown kind of kernel."""
     layers = int(_STACKED.search(name) is not None)
     heads_are_inputs = name.endswith("attention/out/kernel")
-    cut = layers + (2 if heads_are_inputs else 1)
-    if not layers <= len(shape) - 2 <= layers + 1 or cut >= len(shape):
+    outputs = layers + (2 if heads_are_inputs else 1)
+    if not layers <= len(shape) - 2 <= layers + 1 or outputs >= len(shape):
         raise ValueError(f"{name}: no kernel of a known kind has shape {shape}")
-    return Axes(shape[:layers], shape[layers:cut], shape[cut:])
+    return Axes(shape[:layers], shape[layers:outputs], shape[outputs:])
 
 
 def init(key: jax.Array, params: Any, rank: int, targets: str = TARGETS) -> Any:
-    """Fresh adapters in float32 for the kernels whose path matches `targets`.
+    """New adapters in float32 for the kernels whose path matches `targets`; works under jit and eval_shape.
 
-    params: {"backbone": ..., "branch": ...}, of arrays or of shapes; works under jit and eval_shape. What a
-    kernel's adapter starts from depends on the key and its path alone. Returns a nested dict with
-    {"a": ..., "b": ...} under each kernel's path. Raises InputError where no kernel matches, or the rank
-    is below 1 or above what a kernel can have.
+    Args:
+        key: with the path of a kernel it decides the initial adapter of that kernel, whatever else is
+        adapted. params: {"backbone": ..., "branch": ...}, of arrays or of shapes. rank: 1 to the full rank of
+        the kernels. targets: a regular expression.
+
+    Returns:
+        A nested dict with {"a": ..., "b": ...} under each kernel's path.
+
+    Raises:
+        InputError: no kernel matches, or the rank is out of range.
     """
     kernels = {k: leaf for k, leaf in partition.flatten(params).items() if k.split("/")[-1] == "kernel"}
     chosen = partition.matching(kernels, targets, "lora.targets")
@@ -67,16 +73,16 @@ def init(key: jax.Array, params: Any, rank: int, targets: str = TARGETS) -> Any:
             raise InputError(f"lora.rank={rank}: pass 1 to {full}, the full rank of {name}")
     adapters = {}
     for name, (layers, inputs, outputs) in shapes.items():
-        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        a = jax.random.normal(own, (*layers, *inputs, rank)) / math.sqrt(math.prod(inputs))
+        kernel_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        a = jax.random.normal(kernel_key, (*layers, *inputs, rank)) / math.sqrt(math.prod(inputs))
         adapters[name] = {"a": a, "b": jnp.zeros((*layers, rank, *outputs))}
     return partition.unflatten(adapters)
 
 
 def apply(params: Any, adapters: Any, alpha: float) -> Any:
-    """The parameters with adapted kernels W + alpha / rank * a b, computed in float32, in W's dtype.
+    """The parameters with kernels W + alpha / rank * a b, computed in float32 and cast to W's dtype.
 
-    What has no adapter is passed on as it is.
+    Parameters without an adapter are unchanged.
     """
     parts = partition.flatten(adapters)
     merged = partition.flatten(params)
@@ -88,8 +94,8 @@ def apply(params: Any, adapters: Any, alpha: float) -> Any:
 def _adapted(name: str, kernel: jax.Array, a: jax.Array, b: jax.Array, alpha: float) -> jax.Array:
     layers = tuple(range(len(axes(name, kernel.shape).layers)))
     contracted = ((a.ndim - 1,), (len(layers),))
-    # Highest: TPUs would multiply float32 in bfloat16, GPUs in TF32, and the export would differ from the
-    # machine that merges.
+    # By default TPUs multiply float32 in bfloat16 and GPUs in TF32: the merged weights would depend on the
+    # machine.
     product = jax.lax.dot_general(
         a.astype(jnp.float32),
         b.astype(jnp.float32),

@@ -1,8 +1,8 @@
-"""The training loss (paper section 3.4, released script): the whole frame once, the masked region
-`mask_weight` times more.
+"""The training loss (paper section 3.4, released script): the error of the whole frame, plus `mask_weight`
+times the error inside the mask.
 
-Everything random is drawn for the whole batch before any of it is used, so that the same seed gives the same
-numbers on any mesh, and whether or not the batch goes through in parts.
+All random numbers of a batch are drawn before any is used, so the same seed gives the same loss on any mesh,
+and with microbatches.
 """
 
 from typing import Any, NamedTuple
@@ -21,20 +21,20 @@ from gencompositor_jax.pixels import to_signed
 
 Batch = dict[str, jax.Array]
 VIDEOS = ("target", "masked_background", "foreground")
-BUCKETS = 10  # equal ranges of timesteps that the loss is told for
+BUCKETS = 10  # equal ranges of timesteps, for each of which the loss is reported
 
 
 class Draws(NamedTuple):
-    """What is random in a step, one row per clip."""
+    """The random numbers of a step, one row per clip."""
 
     timestep: jax.Array  # int [B]
-    eps: jax.Array  # the noise that is added to the latents [B, t, h, w, C]
-    posterior: jax.Array  # for samples of the codec's posterior, as VIDEOS [B, 3, t, h, w, C]
+    eps: jax.Array  # noise that is added to the latents [B, t, h, w, C]
+    posterior: jax.Array  # noise for samples of the codec's posterior, for VIDEOS [B, 3, t, h, w, C]
 
 
 def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) -> jax.Array:
-    """int [count]: floor(train_steps (1 - u^bias)), u uniform; bias 1 is uniform, above it more of the noisy
-    end is drawn.
+    """int [count]: floor(train_steps (1 - u^bias)) with u uniform. bias 1 is uniform; above 1, noisy
+    timesteps are drawn more often.
     """
     u = jax.random.uniform(key, (count,), minval=1e-6, maxval=1.0)
     drawn = jnp.floor(train_steps * (1.0 - u**bias)).astype(jnp.int32)
@@ -42,20 +42,20 @@ def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) ->
 
 
 def draw(key: jax.Array, count: int, arch: ModelArch, timestep_bias: float) -> Draws:
-    """All draws of a batch of `count` clips."""
-    for_noise, for_time, for_codec = jax.random.split(key, 3)
-    timestep = draw_timesteps(for_time, count, arch.diffusion.train_steps, timestep_bias)
-    eps = jax.random.normal(for_noise, (count, *arch.latent_shape))
-    # The patch codec has no posterior.
+    """The random numbers of a batch of `count` clips."""
+    noise_key, timestep_key, posterior_key = jax.random.split(key, 3)
+    timestep = draw_timesteps(timestep_key, count, arch.diffusion.train_steps, timestep_bias)
+    eps = jax.random.normal(noise_key, (count, *arch.latent_shape))
+    # Only the VAE has a posterior.
     shape = arch.latent_shape if isinstance(arch.codec, VAEArch) else (0, 0, 0, 0)
-    return Draws(timestep, eps, jax.random.normal(for_codec, (count, len(VIDEOS), *shape)))
+    return Draws(timestep, eps, jax.random.normal(posterior_key, (count, len(VIDEOS), *shape)))
 
 
 def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dtype: Any) -> list[jax.Array]:
     """Latents of VIDEOS, float32 [B, t, h, w, C] each: samples of the posterior, as the release trains on.
 
-    One after another, to save memory; each is cut over rows of pixels where the mesh has room beside the
-    batch. Where the batch brings `target_moments` [B, t, h, w, 2C], the target isn't encoded again.
+    Encoded one after another, to save memory, and sharded over rows of pixels by the axes of the mesh that do
+    not shard the batch. With `target_moments` [B, t, h, w, 2C] in the batch the target is not encoded.
     """
     if "target_moments" in batch:
         assert isinstance(arch.codec, VAEArch)
@@ -64,14 +64,14 @@ def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dty
     else:
         known = []
 
-    def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
-        frames, noise = given
-        video = sharding.constrain(to_signed(frames), sharding.ROWS, None, sharding.TOKENS)
-        own = noise if isinstance(arch.codec, VAEArch) else None
-        return codec.encode(params, arch.codec, video, own, dtype=dtype).astype(jnp.float32)
+    def encode_one(video: tuple[jax.Array, jax.Array]) -> jax.Array:
+        frames, noise = video
+        pixels = sharding.constrain(to_signed(frames), sharding.ROWS, None, sharding.TOKENS)
+        sample_noise = noise if isinstance(arch.codec, VAEArch) else None
+        return codec.encode(params, arch.codec, pixels, sample_noise, dtype=dtype).astype(jnp.float32)
 
     frames = jnp.stack([batch[name] for name in VIDEOS[len(known) :]])
-    latents = jax.lax.map(one, (frames, jnp.moveaxis(posterior, 1, 0)[len(known) :]))
+    latents = jax.lax.map(encode_one, (frames, jnp.moveaxis(posterior, 1, 0)[len(known) :]))
     return known + [sharding.constrain(x, sharding.ROWS) for x in latents]
 
 
@@ -85,14 +85,22 @@ def loss(
     mask_weight: float,
     weight_cap: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Per clip, mean squared velocity error, plus `mask_weight` times its mean inside the mask; their mean
+    """Per clip, the mean squared velocity error plus `mask_weight` times its mean inside the mask, averaged
     over the batch.
 
-    variables: the two stacks. fixed: {"codec", "null_text"}. batch: uint8 VIDEOS [B, T, H, W, 3] and bool
-    `mask` [B, T, H, W]. weight_cap: upper bound of the factor that turns the prediction's error into velocity
-    error (equation 5 of `diffusion`): x0 prediction would weigh nearly clean samples by up to
-    1 / (1 - alpha_bar). Returns the scalar and metrics: both terms' means, and `bucket_sum`, `bucket_count`
-    [BUCKETS], the clips' losses summed by timestep.
+    Args:
+        variables: of the two stacks.
+        fixed: {"codec", "null_text"}.
+        denoiser: the network.
+        batch: uint8 VIDEOS [B, T, H, W, 3] and bool `mask` [B, T, H, W].
+        draws: the random numbers, see `draw`.
+        mask_weight: see above.
+        weight_cap: upper bound of the factor from the prediction's error to the velocity error (equation 5 of
+            `schedule`); with x0 prediction that of nearly clean samples grows as 1 / (1 - alpha_bar).
+
+    Returns:
+        The scalar loss, and metrics: the means of both terms, and `bucket_sum`, `bucket_count` [BUCKETS], the
+        sum of the clips' losses and their number per range of timesteps.
     """
     arch = denoiser.arch
     x0, background, foreground = encode(fixed["codec"], arch, batch, draws.posterior, denoiser.dtype)
@@ -102,15 +110,16 @@ def loss(
     kind, table = arch.diffusion.prediction, schedule.alpha_bars(arch.diffusion)
     at = schedule.signal_at(table, draws.timestep)
     text = jnp.broadcast_to(fixed["null_text"], (len(x0), *fixed["null_text"].shape))
-    given = LatentConditions(background, foreground, mask)
-    prediction = denoiser(variables, schedule.add_noise(x0, draws.eps, at), draws.timestep, given, text)
+    conditions = LatentConditions(background, foreground, mask)
+    noisy = schedule.add_noise(x0, draws.eps, at)
+    prediction = denoiser(variables, noisy, draws.timestep, conditions, text)
 
     weights = np.minimum(schedule.velocity_weight(kind, table), weight_cap)
     error = jnp.square(prediction - schedule.target(kind, x0, draws.eps, at)).mean(axis=-1, keepdims=True)
-    each = tuple(range(1, error.ndim))
+    clip_axes = tuple(range(1, error.ndim))
     weight = jnp.asarray(weights, jnp.float32)[draws.timestep]
-    whole = weight * error.mean(each)
-    inside = weight * (error * mask).sum(each) / jnp.maximum(mask.sum(each), 1.0)
+    whole = weight * error.mean(clip_axes)
+    inside = weight * (error * mask).sum(clip_axes) / jnp.maximum(mask.sum(clip_axes), 1.0)
     per_clip = whole + mask_weight * inside
     bucket = jax.nn.one_hot(draws.timestep * BUCKETS // arch.diffusion.train_steps, BUCKETS)
     metrics = {

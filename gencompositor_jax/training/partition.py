@@ -1,8 +1,8 @@
-"""What of a tree of parameters is trained: two trees without common leaves, cut by a regular expression.
+"""Splits parameters into a trained and a frozen tree by a regular expression.
 
-Only the trained tree is differentiated and given to the optimiser, so frozen parameters cost neither
-gradients nor moments. The trees are nested dicts; their leaves may be anything that is no dict: arrays,
-`jax.ShapeDtypeStruct`s, shardings.
+Only the trained tree is differentiated and passed to the optimiser, so frozen parameters have neither
+gradients nor moments. The trees are nested dicts; leaves may be arrays, `jax.ShapeDtypeStruct`s, shardings,
+or anything else that is not a dict.
 """
 
 import re
@@ -17,11 +17,10 @@ SHOWN = 5  # names in an error message
 
 
 def split(params: Any, trainable: str) -> tuple[Any, Any]:
-    """Cuts a nested dict into (trained, frozen), neither with empty branches.
+    """Split a nested dict into (trained, frozen), neither with empty branches.
 
-    trainable: a regular expression, looked for anywhere in paths such as
-    "backbone/blocks/attention/query/kernel"; ".*" trains everything, "^branch/" one stack. Raises
-    InputError where it matches nothing or isn't one.
+    trainable: a regular expression, searched for in paths such as "backbone/blocks/attention/query/kernel";
+    ".*" trains everything, "^branch/" one stack. Raises InputError if it matches nothing or is invalid.
     """
     leaves = flatten(params)
     chosen = matching(leaves, trainable, "trainable")
@@ -32,9 +31,7 @@ def split(params: Any, trainable: str) -> tuple[Any, Any]:
 
 
 def merge(a: Any, b: Any, above: str = "") -> Any:
-    """The nested dict with the leaves of both; the inverse of `split`. Raises ValueError where a path is in
-    both trees.
-    """
+    """A nested dict with the leaves of both, the inverse of `split`. Raises ValueError for a common path."""
     merged = dict(a)
     for name, value in b.items():
         if name not in merged:
@@ -47,22 +44,22 @@ def merge(a: Any, b: Any, above: str = "") -> Any:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """The leaves of a nested dict by their paths, a/b/c; empty branches are left out."""
+    """The leaves of a nested dict by their paths, a/b/c; empty branches are omitted."""
     flat: dict[str, Any] = traverse_util.flatten_dict(tree, sep="/")
     return flat
 
 
 def unflatten(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`."""
+    """The inverse of `flatten`."""
     tree: dict[str, Any] = traverse_util.unflatten_dict(leaves, sep="/")
     return tree
 
 
 def matching(names: Iterable[str], regex: str, field: str) -> set[str]:
-    """The names in which a regular expression is found.
+    """The names that a regular expression is found in.
 
-    field: the key of the config, for messages. Raises InputError where it is found in none, with some of
-    them, or isn't a regular expression.
+    field: the key of the config, for messages. Raises InputError if it is found in none, with some of them,
+    or if it is invalid.
     """
     try:
         pattern = re.compile(regex)

@@ -1,4 +1,4 @@
-"""A profile of some steps, for TensorBoard's profiler or xprof: in workdir/profile, by every process."""
+"""Profiles some steps of a run for TensorBoard's profiler or xprof; each process writes workdir/profile."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,22 +8,22 @@ from typing import Any
 import jax
 
 
-class Window:
-    """Profiles the steps from number `first` on (1, 2, ...), `steps` of them; 0 profiles nothing.
+class StepProfiler:
+    """Profiles `steps` steps from number `first` (1, 2, ...); with 0 it does nothing.
 
-        with Window(workdir, config.profile.first, config.profile.steps) as window:
+        with StepProfiler(workdir, config.profile.first, config.profile.steps) as profiler:
             for step in ...:
-                with window.step(step, state):
+                with profiler.step(step, state):
                     state, metrics = train_step(state, batch)
 
-    A start that begins within the window profiles what is left of it; one that ends there, what it had.
+    A run that starts or ends between the first and the last of these steps profiles those that it does.
     """
 
     def __init__(self, workdir: Path, first: int, steps: int) -> None:
-        self._folder, self._window = workdir / "profile", range(first, first + steps)
+        self._folder, self._profiled = workdir / "profile", range(first, first + steps)
         self._running = False
 
-    def __enter__(self) -> "Window":
+    def __enter__(self) -> "StepProfiler":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -31,16 +31,17 @@ class Window:
             self._stop()
 
     @contextmanager
-    def step(self, number: int, before: Any) -> Iterator[None]:
-        """The block dispatches a step. before: the arrays it starts from.
+    def step(self, number: int, inputs: Any) -> Iterator[None]:
+        """A block that dispatches a step.
 
-        They are waited for at the window's two ends, so that it holds all of its steps and nothing else.
+        inputs: the arrays that it starts from. They are waited for before the profile starts and before it
+        stops, so that it holds all of its steps and no others.
         """
-        if self._running and number not in self._window:
-            jax.block_until_ready(before)
+        if self._running and number not in self._profiled:
+            jax.block_until_ready(inputs)
             self._stop()
-        if not self._running and number in self._window:
-            jax.block_until_ready(before)
+        if not self._running and number in self._profiled:
+            jax.block_until_ready(inputs)
             jax.profiler.start_trace(self._folder)
             self._running = True
         if self._running:

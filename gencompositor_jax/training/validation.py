@@ -1,8 +1,8 @@
-"""What a run's model makes of some fixed clips, as a contact sheet and in decibels.
+"""Samples some fixed clips with the weights of a run, for a contact sheet and the PSNR.
 
-The clips and their noise are the same at every call and in every run with that data and seed, so that two
-sheets differ by the weights alone. They are clips of the training data as they are, without augmentation:
-whether a model understands what it has never seen is for `gencompositor evaluate`.
+Clips and noise are the same at every call and in every run with the same data and seed, so two sheets differ
+only by the weights. The clips are training data without augmentation; `gencompositor evaluate` measures a
+model on held-out clips.
 """
 
 from typing import Any
@@ -22,14 +22,14 @@ from gencompositor_jax.evaluation.prediction import composite
 from gencompositor_jax.inference.pipeline import generate
 from gencompositor_jax.masks.inflation import blacken
 
-TIMES = 5  # moments of a clip on the sheet
-ATTEMPTS = 8  # records that are tried for one clip
+TIMES = 5  # frames of each clip on the sheet
+ATTEMPTS = 8  # records to try for one clip
 
 
 class Validation:
-    """The clips, read once. Every process makes one and calls `sample`; all get the same.
+    """The validation clips, read once. Every process creates one and calls `sample`, with the same result.
 
-    Raises InputError where ATTEMPTS records in a row can't be used.
+    Raises InputError if ATTEMPTS records in a row can't be used.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, arch: ModelArch, source: ClipSource) -> None:
@@ -38,31 +38,32 @@ class Validation:
         self.clips = fixed_clips(source, config.validation.clips, config.seed)
 
     def sample(self, arrays: Any) -> tuple[np.ndarray, dict[str, float]]:
-        """Runs the network on all clips and pastes its answers back; see `judge` for what it returns.
+        """Sample and composite all clips; returns what `score` does.
 
-        arrays: as a checkpoint has them, cut over the mesh in any way; the network runs in `compute_dtype`.
+        arrays: those of a model, with any sharding; the network runs in `compute_dtype`.
         """
         arrays = {**arrays, "null_text": arrays["null_text"].astype(self._dtype)}
         model, conditions = Model(self._arch, arrays), stack_conditions(self.clips)
-        return judge(self.clips, generate(model, conditions, range(len(self.clips)), self._options))
+        return score(self.clips, generate(model, conditions, range(len(self.clips)), self._options))
 
 
 def fixed_clips(source: ClipSource, count: int, seed: int) -> list[ClipArrays]:
-    """Clips evenly spread over a source, at most as many as it has, each as the network is shown it.
+    """Clips evenly spread over a data source, at most as many as it has, as inputs of the network.
 
-    What a source draws comes from the seed. Where a record can't be used the next one takes its place. A clip
-    has the fields of `Conditions` as pixels, the ground truth `target`, and the `background` to composite
-    into.
+    The seed decides every random choice of the source. A record that can't be used is replaced by the next
+    one. A clip has the fields of `Conditions` as pixels, the ground truth `target`, and the `background` to
+    composite into.
     """
     clips = []
-    for place in range(min(count, len(source))):
-        index = place * len(source) // min(count, len(source))
-        candidates = [(index + i) % len(source) for i in range(ATTEMPTS)]
-        clips.append(_first_good(source, candidates, seed))
+    count = min(count, len(source))
+    for i in range(count):
+        index = i * len(source) // count
+        candidates = [(index + offset) % len(source) for offset in range(ATTEMPTS)]
+        clips.append(_first_usable(source, candidates, seed))
     return clips
 
 
-def _first_good(source: ClipSource, candidates: list[int], seed: int) -> ClipArrays:
+def _first_usable(source: ClipSource, candidates: list[int], seed: int) -> ClipArrays:
     reason = ""
     for index in candidates:
         try:
@@ -82,27 +83,29 @@ def _first_good(source: ClipSource, candidates: list[int], seed: int) -> ClipArr
     raise InputError(f"validation: none of {ATTEMPTS} records in a row can be used; the last: {reason}")
 
 
-def judge(clips: list[ClipArrays], generated: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
-    """The contact sheet, uint8 [h, w, 3], and the means over clips of the PSNR in the target region, in dB.
+def score(clips: list[ClipArrays], generated: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+    """The contact sheet, uint8 [h, w, 3], and the PSNR in the masked region in dB, averaged over clips.
 
-    generated: the network's frames, uint8 [B, T, H, W, 3]. psnr/composite is that of the answers pasted back,
-    which are what people get and see on the sheet. psnr/generated is that of the network's own frames: at the
-    region's border the paste-back blends in the scene, and in some data the scene is the right answer.
+    "psnr/composite" is that of the composites, in which the generated frames are pasted back into the
+    background; "psnr/generated" is that of the generated frames themselves. The paste-back blends the
+    background in at the border of the region, and in some data the ground truth there is the background.
+
+    generated: frames from the network, uint8 [B, T, H, W, 3].
     """
     rows, scores = [], []
     for clip, frames in zip(clips, generated, strict=True):
-        answers = {"psnr/composite": composite(clip, frames), "psnr/generated": frames}
-        region = clip["mask"]
-        score = {
-            name: metrics.capped(metrics.psnr(answer, clip["target"], region))
-            for name, answer in answers.items()
-        }
-        scores.append(score)
+        results = {"psnr/composite": composite(clip, frames), "psnr/generated": frames}
+        scores.append(
+            {
+                name: metrics.capped(metrics.psnr(result, clip["target"], clip["mask"]))
+                for name, result in results.items()
+            }
+        )
         rows += [
             ("masked input", clip["masked_background"]),
             ("foreground", clip["foreground"]),
-            (f"result, {score['psnr/composite']:.1f} dB", answers["psnr/composite"]),
+            (f"result, {scores[-1]['psnr/composite']:.1f} dB", results["psnr/composite"]),
             ("target", clip["target"]),
         ]
-    means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+    means = {name: float(np.mean([clip_scores[name] for clip_scores in scores])) for name in scores[0]}
     return contact_sheet(rows, TIMES), means

@@ -23,7 +23,7 @@ def test_argument_and_overrides():
     assert config.init == "5"  # text stays text
 
 
-def test_rules_and_ranges_are_tuples():
+def test_lists_in_overrides_become_tuples():
     rules = '[["attention/.*kernel$", [None, "fsdp", ["context", "tensor"]]], (".*", ())]'
     config = load_config(LARGE, [f"sharding.rules={rules}", "data.gamma=1,2"])
     assert config.sharding.rules == (
@@ -40,7 +40,7 @@ def test_optional_values_are_set_and_unset():
     assert load_config(LARGE, ["checkpoint.keep_every=none"]).checkpoint.keep_every is None
 
 
-def test_the_architecture_takes_any_field():
+def test_arch_changes_takes_any_key():
     overrides = ["arch_changes.frames=17", "arch_changes.backbone.num_layers=2", "arch_changes.layout=time"]
     changes = load_config(LARGE, overrides).arch_changes
     assert flatten(changes) == {"frames": 17, "backbone.num_layers": 2, "layout": "time"}
@@ -53,7 +53,7 @@ def test_the_architecture_takes_any_field():
         ("optimizer.learnig_rate=1", r"unknown key; did you mean optimizer\.learning_rate\?"),
         ("mesh.zzz=1", r"unknown key; known are mesh\.context, mesh\.data, mesh\.fsdp, mesh\.tensor$"),
         ("zzz=1", "unknown key; known are .*, trainable,"),
-        ("optimizer=1", "has keys of its own: .*optimizer.learning_rate"),
+        ("optimizer=1", "is a section with the keys .*optimizer.learning_rate"),
         ("arch_changes=1", "arch_changes.frames=17"),
         ("steps", "pass --config.KEY=VALUE"),
         ("steps=many", "config.steps=many: pass a whole number"),
@@ -85,6 +85,29 @@ def test_a_field_of_a_value_is_refused():
         load_config(LARGE, ["arch_changes.frames=17", "arch_changes.frames.x=1"])
 
 
+@pytest.mark.parametrize("name", ["tiny", "configs/tiny.py"])
+def test_a_packaged_config_is_found_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(f"{name}:runlocal", ["steps=7"]).batch_size == 2
+
+
+def test_a_file_is_preferred_to_a_packaged_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny.py").write_text(
+        "from gencompositor_jax.configs.common import base\n"
+        "def get_config(arg):\n    config = base()\n    config.steps = 3\n    return config\n"
+    )
+    assert load_config("configs/tiny.py").steps == 3
+    assert load_config("tiny").steps == 4_500
+
+
+def test_an_unknown_config_is_an_error_that_lists_the_packaged_ones():
+    for name in ("teeny", "configs/common.py2", "common"):
+        with pytest.raises(InputError, match=f"--config {name}: no such file.*: gencompositor_6b, tiny$"):
+            load_config(name)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -95,7 +118,7 @@ def test_a_field_of_a_value_is_refused():
         ("def get_config(arg):\n    raise ValueError('unknown argument')", "unknown argument"),
     ],
 )
-def test_files_that_are_no_config(tmp_path, text, message):
+def test_files_that_are_not_configs(tmp_path, text, message):
     file = tmp_path / "c.py"
     if text is not None:
         file.write_text(text)
@@ -112,15 +135,15 @@ def test_files_that_are_no_config(tmp_path, text, message):
         ("config.batch_size = 0", "batch_size=0"),
     ],
 )
-def test_a_config_file_cannot_say_what_nothing_reads(tmp_path, line, message):
+def test_a_config_file_with_an_unknown_key_or_a_bad_value_is_refused(tmp_path, line, message):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from configs.common import base\n"
+        "from gencompositor_jax.configs.common import base\n"
         f"def get_config(arg):\n    config = base()\n    {line}\n    return config\n"
     )
     with pytest.raises(InputError, match=message) as caught:
         load_config(str(file))
-    assert len(str(caught.value)) < 300  # the reason alone, not the whole config
+    assert len(str(caught.value)) < 300  # the reason only, not the whole config
 
 
 def test_a_config_cannot_grow_keys():
@@ -129,25 +152,25 @@ def test_a_config_cannot_grow_keys():
 
 
 @given(st.floats(allow_nan=False))
-def test_numbers_are_read_as_python_writes_them(number):
+def test_numbers_are_parsed_as_python_prints_them(number):
     assert parse(repr(number), float) == number
 
 
 @given(st.integers(-(10**15), 10**15))
-def test_whole_numbers_stay_exact_and_may_be_written_as_powers(number):
+def test_integers_are_exact_and_may_be_written_as_floats(number):
     assert parse(str(number), int) == number
     assert parse(f"{float(number)!r}", int) == number
 
 
 @given(st.recursive(st.none() | st.text(max_size=5) | st.integers(), st.lists, max_leaves=8))
-def test_lists_become_tuples_all_the_way_down(value):
-    def lists_in(part):
-        return isinstance(part, list) or (isinstance(part, tuple) and any(map(lists_in, part)))
+def test_nested_lists_become_tuples(value):
+    def has_list(part):
+        return isinstance(part, list) or (isinstance(part, tuple) and any(map(has_list, part)))
 
-    assert not lists_in(parse(repr([value]), tuple))
+    assert not has_list(parse(repr([value]), tuple))
 
 
-def test_near_names():
+def test_similar_names():
     known = ["data.path", "data.workers", "optimizer.b1", "optimizer.b2", "log_every", "validation.every"]
     assert near("wokers", known) == ["data.workers"]
     assert near("data.pth", known) == ["data.path"]

@@ -124,4 +124,4 @@ def test_from_the_folder_to_records_to_moments(data, start, tmp_path, capsys):
     overrides += ["--config.data.source=arrayrecord", f"--config.data.path={moments}"]
     words = ["train", "--config", f"{CONFIG}:runlocal", "--workdir", str(tmp_path / "d"), *overrides]
     assert main(words) == 2
-    assert "made with another VAE" in capsys.readouterr().err
+    assert "moments are of another VAE" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A whole run in one process: what it leaves, how it stops and goes on, and what it refuses."""
+"""Whole runs in one process: what they write, how they stop and resume, and what they refuse."""
 
 import json
 import os
@@ -35,7 +35,7 @@ SMALL = (
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
-    """The machine of the tests has eight; these runs are of one."""
+    """Train on one of the eight virtual devices that the tests have."""
     devices = jax.devices()[:1]
     monkeypatch.setattr(loop.sharding, "make_mesh", _on(devices, loop.sharding.make_mesh))
 
@@ -50,7 +50,7 @@ def configured(*changes):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("whole")
+    workdir = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.sharding, "make_mesh", _on(jax.devices()[:1], loop.sharding.make_mesh))
         model = loop.train(configured(), workdir)
@@ -62,16 +62,16 @@ def rows(workdir):
     return [(row["step"], row["loss"]) for row in found if "loss" in row]
 
 
-def same(a, b):
+def assert_same(a, b):
     for x, y in zip(jax.tree.leaves(a.arrays), jax.tree.leaves(b.arrays), strict=True):
         np.testing.assert_array_equal(x, y)
 
 
-def test_a_run_leaves_a_model_numbers_and_a_sheet(uninterrupted):
+def test_a_run_writes_a_model_metrics_and_a_sheet(uninterrupted):
     workdir, model = uninterrupted
     assert model.arch.frames == 5
     assert model.provenance["step"] == 6
-    assert [step for step, _ in rows(workdir)] == [2, 3, 4, 5, 6]  # numbers come a step late
+    assert [step for step, _ in rows(workdir)] == [2, 3, 4, 5, 6]  # metrics are fetched one step late
     assert all(np.isfinite(loss) for _, loss in rows(workdir))
     assert json.loads((workdir / "config.json").read_text())["steps"] == 6
     assert (workdir / "sheets" / "step-000006.png").stat().st_size > 1000
@@ -79,45 +79,45 @@ def test_a_run_leaves_a_model_numbers_and_a_sheet(uninterrupted):
     assert json.loads((workdir / "goodput.json").read_text())["starts"] == 1
 
 
-def test_stopped_and_started_again_it_ends_the_same(uninterrupted, tmp_path):
+def test_a_run_stopped_three_times_ends_with_the_same_model(uninterrupted, tmp_path):
     for _ in range(3):
         loop.train(configured(), tmp_path, minutes=0.0)  # one step each
     model = loop.train(configured(), tmp_path)
-    same(checkpoints.load(model), uninterrupted[1])
+    assert_same(checkpoints.load(model), uninterrupted[1])
     assert rows(tmp_path)[-3:] == rows(uninterrupted[0])[-3:]
 
 
-def test_sigterm_saves_after_the_step_and_the_run_goes_on(uninterrupted, tmp_path, monkeypatch, capsys):
-    make_step, done = loop.make_step, []
+def test_sigterm_saves_after_the_step_and_the_run_resumes(uninterrupted, tmp_path, monkeypatch, capsys):
+    make_step, calls = loop.make_step, []
 
-    def with_notice(*args):
+    def with_sigterm(*args):
         step = make_step(*args)
 
-        def stepping(*given):
-            done.append(1)
-            if len(done) == 3:
+        def step_with_sigterm(*args):
+            calls.append(1)
+            if len(calls) == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return step(*given)
+            return step(*args)
 
-        return stepping
+        return step_with_sigterm
 
-    monkeypatch.setattr(loop, "make_step", with_notice)
+    monkeypatch.setattr(loop, "make_step", with_sigterm)
     assert loop.train(configured(), tmp_path) is None
     assert "step 3 of 6 saved" in capsys.readouterr().out
     assert not (tmp_path / "model").exists()
     assert (tmp_path / "checkpoints" / "3").is_dir()
-    same(checkpoints.load(loop.train(configured(), tmp_path)), uninterrupted[1])
+    assert_same(checkpoints.load(loop.train(configured(), tmp_path)), uninterrupted[1])
 
 
-def test_a_finished_run_is_left_alone(uninterrupted):
+def test_starting_a_finished_run_changes_nothing(uninterrupted):
     workdir, model = uninterrupted
     before = (workdir / "metrics.jsonl").read_text()
     again = loop.train(configured(), workdir)
     assert (workdir / "metrics.jsonl").read_text() == before
-    same(checkpoints.load(again), model)
+    assert_same(checkpoints.load(again), model)
 
 
-def test_a_config_of_other_shapes_is_refused_and_harms_nothing(uninterrupted):
+def test_a_config_of_other_shapes_is_refused_and_changes_nothing(uninterrupted):
     workdir, _ = uninterrupted
     before = (workdir / "config.json").read_text()
     with pytest.raises(InputError, match="arrays of this checkpoint differ from the config's"):
@@ -126,7 +126,7 @@ def test_a_config_of_other_shapes_is_refused_and_harms_nothing(uninterrupted):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ("batch_size=3", "batch_size=3: must be a multiple of 2"),
         ("optimizer.warmup=6", "optimizer.warmup=6: must be below steps=6"),
@@ -136,14 +136,14 @@ def test_a_config_of_other_shapes_is_refused_and_harms_nothing(uninterrupted):
         ("init=nowhere", "nowhere: no such folder"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_any_work(change, says, tmp_path):
+def test_a_config_that_does_not_fit_is_refused_before_any_work(change, message, tmp_path):
     changes = [change, "optimizer.accumulate=2"] if change == "batch_size=3" else [change]
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         loop.train(configured(*changes), tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_workdir_that_can_not_be_made_is_refused(tmp_path):
+def test_a_workdir_that_cannot_be_created_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="can't be made"):
+    with pytest.raises(InputError, match="can't be created"):
         loop.train(configured(), tmp_path / "file" / "run")

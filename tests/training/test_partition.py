@@ -32,7 +32,7 @@ def branches(tree):
 
 
 @given(TREES, st.sampled_from(["kernel", "^a", "a/b", "bias$", ".*"]))
-def test_the_parts_are_disjoint_whole_and_have_no_empty_branches(tree, regex):
+def test_split_is_disjoint_and_complete_and_has_no_empty_branches(tree, regex):
     leaves = partition.flatten(tree)
     wanted = {name for name in leaves if re.search(regex, name)}
     if not wanted:
@@ -46,7 +46,7 @@ def test_the_parts_are_disjoint_whole_and_have_no_empty_branches(tree, regex):
     assert partition.merge(trained, frozen) == partition.merge(frozen, trained) == tree
 
 
-def test_the_trees_given_stay_as_they_are():
+def test_arguments_are_not_changed():
     trained, frozen = partition.split(PARAMS, "^branch/")
     assert trained == {"branch": {"blocks": {"kernel": 4}}}
     partition.merge(frozen, trained)
@@ -60,7 +60,7 @@ def test_a_path_in_both_trees_is_refused(other):
         partition.merge(PARAMS, other)
 
 
-def test_what_matches_nothing_is_refused_with_names():
+def test_an_expression_that_matches_nothing_is_refused_with_some_names():
     with pytest.raises(InputError, match="trainable='brnch': matches none of 4 names, .*branch/blocks"):
         partition.split(PARAMS, "brnch")
     with pytest.raises(InputError, match="not a regular expression"):
@@ -78,7 +78,7 @@ def test_trees_of_shapes_and_of_shardings_are_split_like_those_of_arrays():
 
 
 def test_frozen_parameters_have_no_moments():
-    """Optimiser memory of the released sizes, the branch trained alone: two moments of its parameters."""
+    """Of the released architecture with only the branch trained, the optimiser holds two moments of that."""
     variables = jax.eval_shape(Denoiser(arch_lib.released()).init, jax.random.key(0))
     params = {name: parts["params"] for name, parts in variables.items()}
     trained, _ = partition.split(params, "^branch/")
@@ -87,13 +87,13 @@ def test_frozen_parameters_have_no_moments():
     assert size == 2 * 301_568_576 + 1  # and the count of steps
 
 
-def test_only_the_trained_part_moves():
+def test_only_trained_parameters_have_gradients():
     params = {"a": {"kernel": jnp.array(3.0)}, "b": {"kernel": jnp.array(2.0)}}
     trained, frozen = partition.split(params, "^b/")
 
     def loss(trained):
-        whole = partition.merge(trained, frozen)
-        return whole["a"]["kernel"] * whole["b"]["kernel"] ** 2
+        params = partition.merge(trained, frozen)
+        return params["a"]["kernel"] * params["b"]["kernel"] ** 2
 
     gradients = jax.grad(loss)(trained)
     assert gradients == {"b": {"kernel": 12.0}}

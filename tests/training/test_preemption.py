@@ -1,8 +1,9 @@
-"""SIGTERM to one process; two processes are in test_checkpoints_together.py."""
+"""SIGTERM to one process; two processes are in test_checkpointer_two_processes.py."""
 
 import os
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -10,52 +11,51 @@ from gencompositor_jax.training import preemption
 from tests import processes
 
 
-def test_the_step_after_the_signal_is_the_last(capfd):
-    with preemption.watch() as notice:
-        assert not notice.reached(1)
+def test_the_run_stops_after_the_step_of_the_signal(capfd):
+    with preemption.Notice() as notice:
+        assert not notice.should_stop(1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert notice.reached(2)
-        assert notice.reached(3)
+        assert notice.should_stop(2)
+        assert notice.should_stop(3)
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the next one ends the process
     assert "SIGTERM: saving" in capfd.readouterr().err
 
 
-def test_what_was_there_before_comes_back():
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+def test_the_previous_handler_is_restored():
+    received = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: received.append(1))
     try:
-        with pytest.raises(ZeroDivisionError), preemption.watch():
+        with pytest.raises(ZeroDivisionError), preemption.Notice():
             print(1 / 0)
         os.kill(os.getpid(), signal.SIGTERM)
-        with preemption.watch() as notice:
-            assert not notice.reached(1)
+        with preemption.Notice() as notice:
+            assert not notice.should_stop(1)
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert heard == [1, 1]
+        signal.signal(signal.SIGTERM, previous)
+    assert received == [1, 1]
 
 
-def test_another_thread_hears_nothing_and_harms_nothing():
-    import threading
-
-    answers = []
+def test_in_another_thread_no_handler_is_installed():
+    results = []
 
     def run():
-        with preemption.watch() as notice:
-            answers.append(notice.reached(1))
+        with preemption.Notice() as notice:
+            results.append((notice.should_stop(1), signal.getsignal(signal.SIGTERM)))
 
+    before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert answers == [False]
+    assert results == [(False, before)]
 
 
 LOOP = """
 import time
 from gencompositor_jax.training import preemption
-with preemption.watch() as notice:
+with preemption.Notice() as notice:
     print("running")
-    while not notice.reached(1):
+    while not notice.should_stop(1):
         time.sleep(0.01)
     print("saving")
     time.sleep(60)
@@ -63,7 +63,7 @@ with preemption.watch() as notice:
 
 
 @pytest.mark.multiprocess
-def test_a_second_signal_ends_it_at_once(tmp_path):
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
     with processes.start([sys.executable, "-c", LOOP], tmp_path) as group:
         group.wait_for("running")
         group.kill(0, signal.SIGTERM)

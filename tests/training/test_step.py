@@ -1,4 +1,4 @@
-"""The step on one device, on eight under every rule set, in parts, and with gradients that are no numbers."""
+"""The training step on one device, on meshes, in microbatches, and with gradients that are not finite."""
 
 import dataclasses
 from pathlib import Path
@@ -31,7 +31,7 @@ ARCH = dataclasses.replace(
     backbone=STACK,
     branch=dataclasses.replace(STACK, num_layers=1),
 )
-# The same network behind a VAE of the smallest width: what is cut over rows of pixels there is the codec.
+# The same network with the smallest VAE, which is sharded over rows of pixels.
 WITH_VAE = dataclasses.replace(
     ARCH,
     frames=9,
@@ -72,63 +72,63 @@ def batch_of(arch, config, seed=0):
 
 
 def run(config, arch, sizes, steps=3, batch=batch_of, count=None):
-    """Losses, the last metrics and the state after some steps on a mesh of the first devices."""
+    """Losses, the last metrics, state and frozen arrays after some steps on a mesh of the first devices."""
     count = count or int(np.prod(list(sizes.values()) or [1]))
     mesh = sharding.make_mesh(sizes, jax.devices()[:count])
     optimizer = state_lib.make_optimizer(config)
     with jax.set_mesh(mesh):
-        state, frozen = state_lib.begin(config, arch, optimizer, mesh)
+        state, frozen = state_lib.initial_state(config, arch, optimizer, mesh)
         step = make_step(config, Denoiser(arch, remat=config.remat), optimizer, state, mesh)
         losses = []
         for i in range(steps):
             rows = sharding.rows_here(mesh, config.batch_size)
-            there = sharding.to_devices(batch(arch, config, i), rows, config.batch_size, mesh)
-            state, metrics = step(state, frozen, there)
+            on_devices = sharding.to_devices(batch(arch, config, i), rows, config.batch_size, mesh)
+            state, metrics = step(state, frozen, on_devices)
             losses.append(float(metrics["loss"]))
     return losses, jax.device_get(metrics), state, frozen
 
 
 @pytest.fixture(scope="module")
-def alone(config):
+def one_device(config):
     return run(config, ARCH, {})
 
 
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
-def test_losses_are_those_of_one_device(config, alone, sizes):
+def test_losses_are_those_of_one_device(config, one_device, sizes):
     losses, metrics, state, _ = run(config, ARCH, sizes)
-    np.testing.assert_allclose(losses, alone[0], rtol=2e-5)
-    np.testing.assert_allclose(metrics["bucket_sum"], alone[1]["bucket_sum"], rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(losses, one_device[0], rtol=2e-5)
+    np.testing.assert_allclose(metrics["bucket_sum"], one_device[1]["bucket_sum"], rtol=2e-4, atol=1e-6)
     assert losses[0] != losses[1]
     kernel = state.params["backbone"]["blocks"]["feed_forward"]["up"]["kernel"]
-    parts = sizes.get("fsdp", 1) * sizes.get("tensor", 1)
-    assert kernel.addressable_shards[0].data.size * parts == kernel.size
+    shards = sizes.get("fsdp", 1) * sizes.get("tensor", 1)
+    assert kernel.addressable_shards[0].data.size * shards == kernel.size
     for copy in (state.ema, state.optimizer[1].mu, state.optimizer[1].nu):
         assert copy["backbone"]["blocks"]["feed_forward"]["up"]["kernel"].sharding == kernel.sharding
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{"data": 2, "context": 2}], ids=str)
-def test_the_codec_is_cut_over_rows_of_pixels(config, sizes):
+def test_losses_are_those_of_one_device_with_a_vae_sharded_over_rows_of_pixels(config, sizes):
     config = config.copy_and_resolve_references()
     config.batch_size = 2
     expected = run(config, WITH_VAE, {}, steps=2)[0]
     np.testing.assert_allclose(run(config, WITH_VAE, sizes, steps=2)[0], expected, rtol=1e-4)
 
 
-def test_a_batch_in_parts_is_the_batch(config, alone):
+def test_microbatches_give_the_losses_of_the_whole_batch(config, one_device):
     config = config.copy_and_resolve_references()
     config.optimizer.accumulate = 4
     losses, metrics, *_ = run(config, ARCH, {"data": 2})
-    np.testing.assert_allclose(losses, alone[0], rtol=2e-5)
-    np.testing.assert_allclose(metrics["bucket_count"], alone[1]["bucket_count"])
+    np.testing.assert_allclose(losses, one_device[0], rtol=2e-5)
+    np.testing.assert_allclose(metrics["bucket_count"], one_device[1]["bucket_count"])
     assert metrics["bucket_count"].sum() == 8
 
 
-def test_what_is_no_number_changes_nothing_and_is_counted(config):
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(config):
     mesh = sharding.make_mesh({}, jax.devices()[:1])
     optimizer = state_lib.make_optimizer(config)
     with jax.set_mesh(mesh):
-        state, frozen = state_lib.begin(config, ARCH, optimizer, mesh)
+        state, frozen = state_lib.initial_state(config, ARCH, optimizer, mesh)
         step = make_step(config, Denoiser(ARCH, remat=config.remat), optimizer, state, mesh)
         state, good = step(state, frozen, batch_of(ARCH, config))
         before = jax.device_get(state)
@@ -157,16 +157,16 @@ def test_frozen_parameters_have_no_moments(config):
     assert set(frozen.params) == {"backbone", "branch"}
 
 
-def test_without_an_average_the_weights_are_exported(config):
+def test_without_an_ema_the_weights_are_exported(config):
     config = config.copy_and_resolve_references()
     config.optimizer.ema = 0.0
     state, _ = shapes_of(config)
-    assert state.ema is None and state_lib.averaged(state) is state.params
+    assert state.ema is None and state_lib.model_params(state) is state.params
 
 
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory):
-    """A checkpoint without zeros: behind fresh weights' closed gates nothing has a gradient."""
+    """A checkpoint without zeros: the zero gates of initialised weights make most gradients zero."""
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(
         lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
@@ -182,7 +182,7 @@ def test_adapters_alone_are_trained_and_merged_on_export(config, random_weights)
     config.trainable, config.lora.rank, config.init = "", 2, random_weights
     _, _, state, frozen = run(config, ARCH, {"data": 2, "fsdp": 2}, steps=2)
     assert set(state.params) == {"lora"}
-    arrays = state_lib.as_arrays(state_lib.averaged(state), frozen, config.lora.alpha)
+    arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
     before, after = (
         partition.flatten(tree)
         for tree in (frozen.params, {name: arrays[name]["params"] for name in state_lib.STACKS})
@@ -192,22 +192,22 @@ def test_adapters_alone_are_trained_and_merged_on_export(config, random_weights)
     assert changed == {f"backbone/blocks/attention/{x}/kernel" for x in ("query", "key", "value", "out")}
 
 
-def test_nothing_to_train_is_refused(config):
+def test_a_config_that_trains_nothing_is_refused(config):
     config = config.copy_and_resolve_references()
     config.trainable = ""
     with pytest.raises(InputError, match="nothing would be trained"):
         shapes_of(config)
 
 
-def test_half_precision_computes_on_float32_masters(config, alone):
+def test_bfloat16_steps_keep_float32_master_weights(config, one_device):
     config = config.copy_and_resolve_references()
     config.compute_dtype = "bfloat16"
     mesh = sharding.make_mesh({}, jax.devices()[:1])
     optimizer = state_lib.make_optimizer(config)
     with jax.set_mesh(mesh):
-        state, frozen = state_lib.begin(config, ARCH, optimizer, mesh)
+        state, frozen = state_lib.initial_state(config, ARCH, optimizer, mesh)
         denoiser = Denoiser(ARCH, jnp.bfloat16, remat="blocks")
         step = make_step(config, denoiser, optimizer, state, mesh)
         state, metrics = step(state, frozen, batch_of(ARCH, config))
-    assert float(metrics["loss"]) == pytest.approx(alone[0][0], rel=2e-2)
+    assert float(metrics["loss"]) == pytest.approx(one_device[0][0], rel=2e-2)
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}

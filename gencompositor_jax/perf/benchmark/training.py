@@ -46,7 +46,7 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
         counts = [sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.params, frozen.params)]
         planned = _memory(step, state, frozen)
         check_fits(planned["planned_bytes"], measure.memory_limit(device))
-        state, frozen = state_lib.begin(config, arch, optimizer, mesh)
+        state, frozen = state_lib.initial_state(config, arch, optimizer, mesh)
         seconds = []
         for _ in range(WARM_UP + steps):
             began = time.perf_counter()
