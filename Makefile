@@ -57,7 +57,7 @@ pictures: $(STAMP)
 # Warnings are errors: a broken link, a page outside the navigation, a docstring that names an unknown parameter.
 docs: $(VENV)/.installed-docs
 	$(PY) docs/stage_site.py build/pages
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict  # the variable silences an advertisement of the theme
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 $(VENV)/.installed-docs: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
