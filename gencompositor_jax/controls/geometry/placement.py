@@ -19,13 +19,13 @@ import numpy as np
 
 from gencompositor_jax.controls.element.loading import Element
 from gencompositor_jax.controls.geometry.trajectory import Path
-from gencompositor_jax.controls.geometry.view import View, crop_content
+from gencompositor_jax.controls.geometry.view import View, crop_content, points_to_model
 from gencompositor_jax.errors import InputError
 
 Anchor = Literal["center", "bottom"]
 
-MAX_FRAMES_WIDE = 8.0  # an element drawn wider or taller than this many frames is taken for a mistake
-MIN_VISIBLE = 4  # pixels of silhouette, in the best frame, below which nothing could be generated
+MAX_FRAMES_WIDE = 8.0  # an element wider or taller than this many frames is refused
+MIN_VISIBLE = 4  # pixels of silhouette, in the frame with most, below which the element is refused
 
 
 def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
@@ -40,8 +40,8 @@ def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View)
             or the middle of its bottom edge.
         view: from background pixels to the (h, w) pixels of the model; `identity_view` keeps them.
 
-    Raises InputError where the lengths differ, the element is more than 8 frames wide or tall, or is visible
-    in no frame (outside in every frame, or too small).
+    InputError if the lengths differ, the element is more than 8 frames wide or tall, or it is visible in no
+    frame (outside in every frame, or too small).
     """
     mask = paste_of(element, path, anchor, view)[..., 3] >= 128
     _check_visible(element, path, view, mask)
@@ -72,14 +72,14 @@ def paste_of(element: Element, path: Path, anchor: Anchor, view: View) -> np.nda
     pivot = ((w - 1) / 2, (h - 1) / 2 if anchor == "center" else h - 0.5)
     out = np.zeros((len(element.frames), *view.model, 4), np.uint8)
     for t, frame in enumerate(element.frames):
-        target = view.matrix[:, :2] @ path.xy[t] + view.matrix[:, 2]
+        target = points_to_model(path.xy[t], view)
         drawn, where = warp(_premultiply(frame), _affine(_linear(path, view, t), pivot, target), view.model)
         out[t][where] = _straight(drawn)
     return out
 
 
 def paste_over(background: np.ndarray, paste: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] with the straight-alpha uint8 [T, H, W, 4] laid over it: plain pasting."""
+    """uint8 [T, H, W, 3] with the straight-alpha uint8 [T, H, W, 4] over it: plain alpha compositing."""
     out = background.copy()
     for frame, layer in zip(out, paste, strict=True):
         alpha = layer[..., 3:].astype(np.float32) / 255
@@ -90,17 +90,17 @@ def paste_over(background: np.ndarray, paste: np.ndarray) -> np.ndarray:
 def warp(
     premultiplied: np.ndarray, matrix: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Warps a premultiplied float32 RGBA picture [h, w, 4] (0..255) into a transparent frame, unaliased.
+    """Warp a premultiplied float32 RGBA image [h, w, 4] (0..255) into a transparent frame, antialiased.
 
-    `matrix` [2, 3] maps the picture's (x, y, 1) to the frame's (x, y); `size` is the frame's (height, width).
-    Returns the part of the frame that the picture touches, float32 [b, a, 4], and the (rows, columns) it is;
-    it is empty where the picture is outside.
+    `matrix` [2, 3] maps the image's (x, y, 1) to the frame's (x, y); `size` is the frame's (height, width).
+    Returns the image's bounding box in the frame, float32 [b, a, 4], and the (rows, columns) of it; empty if
+    the image is outside.
 
-    Where the picture shrinks, that part is drawn k times finer, with k such that nothing shrinks there, and
-    averaged over k x k areas. The work grows with the picture and the frame, not with the scale.
+    If the image shrinks, it is drawn at k times the resolution, with k such that it doesn't shrink there, and
+    averaged over k x k pixels. The cost grows with the image and the frame, not with the scale.
     """
     h, w = premultiplied.shape[:2]
-    # One pixel beyond the picture, because its edges fade out over it.
+    # One pixel beyond the image, over which interpolation fades its edges out.
     corners = np.array([[-1, -1], [w, -1], [-1, h], [w, h]], np.float64)
     box = corners @ matrix[:, :2].T + matrix[:, 2]
     x0, y0 = (int(v) for v in np.floor(np.clip(box.min(0), 0, (size[1], size[0]))))
@@ -110,7 +110,7 @@ def warp(
         return np.zeros((y1 - y0, x1 - x0, 4), np.float32), where
     smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)[-1]
     k = max(1, math.ceil(min(1 / max(smallest, 1e-9), max(h, w)) - 1e-6))
-    # A point x of the frame is k (x - x0 + 0.5) - 0.5 in the fine grid: edges of the box onto edges.
+    # A point x of the frame is k (x - x0 + 0.5) - 0.5 in the fine grid, which maps edges to edges.
     fine = matrix * k
     fine[:, 2] += k * (0.5 - np.array([x0, y0])) - 0.5
     area = (x1 - x0) * k, (y1 - y0) * k
@@ -121,7 +121,7 @@ def warp(
 
 
 def rotation_matrix(degrees: float) -> np.ndarray:
-    """[2, 2] turning counter-clockwise as seen on the screen, where y points down."""
+    """[2, 2]: counter-clockwise as seen on the screen, where y points down."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[c, s], [-s, c]])
 
@@ -139,7 +139,7 @@ def _affine(
 
 
 def _premultiply(rgba: np.ndarray) -> np.ndarray:
-    """uint8 straight -> float32 premultiplied: hidden colours of clear pixels can't bleed into the edges."""
+    """uint8 straight alpha -> float32 premultiplied, so that transparent pixels' colours don't bleed."""
     out = rgba.astype(np.float32)
     out[..., :3] *= out[..., 3:] / 255
     return out
@@ -153,7 +153,7 @@ def _straight(premultiplied: np.ndarray) -> np.ndarray:
 
 
 def _check(element: Element, path: Path, view: View) -> None:
-    """Raises InputError where the element can't follow the path: lengths, finite numbers, size."""
+    """InputError if the element can't follow the path: lengths, finite numbers, size."""
     frames, h, w = element.frames.shape[:3]
     if frames != len(path.xy):
         raise InputError(
@@ -167,8 +167,8 @@ def _check(element: Element, path: Path, view: View) -> None:
     if max(largest * h / view.native[0], largest * w / view.native[1]) > MAX_FRAMES_WIDE:
         fit = min(view.native[0] / h, view.native[1] / w)
         raise InputError(
-            f"scale {largest:g}: {element.name} ({w}x{h} pixels) would be more than {MAX_FRAMES_WIDE:g} "
-            f"frames large; it fits into the {view.native[1]}x{view.native[0]} background at {fit:.3g}"
+            f"scale {largest:g}: {element.name} ({w}x{h} pixels) would cover more than {MAX_FRAMES_WIDE:g} "
+            f"frames; it fits into the {view.native[1]}x{view.native[0]} background at {fit:.3g}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Elements: every way to cut one out gives the same canvas, and every wrong way says what to pass."""
+"""Elements: keys, masks and segmenters give the same canvas; what fails names the remedy."""
 
 import pathlib
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def video(
 
 
 def assert_is_the_element(element: Element, slack: int = 0) -> None:
-    """The moving box on the canvas of its whole way; `slack` in pixels allows for edges that are soft."""
+    """The moving box on a canvas of its whole motion; `slack`: pixels of tolerance for soft edges."""
     frames = element.frames
     assert frames.dtype == np.uint8
     assert all(abs(a - b) <= 2 * slack for a, b in zip(frames.shape, CANVAS, strict=True))
@@ -125,7 +125,7 @@ def test_video_with_alpha(tmp_path, name, codec, pixels):
         ((0, 0, 0), "#000000", "#"),
     ],
 )
-def test_video_before_a_screen(tmp_path, background, key, found, pixels):
+def test_video_on_a_screen(tmp_path, background, key, found, pixels):
     element = load_element(video(tmp_path / "clip.mp4", before(background), pixels=pixels), key=key)
     assert element.key.startswith(found)
     assert_is_the_element(element, slack=2)
@@ -210,7 +210,7 @@ def numbered(frames: int) -> Element:
 
 
 @given(have=st.integers(1, 12), need=st.integers(1, 30))
-def test_length_is_what_was_asked(have, need):
+def test_fit_length_returns_the_frames_asked_for(have, need):
     element = numbered(have)
     loop, hold = fit_length(element, need, "loop"), fit_length(element, need, "hold")
     assert loop.frames[:, 0, 0, 0].tolist() == [i % have for i in range(need)]
@@ -241,7 +241,7 @@ def textured(tmp_path) -> str:
     return folder(tmp_path / "textured", on_texture())
 
 
-def test_alpha_that_is_not_there(tmp_path, textured):
+def test_missing_alpha_is_refused(tmp_path, textured):
     with pytest.raises(
         InputError, match=r"textured: key alpha was tried.*no alpha channel.*--key white.*--mask"
     ):
@@ -258,7 +258,7 @@ def test_alpha_that_is_not_there(tmp_path, textured):
             load_element(folder(tmp_path / name, clear), key=key)
 
 
-def test_no_key_can_be_guessed(textured):
+def test_textured_borders_need_a_key(textured):
     with pytest.raises(InputError, match=r"textured: no alpha.*--key white, green, blue.*--mask"):
         load_element(textured)
 
@@ -268,7 +268,7 @@ def test_unknown_key_is_refused_before_anything_is_read():
         load_element("not-there.mp4", key="pink")
 
 
-def test_only_one_way_to_cut(textured):
+def test_key_mask_and_segmenter_exclude_each_other(textured):
     with pytest.raises(InputError, match="key 'green' and a mask were given; pass one"):
         load_element(textured, key="green", mask=textured)
     with pytest.raises(InputError, match="a mask and a segmenter"):
@@ -294,7 +294,7 @@ def test_masks_that_do_not_fit(tmp_path, textured, mask, says):
     [masks()[1:], masks().astype(np.uint8), masks()[..., None], None],
     ids=["length", "type", "shape", "None"],
 )
-def test_segmenters_that_answer_something_else(textured, answer):
+def test_segmenters_that_return_something_else(textured, answer):
     with pytest.raises(InputError, match=r"segmenter: .*must return bool \(4, 64, 96\)"):
         load_element(textured, segmenter=lambda frames: answer)
 

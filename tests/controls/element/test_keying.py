@@ -50,7 +50,7 @@ def plain(colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def assert_outline(alpha: np.ndarray, coverage: np.ndarray) -> None:
-    """In every frame, opaque wins where the coverage is clearly above a half, and clear where it is below."""
+    """In every frame, alpha is high where coverage is well above a half, and low where it is well below."""
     assert (alpha[:, coverage > 0.65] >= 128).all()
     assert (alpha[:, coverage < 0.35] < 128).all()
 
@@ -201,7 +201,7 @@ def test_contrast_scores_are_linear_in_mixtures(colour, background, share):
     background=st.tuples(channels, channels, channels).filter(lambda c: max(c) - min(c) > 60),
     share=st.floats(0, 1),
 )
-def test_hue_scores_of_mixtures_with_neutral_pixels_are_their_share(grey, background, share):
+def test_hue_scores_of_mixtures_with_neutral_pixels_are_their_fraction(grey, background, share):
     screen = Screen("x", background, hue=True, clear=0.1, firm=0.2, solid=0.3)
     mixture = share * np.full(3, grey, np.float32) + (1 - share) * np.array(background, np.float32)
     np.testing.assert_allclose(score(mixture, screen), share, atol=1e-3)
@@ -243,12 +243,12 @@ def test_near_white_elements_on_white_are_refused_with_the_keys_to_use(frames, l
         cut(coded(frames, 90) if lossy else frames, "white")
     message = str(caught.value)
     assert message.startswith("clip.mp4: key white was tried")
-    assert all(way in message for way in ("--key alpha", "--mask", "--key green"))
+    assert all(remedy in message for remedy in ("--key alpha", "--mask", "--key green"))
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("key", ["white", "auto"])
-def test_an_off_white_element_with_contrast_is_no_near_white_one(key):
+def test_an_off_white_element_with_contrast_is_keyed(key):
     alpha = cut(white((BODY, (240, 236, 230))), key)[..., 3]
     assert_outline(alpha, BODY)
 
@@ -259,7 +259,7 @@ def test_an_empty_screen_says_which_key_was_tried(colour, key):
         cut(clip(lambda t: plain(colour), noise=1), key)
 
 
-def test_a_key_whose_colour_is_not_there_names_what_is():
+def test_a_key_that_is_absent_names_the_colour_that_is_present():
     frames = clip(lambda t: over(plain((40, 170, 60)), BODY, (200, 90, 60)))
     with pytest.raises(InputError, match=r"key blue was tried.*#28aa3c.*--key.*--mask"):
         cut(frames, "blue")
@@ -267,7 +267,7 @@ def test_a_key_whose_colour_is_not_there_names_what_is():
         cut(frames, "white")
 
 
-def test_auto_refuses_what_it_cannot_know():
+def test_auto_refuses_borders_without_one_colour():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match=r"don't have one colour.*--key.*--mask"):
         cut(rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8))
@@ -281,7 +281,7 @@ def test_unknown_keys_are_refused_with_the_known_ones(key):
         keying.parse_key(key)
 
 
-def test_keying_leaves_the_clip_alone():
+def test_keying_does_not_change_the_clip():
     frames = clip(lambda t: over(plain((40, 170, 60)), BODY, (200, 90, 60)))
     before = frames.copy()
     cut(frames)

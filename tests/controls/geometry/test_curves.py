@@ -29,7 +29,7 @@ def test_curve_runs_from_the_first_to_the_last_point_through_all(points: np.ndar
 @given(point_lists)
 @settings(max_examples=100, deadline=None)
 def test_speed_is_constant(points: np.ndarray) -> None:
-    """Any stretch of the clip covers its share of the whole way, measured along the curve itself."""
+    """Equal times cover equal arc lengths."""
     assume(length(points) > 1)
     fine, _ = arc_path(points, 4001)
     along = np.append(0, np.cumsum(np.hypot(*np.diff(fine, axis=0).T)))
@@ -44,7 +44,7 @@ def test_curve_does_not_overshoot(points: np.ndarray) -> None:
     assert (fine >= points.min(axis=0) - 1e-6).all() and (fine <= points.max(axis=0) + 1e-6).all()
 
 
-def test_a_straight_line_is_even() -> None:
+def test_points_on_a_line_are_evenly_spaced() -> None:
     xy, _ = arc_path(np.array([(0.0, 0.0), (30.0, 40.0)]), 6)
     np.testing.assert_allclose(xy, np.linspace((0, 0), (30, 40), 6), atol=1e-6)
 

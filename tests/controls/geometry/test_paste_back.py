@@ -42,7 +42,7 @@ def test_inside_is_the_result() -> None:
     np.testing.assert_array_equal(out, generated)
 
 
-def test_mask_keeps_place_and_size() -> None:
+def test_mask_keeps_position_and_size() -> None:
     view = make_view((540, 960), (64, 96))
     mask = np.zeros((1, 64, 96), bool)
     mask[0, 20:40, 30:60] = True

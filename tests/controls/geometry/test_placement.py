@@ -68,7 +68,7 @@ def test_silhouette_follows_the_path_at_the_right_size(
 @given(st.floats(0.35, 1.3), st.floats(-180, 180), st.sampled_from(["center", "bottom"]))
 @settings(max_examples=40, deadline=None)
 def test_mask_and_foreground_agree_in_size(scale: float, rotation: float, anchor: str) -> None:
-    """The foreground is the silhouette moved to the middle: same extent, same area, whatever the view."""
+    """The foreground is the silhouette moved to the centre: same extent and area in any view."""
     view = make_view(SIZE, (64, 96))
     placed = place(ellipse(1), path([(100, 60)], scale, rotation), anchor, view)  # type: ignore[arg-type]
     shown = (255 - placed.foreground[0, ..., 2].astype(float)) / (255 - 20)  # the blue channel is coverage
@@ -95,7 +95,7 @@ def test_bottom_stands_on_the_point() -> None:
     assert abs(rows.min() - 70) <= 1
 
 
-def test_turns_counter_clockwise() -> None:
+def test_rotates_counter_clockwise() -> None:
     frames = np.zeros((1, 41, 41, 4), np.uint8)
     frames[0, 18:23, 20:, 3] = 255  # a bar pointing right
     placed = place(Element(frames, "bar"), path([(100, 60)], rotation=90), "center", identity_view(SIZE))
@@ -134,7 +134,7 @@ def test_hidden_colour_does_not_bleed() -> None:
 
 @pytest.mark.parametrize("point", [(-15, 60), (215, 60), (100, -12), (200, 120), (0, 0), (199, 119)])
 def test_clipped_at_the_edges(point: tuple[float, float]) -> None:
-    """What stands inside is what a larger frame shows there."""
+    """The visible part is that of a larger frame."""
     element, margin = ellipse(1), 60
     large = (SIZE[0] + 2 * margin, SIZE[1] + 2 * margin)
     placed = place(element, path([point]), "center", identity_view(SIZE))
@@ -163,7 +163,7 @@ def test_padding_is_not_the_background() -> None:
 @pytest.mark.parametrize(
     ("scale", "message"),
     [
-        (30.0, "more than 8 frames large; it fits"),
+        (30.0, "more than 8 frames; it fits"),
         (0.01, "pass a larger --scale"),
         (1e-300, "larger --scale"),
     ],

@@ -36,7 +36,7 @@ def test_follows_a_pan_with_subpixel_steps_and_noise() -> None:
     np.testing.assert_allclose(xy, shift + (120, 150), atol=0.25)
 
 
-def test_follows_turning_and_growing() -> None:
+def test_follows_rotation_and_scaling() -> None:
     matrices = []
     for t in range(FRAMES):
         c, s = (1 + 0.01 * t) * np.cos(t / 60), (1 + 0.01 * t) * np.sin(t / 60)
@@ -47,7 +47,7 @@ def test_follows_turning_and_growing() -> None:
 
 
 def test_follows_an_object_over_a_still_background() -> None:
-    """The patch around the click lies on the object, so its motion counts, not the background's."""
+    """The patch around the point is on the object, so the object's motion is tracked."""
     still, thing = texture(), texture(60, 60, seed=2)
     pictures = []
     for t in range(FRAMES):
@@ -59,7 +59,7 @@ def test_follows_an_object_over_a_still_background() -> None:
     np.testing.assert_allclose(xy[-1], (70 + 4 * (FRAMES - 1), 90 + FRAMES - 1), atol=0.5)
 
 
-def test_says_where_it_left_the_frame_and_stays() -> None:
+def test_a_point_that_leaves_the_frame_is_reported_and_stays() -> None:
     frames = film([moved(texture(), [[1, 0, -8.0 * t], [0, 1, 0]]) for t in range(FRAMES)])
     xy, lost, report = track_point(frames, (80.0, 100.0))
     assert lost is not None and 7 <= lost <= 11  # 80 pixels at 8 per frame
@@ -78,7 +78,7 @@ def test_a_cut_loses_the_point(contrast: float, seed: int) -> None:
 
 
 def test_a_neighbour_that_moves_does_not_pull() -> None:
-    """Part of the windows see something that moves away (a mean is pulled 2 pixels); the median stays."""
+    """Part of the grid is on an object that moves away (a mean would shift by 2 pixels); the median stays."""
     still, other, pictures = texture(), texture(seed=3), []
     for t in range(8):
         picture = still.copy()
@@ -109,7 +109,7 @@ def test_points_outside(xy: tuple[float, float]) -> None:
         track_point(film([texture()] * 2), xy)
 
 
-def test_nothing_to_follow() -> None:
+def test_points_without_texture_are_refused() -> None:
     flat = np.full((200, 300), 128.0, np.float32)
     edge = flat.copy()
     edge[:, 150:] = 200  # along a straight edge the point would slide

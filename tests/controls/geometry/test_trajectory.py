@@ -27,10 +27,10 @@ def write(folder: pathlib.Path, name: str, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "said", ["120,130 360,90 600,200", " 120,130;360,90; 600,200 ", "120, 130  360 ,90\n600.0,2e2"]
+    "text", ["120,130 360,90 600,200", " 120,130;360,90; 600,200 ", "120, 130  360 ,90\n600.0,2e2"]
 )
-def test_points_on_the_command_line(said: str) -> None:
-    assert parse_trajectory(said) == from_points([(120, 130), (360, 90), (600, 200)])
+def test_points_on_the_command_line(text: str) -> None:
+    assert parse_trajectory(text) == from_points([(120, 130), (360, 90), (600, 200)])
 
 
 def test_points_run_smoothly_through_the_middle() -> None:
@@ -45,8 +45,8 @@ def test_a_single_point_stays() -> None:
     np.testing.assert_array_equal(resolve_path(parse_trajectory("30,40"), 3, SIZE).xy, [(30, 40)] * 3)
 
 
-def test_the_border_is_no_crash() -> None:
-    """x = width is a pixel past the end, and a place like any other."""
+def test_points_at_the_border_are_valid() -> None:
+    """x = width is one pixel outside the frame."""
     path = resolve_path(parse_trajectory("720,480 0,0 -1,-1"), 5, SIZE)
     np.testing.assert_allclose(path.xy[0], (720, 480))
 
@@ -63,7 +63,7 @@ def test_file_with_a_point_per_frame_is_used_as_it_is(tmp_path: pathlib.Path) ->
 
 
 def test_longer_file_keeps_its_speed_over_time(tmp_path: pathlib.Path) -> None:
-    """150 points for 49 frames: the recording's time is kept, so what stands still in it stands still."""
+    """150 points for 49 frames: resampled in time, so a pause in the recording stays a pause."""
     x = np.concatenate([np.zeros(75), np.linspace(0, 500, 75)])
     file = write(tmp_path, "t.txt", "\n".join(f"{v} 100" for v in x))
     path = resolve_path(parse_trajectory(file), 49, SIZE)
@@ -102,8 +102,8 @@ def test_json_times_may_begin_late_and_end_early() -> None:
     np.testing.assert_allclose(resolve_path(trajectory, 5, SIZE).xy, [(1, 2)] * 3 + [(5, 6)] * 2)
 
 
-def test_key_scales_without_times_follow_the_way() -> None:
-    """Without times a key's scale holds where the element passes the key."""
+def test_key_scales_without_times_follow_the_arc_length() -> None:
+    """Without times a key's scale applies where the element passes the key."""
     keys = [(0.0, 0.0, 1.0), (90.0, 0.0, 2.0), (100.0, 0.0, 4.0)]
     trajectory = Trajectory(tuple(Keyframe(x, y, scale=s) for x, y, s in keys))
     path = resolve_path(trajectory, 11, SIZE)
@@ -130,13 +130,13 @@ def test_no_scale_at_all() -> None:
 
 def test_numbers_on_the_command_line() -> None:
     assert parse_numbers(" 0.5, 1.2,3", "--scale") == (0.5, 1.2, 3.0)
-    for said in ("", " , ", "0.5,big", "nan", "1e999", "1_0"):
+    for text in ("", " , ", "0.5,big", "nan", "1e999", "1_0"):
         with pytest.raises(InputError, match="--scale"):
-            parse_numbers(said, "--scale")
+            parse_numbers(text, "--scale")
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("text", "message"),
     [
         ("", "empty"),
         ("  ", "empty"),
@@ -159,12 +159,12 @@ def test_numbers_on_the_command_line() -> None:
         ("a\0b", "neither a file nor a point"),
     ],
 )
-def test_bad_words(said: str, message: str) -> None:
+def test_bad_text(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse_trajectory(said)
+        parse_trajectory(text)
 
 
-def test_pixels_are_no_relative_coordinates() -> None:
+def test_pixels_are_not_relative_coordinates() -> None:
     with pytest.raises(InputError, match=r"x \(relative\): 120 must be within -4..5"):
         parse_trajectory("120,130", relative=True)
 
@@ -235,7 +235,7 @@ def test_no_point_in_a_list() -> None:
         from_points([])
 
 
-def test_a_track_follows_the_background() -> None:
+def test_tracking_follows_the_background() -> None:
     rng = np.random.default_rng(0)
     noise = np.kron(rng.integers(0, 256, (30, 40)), np.ones((4, 4))).astype(np.uint8)
     frames = np.stack([np.roll(noise, (t, 2 * t), axis=(0, 1)) for t in range(4)])[..., None].repeat(3, -1)
@@ -258,7 +258,7 @@ keyframes = st.builds(
 
 @given(st.lists(keyframes, min_size=1, max_size=5), st.booleans(), st.sampled_from(["arc", "time", "frames"]))
 @settings(max_examples=100, deadline=None)
-def test_json_goes_there_and_back(keys: list[Keyframe], relative: bool, timing: str) -> None:
+def test_json_round_trip(keys: list[Keyframe], relative: bool, timing: str) -> None:
     if timing == "time":
         keys = [Keyframe(k.x, k.y, i / len(keys), k.scale, k.rotation) for i, k in enumerate(keys)]
     trajectory = Trajectory(tuple(keys), relative, timing)  # type: ignore[arg-type]

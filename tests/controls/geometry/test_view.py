@@ -32,7 +32,7 @@ def test_content_fits_is_centred_and_keeps_the_aspect(nh: int, nw: int, mh: int,
 
 @given(sides, sides)
 @settings(max_examples=100, deadline=None)
-def test_the_background_s_edges_are_the_content_s(nh: int, nw: int) -> None:
+def test_edges_of_the_background_map_to_edges_of_the_content(nh: int, nw: int) -> None:
     view = make_view((nh, nw), (64, 96))
     (ch, cw), (top, left) = view.content, view.origin
     corners = points_to_model(np.array([[-0.5, -0.5], [nw - 0.5, nh - 0.5]]), view)
@@ -42,7 +42,7 @@ def test_the_background_s_edges_are_the_content_s(nh: int, nw: int) -> None:
 
 
 def test_points_and_pixels_agree() -> None:
-    """A bright square drawn natively is found in the model's frame where its centre's point lands."""
+    """A bright square in the background is found in the model's frame where its centre is mapped to."""
     native = np.zeros((1, 360, 640, 3), np.uint8)
     native[0, 100:140, 400:460] = 255
     view = make_view((360, 640), (64, 96))

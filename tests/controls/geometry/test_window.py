@@ -35,7 +35,7 @@ def test_window_stays_in_the_background(scale: float, rotation: float, anchor: s
 
 @pytest.mark.parametrize("anchor", ["center", "bottom"])
 @pytest.mark.parametrize("rotation", [0.0, 40.0])
-def test_the_element_fills_its_share_and_is_in_the_middle(anchor: str, rotation: float) -> None:
+def test_the_element_fills_its_fraction_and_is_centred(anchor: str, rotation: float) -> None:
     path = Path(np.array([(320.0, 180.0)]), np.array([0.6]), np.array([rotation]))
     window = window_around(path, anchor, (122, 177), NATIVE, MODEL, 0.5)  # type: ignore[arg-type]
     view = make_view(window.size, MODEL)
@@ -48,8 +48,8 @@ def test_the_element_fills_its_share_and_is_in_the_middle(anchor: str, rotation:
     np.testing.assert_allclose([rows.mean(), columns.mean()], [31.5, 47.5], atol=1)
 
 
-def test_cutting_commutes_with_placing() -> None:
-    """The element placed in the window is the window's part of the element placed in the background."""
+def test_cropping_commutes_with_placement() -> None:
+    """The element placed in the window is a crop of the element placed in the background."""
     path = walk()
     window = window_around(path, "center", (122, 177), NATIVE, MODEL)
     whole = paste_of(card(), path, "center", identity_view(NATIVE))
@@ -58,7 +58,7 @@ def test_cutting_commutes_with_placing() -> None:
     assert inside[..., 3].any(axis=(1, 2)).tolist() == whole[..., 3].any(axis=(1, 2)).tolist()
 
 
-def test_put_back_changes_the_window_only() -> None:
+def test_put_back_changes_only_the_window() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, *NATIVE, 3), dtype=np.uint8)
     window = window_around(walk(), "center", (122, 177), NATIVE, MODEL)
     parts = cut(frames, window)

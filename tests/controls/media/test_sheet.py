@@ -1,4 +1,4 @@
-"""Pictures: the sheet shows the right frames in the right places, the overlay touches what it should."""
+"""Pictures: the sheet shows the right frames in the right cells, the overlay changes only what it should."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_proportions_are_kept():
     assert (columns[-1] - columns[0]) / (rows[-1] - rows[0]) == pytest.approx(3, rel=0.03)
 
 
-def test_a_sheet_of_nothing_is_a_mistake_in_the_code():
+def test_a_sheet_without_frames_raises_value_error():
     with pytest.raises(ValueError, match="at least one row"):
         contact_sheet([])
     with pytest.raises(ValueError, match="masks: frames must be uint8"):
@@ -87,29 +87,29 @@ def test_the_overlay_touches_the_mask_and_nothing_else():
 
 def test_the_trajectory_is_drawn_where_the_element_is():
     frames, mask = np.full((3, 90, 120, 3), 90, np.uint8), np.zeros((3, 90, 120), bool)
-    way = np.array([[20.0, 30.0], [60.0, 40.0], [100.0, 70.0]])
-    drawn = overlay(frames, mask, way)
-    for t, (x, y) in enumerate(way.astype(int)):
+    path = np.array([[20.0, 30.0], [60.0, 40.0], [100.0, 70.0]])
+    drawn = overlay(frames, mask, path)
+    for t, (x, y) in enumerate(path.astype(int)):
         assert drawn[t, y, x, 0] > 200 and drawn[t, y, x, 2] < 60  # the yellow dot
-    x, y = way[0].astype(int)
-    assert drawn[2, y, x, 2] > 200 > drawn[2, y, x, 0]  # the way so far is cyan
+    x, y = path[0].astype(int)
+    assert drawn[2, y, x, 2] > 200 > drawn[2, y, x, 0]  # the path so far is cyan
     assert np.array_equal(drawn[:, :20], frames[:, :20])
-    both = overlay(frames, mask, np.stack([way, way[::-1]]))
+    both = overlay(frames, mask, np.stack([path, path[::-1]]))
     assert (both != drawn).any() and both[0, 70, 100, 0] > 200
 
 
-def test_points_far_outside_do_no_harm():
+def test_points_far_outside_are_accepted():
     frames, mask = np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 30, 40), bool)
     overlay(frames, mask, np.array([[-1e9, 5.0], [1e9, 5.0]]))
     assert np.array_equal(overlay(frames, mask, np.full((2, 2), -500.0)), frames)
 
 
-def test_an_overlay_of_another_size_is_a_mistake_in_the_code():
+def test_an_overlay_of_another_size_raises_value_error():
     with pytest.raises(ValueError, match="differ"):
         overlay(np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 40, 30), bool))
 
 
-def test_pictures_are_written_whole_and_not_over_others(tmp_path):
+def test_pictures_are_written_atomically_and_not_over_others(tmp_path):
     path = tmp_path / "sheet.png"
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     write_png(path, picture)

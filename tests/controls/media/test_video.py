@@ -1,4 +1,4 @@
-"""Reading: any container gives its frames at the times asked for; what is no video is refused in one line."""
+"""Reading: every container returns the frames at the times asked for; what is no video is refused."""
 
 import os
 import struct
@@ -105,7 +105,7 @@ def test_odd_sizes(make_clip, size):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
 def test_a_trim_gives_the_frames_of_the_whole(make_clip, name):
-    """Whatever keyframe decoding begins at, with B frames and without presentation stamps."""
+    """From any keyframe, with B frames, and without presentation time stamps."""
     path = make_clip(name, count=30, gop=7, options={"bf": "2"})
     whole = read_video(path).frames
     for first in range(30):
@@ -206,7 +206,7 @@ EXACT_IN_DECORD: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def decord_reads(monkeypatch):
-    """What decord is asked to open, with decord chosen."""
+    """With decord chosen, the paths that it opens."""
     decord = pytest.importorskip("decord")
     monkeypatch.setenv(decoding.DECODER, "decord")
     opened: list[str] = []
@@ -247,7 +247,7 @@ def test_a_decoder_that_is_unknown_or_missing_is_named(make_clip, monkeypatch):
 
 @pytest.mark.parametrize("turns", range(4))
 def test_rotation_in_the_header_is_respected(make_clip, turns):
-    """Phones write portrait clips as landscape ones and a matrix."""
+    """Phones write portrait clips as landscape frames with a rotation matrix."""
     path = make_clip("a.mp4", count=2)
     upright = read_video(path).frames
     matrix = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)][
@@ -331,7 +331,7 @@ def test_what_is_probed_is_not_probed_again(make_clip, tmp_path, monkeypatch, nu
 # ---- What is refused ---------------------------------------------------------------------------------------
 
 
-def test_too_short_says_how_many_and_what_to_pass(make_clip, tmp_path, numbered_frames):
+def test_a_short_clip_is_refused_with_its_length_and_the_remedy(make_clip, tmp_path, numbered_frames):
     path = make_clip("a.mp4")
     assert "has 24 frames, 49 are needed: pass --frames 24" in refusal(path, frames=49)
     assert "has 12 frames from 0.5 s" in refusal(path, frames=13, start=0.5)
@@ -407,7 +407,7 @@ def test_playlists_are_refused_under_any_name(make_clip, content):
 
 
 def test_playlist_demuxers_are_refused_even_unrecognised(make_clip, monkeypatch):
-    """The second lock: what FFmpeg takes for a playlist is refused after the first one failed."""
+    """The second check: what FFmpeg detects as a playlist is refused even if the first check missed it."""
     path = make_clip("a.ts").with_name("clip.mp4")
     path.write_text("ffconcat version 1.0\nfile a.ts\n")
     monkeypatch.setattr(inputs, "_refuse_playlist", lambda path: None)
@@ -416,7 +416,7 @@ def test_playlist_demuxers_are_refused_even_unrecognised(make_clip, monkeypatch)
 
 @pytest.mark.parametrize("cover", [False, True])
 def test_sound_alone_is_refused(tmp_path, cover):
-    """A song's cover is a video stream to FFmpeg."""
+    """To FFmpeg a song's cover art is a video stream."""
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=48000, layout="mono")
@@ -435,7 +435,7 @@ def test_sound_alone_is_refused(tmp_path, cover):
 
 
 def test_a_cut_copy_is_refused(make_clip, write_clip):
-    """Index first, so that the header still announces every frame."""
+    """The index is first in the file, so the header still announces every frame."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)
     for name, how in {
         "a.mp4": {"header_options": {"movflags": "faststart"}},
@@ -450,7 +450,7 @@ def test_a_cut_copy_is_refused(make_clip, write_clip):
     assert "not a video that can be read" in refusal(path)
 
 
-def test_damage_inside_is_found_and_what_precedes_it_can_be_used(tmp_path, write_clip):
+def test_damage_is_found_and_frames_before_it_can_be_read(tmp_path, write_clip):
     noise = np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8)
     path = write_clip(tmp_path / "a.mp4", noise, options={"bf": "0"})
     with av.open(str(path)) as container:

@@ -1,4 +1,4 @@
-"""Writing: what is written reads back the same, whole or not at all, and never over something unasked."""
+"""Writing: files read back the same, are written atomically, and replace others only with `overwrite`."""
 
 import errno
 import logging
@@ -54,7 +54,7 @@ def test_what_is_written_reads_back_nearly_the_same(tmp_path, name, numbered_fra
     assert (info.codec, info.frames, info.has_audio) == ("h264", 24, False)
 
 
-def test_neither_colours_nor_their_places_drift_from_generation_to_generation(tmp_path):
+def test_colours_and_their_positions_do_not_drift_over_generations(tmp_path):
     """FFmpeg's defaults darken each generation by one level and shift its colours by half a pixel."""
     y, x = np.mgrid[:48, :64]
     first = np.stack([40 + 2.5 * x, 60 + 2.5 * y, 200 - 2.5 * x], -1).astype(np.uint8)[None].repeat(2, 0)
@@ -67,7 +67,7 @@ def test_neither_colours_nor_their_places_drift_from_generation_to_generation(tm
     assert np.abs(frames.astype(int) - first)[away].mean() < 1
 
 
-def test_colours_survive_a_player_that_believes_the_tags(tmp_path):
+def test_a_player_that_reads_the_tags_shows_the_colours(tmp_path):
     red = np.broadcast_to(np.array([220, 60, 30], np.uint8), (2, 32, 32, 3))
     write_video(tmp_path / "a.mp4", red, 24)
     with av.open(str(tmp_path / "a.mp4")) as container:
@@ -112,7 +112,7 @@ def test_image_folders_are_exact(tmp_path, alpha, numbered_frames):
     assert np.array_equal(read_video(tmp_path / "shots", alpha=True).frames, frames)
 
 
-def test_frames_of_another_kind_are_a_mistake_in_the_code(tmp_path):
+def test_frames_of_another_type_raise_value_error(tmp_path):
     for frames in (np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4, 3)), np.zeros((0, 4, 4, 3), np.uint8)):
         with pytest.raises(ValueError, match="frames must be uint8"):
             write_video(tmp_path / "a.mp4", frames, 24)
@@ -169,7 +169,7 @@ def test_a_background_without_sound(make_clip, tmp_path, numbered_frames):
 # ---- What is refused, and what stays -----------------------------------------------------------------------
 
 
-def test_what_exists_stays_unless_told(tmp_path, numbered_frames):
+def test_existing_files_are_kept_without_overwrite(tmp_path, numbered_frames):
     path, folder = tmp_path / "a.mp4", tmp_path / "shots"
     path.write_text("precious")
     write_image_folder(folder, numbered_frames(5))
@@ -192,7 +192,7 @@ def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path, numbered_
     assert (tmp_path / "shots" / "thesis.tex").exists()
 
 
-def test_outputs_that_cannot_be(tmp_path):
+def test_invalid_outputs_are_refused(tmp_path):
     with pytest.raises(InputError, match="there is no folder .*missing"):
         check_output(tmp_path / "missing" / "a.mp4", overwrite=False)
     with pytest.raises(InputError, match="local files"):
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there_and_nothing_else(
 
 
 def test_real_lack_of_space(tmp_path):
-    """A limit on the size of files is the nearest thing to a full disk that any machine can set up."""
+    """A limit on the size of files stands in for a full disk."""
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     noise = np.random.default_rng(0).integers(0, 256, (8, 96, 96, 3), np.uint8)
