@@ -1,11 +1,11 @@
-"""How fast and in how much memory a full-size checkpoint is converted and restored.
+"""Time and memory of converting, verifying, restoring and exporting a full-size checkpoint.
 
     python benchmarks/convert.py --work /scratch/convert
 
-writes synthetic weights in the released names, shapes, type and shards (11.7 GiB), reads them once with
-`cat`, converts them, verifies the result, restores it sharded onto 8 virtual devices and exports it,
-each in a process of its own, and writes benchmarks/results/convert.json. It needs 40 GB of disk, all
-given back. `--size small` does all this with a few MB.
+writes random weights with the released names, shapes, type and shards (11.7 GiB), reads them once with
+`cat`, converts them, verifies the result, restores it sharded onto 8 virtual devices and exports it, each in
+a process of its own. The results go to benchmarks/results/convert.json. It needs 40 GB of disk space and
+frees it at the end. `--size small` runs all this with a few MB.
 """
 
 import argparse
@@ -27,9 +27,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
-from gencompositor_jax.conversion import plan, safetensors_io
+from gencompositor_jax.conversion import tensor_map
 from gencompositor_jax.conversion.configs import to_configs
+from gencompositor_jax.conversion.export import SHARD_BYTES, write_shards
 from gencompositor_jax.conversion.safetensors_io import SafetensorsFile, Tensor
+from gencompositor_jax.files import atomic_write_text
 
 ROOT = Path(__file__).parent.parent
 DEVICES = 8
@@ -49,7 +51,7 @@ print(sum(x.nbytes for x in leaves))
 
 
 def small_release() -> ModelArch:
-    """The release's architecture, all sizes small."""
+    """The release's architecture with small sizes."""
     stack = TransformerArch(
         num_layers=4, num_heads=2, head_dim=16, time_embed_dim=16, text_dim=24, text_tokens=6
     )
@@ -68,68 +70,39 @@ def small_release() -> ModelArch:
 
 def torch_tensors(arch: ModelArch) -> dict[str, dict[str, tuple[int, ...]]]:
     """Names and shapes of the released components' tensors."""
-    shapes = plan.leaf_shapes(arch)
-
-    def there(rule: Any, root: str) -> tuple[int, ...]:
-        shape = shapes[f"{root}/{rule.path}"][int(rule.stacked) :]
-        return rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
-
-    return {
-        component: {
-            rule.key.format(i=i): there(rule, root)
-            for rule in rules
-            for i in (range(layers) if rule.stacked else [None])
-        }
-        for component, (root, rules, layers) in plan.component_rules(arch).items()
-    }
+    shapes = tensor_map.shapes_by_path(arch)
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for component, rules in tensor_map.component_rules(arch).items():
+        found[component] = {}
+        for name, _, rule in rules.tensors():
+            shape = shapes[f"{rules.root}/{rule.path}"][int(rule.stacked) :]
+            # A view of one number has any shape and takes no memory.
+            found[component][name] = rule.to_torch(np.broadcast_to(np.float32(0), shape)).shape
+    return found
 
 
 def write_release(
-    folder: Path, arch: ModelArch, dtype: Any = jnp.bfloat16, shard_bytes: int = 5 * 10**9
+    folder: Path, arch: ModelArch, dtype: Any = jnp.bfloat16, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes random weights as the release's folders; deterministic."""
-    pool = np.random.default_rng(0).standard_normal(2**22 + 17, np.float32).astype(dtype)
+    """Writes deterministic random weights as the release's folders."""
+    values = np.random.default_rng(0).standard_normal(2**22 + 17, np.float32).astype(dtype)
     rng = np.random.default_rng(1)
     for component, fields in to_configs(arch).items():
         (folder / component).mkdir(parents=True)
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         (folder / component / name).write_text(json.dumps(fields))
     for component, shapes in torch_tensors(arch).items():
+
+        def read(names: list[str], shapes: dict[str, tuple[int, ...]] = shapes) -> Iterator[np.ndarray]:
+            for name in names:
+                yield np.resize(np.roll(values, -int(rng.integers(values.size))), shapes[name])
+
         tensors = {name: Tensor(shape, np.dtype(dtype)) for name, shape in shapes.items()}
-        write_shards(folder / component, tensors, pool, rng, shard_bytes)
-
-
-def write_shards(
-    folder: Path, tensors: dict[str, Tensor], pool: np.ndarray, rng: np.random.Generator, shard_bytes: int
-) -> None:
-    """One component as shards of at most `shard_bytes` with an index, or as a single file."""
-
-    def size(tensor: Tensor) -> int:
-        return int(np.prod(tensor.shape)) * tensor.dtype.itemsize
-
-    shards: list[dict[str, Tensor]] = [{}]
-    for name, tensor in tensors.items():
-        if shards[-1] and sum(map(size, shards[-1].values())) + size(tensor) > shard_bytes:
-            shards.append({})
-        shards[-1][name] = tensor
-
-    def arrays(shard: dict[str, Tensor]) -> Iterator[np.ndarray]:
-        for tensor in shard.values():
-            yield np.resize(np.roll(pool, -int(rng.integers(pool.size))), tensor.shape)
-
-    where: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        of = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
-        file = f"diffusion_pytorch_model{of}.safetensors"
-        safetensors_io.write(folder / file, shard, arrays(shard))
-        where |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
-        index = {"metadata": {}, "weight_map": where}
-        (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+        write_shards(folder / component, tensors, read, shard_bytes)
 
 
 def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs a command in a process of its own: seconds, peak memory in bytes, and what it printed."""
+    """Runs a command in a process of its own: seconds, peak memory in bytes, and its output."""
     began, peak, cpu = time.perf_counter(), 0, _cpu_of_children()
     process = subprocess.Popen(
         command,
@@ -139,8 +112,7 @@ def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None 
         text=True,
     )
     while process.poll() is None:
-        # The kernel's own high-water mark of this program; getrusage would count the parent's at the
-        # fork, too.
+        # The kernel's high-water mark of this program; getrusage would include the parent's at the fork.
         status = Path(f"/proc/{process.pid}/status").read_text()
         mark = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
         peak = max(peak, int(mark.split()[1]) * 1024)
@@ -162,7 +134,7 @@ def _cpu_of_children() -> float:
 
 
 def drop_caches() -> bool:
-    """Has the system forget the files it has read, where we may."""
+    """Empties the page cache. Returns whether that is permitted."""
     subprocess.run(["sync"], check=False)
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -188,9 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, required=True, help="an empty or new folder for the files")
+    parser.add_argument("--work", type=Path, required=True, help="new folder for the files")
     parser.add_argument("--size", choices=("full", "small"), default="full")
-    parser.add_argument("--keep", action="store_true", help="leave the files there")
+    parser.add_argument("--keep", action="store_true", help="keep the files")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "convert.json")
     args = parser.parse_args()
     args.work.mkdir(parents=True)
@@ -200,7 +172,7 @@ def main() -> None:
         if not args.keep:
             shutil.rmtree(args.work)
     args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=2) + "\n")
+    atomic_write_text(args.out, json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
@@ -213,7 +185,7 @@ def benchmark(work: Path, size: str) -> dict[str, Any]:
     )
     work = work.absolute()
     release, checkpoint, exported = work / "release", work / "checkpoint", work / "exported"
-    write_release(release, arch, shard_bytes=5 * 10**9 if size == "full" else 10**5)
+    write_release(release, arch, shard_bytes=SHARD_BYTES if size == "full" else 10**5)
     files = sorted(release.glob("*/*.safetensors"))
     total = sum(file.stat().st_size for file in files)
     stack = arch.backbone
@@ -249,17 +221,17 @@ def benchmark(work: Path, size: str) -> dict[str, Any]:
     flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
     drop_caches()
     restored = measure([python, "-c", RESTORE, str(checkpoint)], env=flags)
-    share, all_of_it = map(int, restored["printed"].split())
-    shapes = plan.leaf_shapes(arch).items()
+    shard, all_shards = map(int, restored["printed"].split())
+    shapes = tensor_map.shapes_by_path(arch).items()
     block = sum(
         2 * int(np.prod(shape[1:])) for name, shape in shapes if name.startswith("backbone/params/blocks")
     )
-    results["restore"] = _speed(restored, all_of_it) | {
+    results["restore"] = _speed(restored, all_shards) | {
         "devices": DEVICES,
-        "share_of_one_device_bytes": share,
+        "share_of_one_device_bytes": shard,
         "one_layer_bytes": block,
-        "array_bytes": all_of_it,
-        "above_interpreter_and_arrays_bytes": restored["peak_bytes"] - interpreter["peak_bytes"] - all_of_it,
+        "array_bytes": all_shards,
+        "above_interpreter_and_arrays_bytes": restored["peak_bytes"] - interpreter["peak_bytes"] - all_shards,
     }
     before = tensor_hashes(release)
     shutil.rmtree(release)

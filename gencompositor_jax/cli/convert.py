@@ -14,7 +14,7 @@ def register(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "convert",
         help="make a checkpoint from PyTorch weights (safetensors)",
-        description="Makes a checkpoint from the release's weights and CogVideoX-5b-I2V's other parts.",
+        description="Makes a checkpoint from the release's weights and the other parts of CogVideoX-5b-I2V.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -22,113 +22,113 @@ def register(subcommands: Any) -> None:
         nargs="*",
         type=Path,
         metavar="FOLDER",
-        help="folders that hold transformer/, branch/, vae/, scheduler/, text_encoder/ and tokenizer/; each "
-        "is taken from the first that has it",
+        help="folders with transformer/, branch/, vae/, scheduler/, text_encoder/ and tokenizer/; each of "
+        "these is taken from the first folder that has it",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the checkpoint's folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     for name in COMPONENTS:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             type=Path,
             metavar="PATH",
-            help=f"the {name} itself: a folder or a file",
+            help=f"folder or file of the {name}",
         )
     parser.add_argument(
         "--init-from",
         type=Path,
         metavar="DIR",
-        help="start a training from plain CogVideoX-I2V (its folder) instead of converting the release",
+        help="make initial weights for a training from plain CogVideoX-I2V (its folder)",
     )
     parser.add_argument(
         "--layout",
         choices=("released", "height", "width", "time", "shared"),
         default="released",
-        help="with --init-from: where the foreground's positions are (default released)",
+        help="with --init-from: position layout of the foreground (default released)",
     )
     parser.add_argument(
         "--dtype",
         choices=("keep", "bfloat16", "float16", "float32"),
         default="keep",
-        help="type of the stored weights (default keep: as in the files)",
+        help="type of the stored weights (default keep: that of the files)",
     )
     parser.add_argument(
         "--shard",
         type=int,
         default=1,
         metavar="N",
-        help="cut large arrays in N files each, so that a mesh of N devices reads nothing twice (default 1)",
+        help="split large arrays into N files, so that a mesh of N devices reads nothing twice (default 1)",
     )
     parser.add_argument(
         "--tiles",
         choices=("released", "none"),
         default="released",
         help="run the VAE in the release's tiles (default, as its scripts do) or on whole frames; compose "
-        "can switch it",
+        "--tiles changes it",
     )
     parser.add_argument(
         "--null-text",
         type=Path,
         metavar="FILE.npy",
-        help="the empty prompt's embedding, instead of computing it",
+        help="embedding of the empty prompt, instead of computing it",
     )
     parser.add_argument(
         "--prompt",
         action="append",
         default=[],
         metavar='NAME="TEXT"',
-        help="store this prompt's embedding, too, for compose --prompt NAME; may be repeated",
+        help="also store the embedding of this prompt, for compose --prompt NAME; may be repeated",
     )
     parser.add_argument(
-        "--allow-pickle", action="store_true", help="also read .bin, .pt and .pkl files (torch, weights only)"
+        "--allow-pickle", action="store_true", help="also read .bin, .pt and .pkl files (torch, weights_only)"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, then converts."""
-    from gencompositor_jax.conversion import text as text_lib
+    from gencompositor_jax.conversion import text_encoder
     from gencompositor_jax.files import check_new_folder
 
-    prompts = text_lib.parse_prompts(args.prompt)
+    prompts = text_encoder.parse_prompts(args.prompt)
     if args.shard < 1:
         raise InputError(f"--shard {args.shard}: pass 1 or more")
     check_new_folder(args.out, args.overwrite)
-    null = None if args.null_text is None else text_lib.read_null_text(args.null_text)
+    null = None if args.null_text is None else text_encoder.read_null_text(args.null_text)
     found = _found(args, text_needed=null is None or bool(prompts))
 
     from gencompositor_jax.conversion import convert, init_from
-    from gencompositor_jax.conversion.configs import Config
-    from gencompositor_jax.conversion.sources import open_source, read_config
+    from gencompositor_jax.conversion.configs import read_config
+    from gencompositor_jax.conversion.weights_folder import open_weights
 
     scheduler = found["scheduler"]
     scheduler = scheduler / "scheduler_config.json" if scheduler.is_dir() else scheduler
     opened = {
-        name: open_source(name, path, args.allow_pickle)
+        name: open_weights(name, path, args.allow_pickle)
         for name, path in found.items()
         if name not in ("scheduler", "tokenizer")
     }
     parts = convert.Components(
-        opened["transformer"], opened.get("branch"), opened["vae"], Config(scheduler, read_config(scheduler))
+        opened["transformer"], opened.get("branch"), opened["vae"], read_config(scheduler)
     )
     provenance: dict[str, Any] = {}
     if args.init_from is None:
-        work = convert.check_released(parts, args.dtype, args.tiles == "released")
+        conversion = convert.check_released(parts, args.dtype, args.tiles == "released")
     else:
-        work, notes = init_from.check(parts, args.layout, args.dtype, args.tiles == "released")
+        conversion, notes = init_from.check(parts, args.layout, args.dtype, args.tiles == "released")
         provenance["init_from"] = notes
         print("\n".join(notes))
     if null is None or prompts:
         print("computing text embeddings")
-        tokens = work.arch.backbone.text_tokens
-        text = text_lib.embed(opened["text_encoder"], found.get("tokenizer"), prompts, tokens, null)
+        tokens = conversion.arch.backbone.text_tokens
+        text = text_encoder.embed(opened["text_encoder"], found.get("tokenizer"), prompts, tokens, null)
     else:
         text = null
 
     from gencompositor_jax.cli.progress import gigabytes
 
     with gigabytes("converting") as progress:
-        report = convert.run(work, text, args.out, args.shard, args.overwrite, provenance, progress)
+        report = convert.run(conversion, text, args.out, args.shard, args.overwrite, provenance, progress)
     for component, names in report.unused.items():
         if names:
             print(f"{component}: known to be unused: {', '.join(names)}")
@@ -137,8 +137,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _found(args: argparse.Namespace, text_needed: bool) -> dict[str, Path]:
-    """Where each component that is needed is; the tokenizer if it is somewhere."""
-    from gencompositor_jax.conversion.sources import find
+    """Paths of the needed components, and of the tokenizer if there is one."""
+    from gencompositor_jax.conversion.weights_folder import find
 
     folders = [*([args.init_from] if args.init_from else []), *args.folders]
     for folder in folders:

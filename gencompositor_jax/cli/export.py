@@ -16,9 +16,9 @@ def register(subcommands: Any) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="gets transformer/, branch/, vae/ and scheduler/, as the release reads them",
+        help="folder for transformer/, branch/, vae/ and scheduler/, as the release reads them",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
     parser.set_defaults(run=run)
 
 

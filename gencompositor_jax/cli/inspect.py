@@ -1,4 +1,4 @@
-"""`gencompositor inspect`: what a checkpoint is, and whether it is whole."""
+"""`gencompositor inspect`: shows what a checkpoint holds and verifies its files."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def register(subcommands: Any) -> None:
     """The arguments."""
     parser = subcommands.add_parser(
-        "inspect", help="show what a checkpoint is, and verify it", allow_abbrev=False
+        "inspect", help="show what a checkpoint holds, and verify it", allow_abbrev=False
     )
     parser.add_argument(
         "checkpoint",
@@ -25,14 +25,16 @@ def register(subcommands: Any) -> None:
         help="its folder (default: the embedded model)",
     )
     parser.add_argument(
-        "--verify", action="store_true", help="compare every file with the SHA-256 of its writing (reads all)"
+        "--verify",
+        action="store_true",
+        help="compare every file with its SHA-256 in the manifest (reads all files)",
     )
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints; a broken checkpoint is an error."""
+    """Prints. Raises InputError for a damaged checkpoint."""
     from gencompositor_jax import checkpoints
     from gencompositor_jax.checkpoints import manifest
     from gencompositor_jax.cli.progress import gigabytes
@@ -49,10 +51,12 @@ def run(args: argparse.Namespace) -> None:
     stored = checkpoints.stored_arrays(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     state = (
-        "verified: every file is as it was written" if args.verify else "not verified (--verify reads all)"
+        "verified: no file has changed"
+        if args.verify
+        else "contents not verified; --verify compares all files"
     )
     if written is None:
-        state = "can't be verified: it has no manifest"
+        state = "not verified: no manifest"
     from gencompositor_jax.arch import to_json
 
     described = {
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def table(stored: "dict[str, ArrayFacts]") -> dict[str, tuple[int, int, list[str]]]:
-    """(numbers, bytes, types) of every part of a model; position tables are buffers, not parameters."""
+    """(numbers, bytes, types) of each component; position tables count as buffers, not as parameters."""
     import jax.numpy as jnp
 
     found: dict[str, tuple[int, int, list[str]]] = {}

@@ -1,9 +1,10 @@
-"""config.json of the PyTorch components <-> the facts of an architecture.
+"""config.json of the PyTorch components <-> an architecture.
 
-What the release's code can vary but its weights don't say (activation, order of the sinusoid, ...) must
-have the value that our mathematics has; another value is an error that names the file and the field.
+Options of the release's code that our networks don't have (activation, order of the sinusoid, ...) must have
+the one value that we implement; another value is an error that names the file and the field.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ BRANCH_CLASSES = ("CogvideoXBranchModel", "CogVideoXBranchModel")
 VAE_CLASSES = ("AutoencoderKLCogVideoX",)
 PREDICTIONS: dict[str, Prediction] = {"v_prediction": "velocity", "epsilon": "noise", "sample": "x0"}
 
-# Fields that must have these values where they are given.
+# The only supported values of fields.
 _TRANSFORMER_CONSTANTS: dict[str, Any] = {
     "flip_sin_to_cos": True,
     "freq_shift": 0,
@@ -54,17 +55,17 @@ _DOWN, _UP = "CogVideoXDownBlock3D", "CogVideoXUpBlock3D"
 
 
 class Config:
-    """The fields of one file, read with errors that name file and field."""
+    """The fields of one file; errors name the file and the field."""
 
     def __init__(self, file: Path, fields: dict[str, Any]) -> None:
         self.file, self.fields = file, fields
 
     def wrong(self, field: str, remedy: str) -> InputError:
-        """The error about a field."""
+        """An InputError about a field."""
         return InputError(f"{self.file}: {field}={self.fields.get(field)!r}: {remedy}")
 
     def integer(self, field: str, default: int | None = None, low: int = 1) -> int:
-        """A whole number of at least `low`; missing where there is no default is an error."""
+        """A whole number of at least `low`. Raises InputError; a field without a default must be given."""
         value = self.fields.get(field, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             raise self.wrong(field, f"expected a whole number of at least {low}")
@@ -78,20 +79,33 @@ class Config:
         return float(value)
 
     def is_class(self, known: tuple[str, ...], remedy: str = "") -> None:
-        """Raises InputError unless `_class_name` is one of these or not given."""
+        """Raises InputError unless `_class_name` is one of `known` or absent."""
         name = self.fields.get("_class_name")
         if name is not None and name not in known:
-            raise self.wrong("_class_name", remedy or f"this is not {known[0]}")
+            raise self.wrong("_class_name", remedy or f"not {known[0]}")
 
     def constants(self, values: dict[str, Any]) -> None:
-        """Raises InputError where a field is given with another value."""
+        """Raises InputError where a field has another value."""
         for field, value in values.items():
             if field in self.fields and self.fields[field] != value:
                 raise self.wrong(field, f"only {value!r} is supported")
 
 
+def read_config(file: Path) -> Config:
+    """Reads a JSON object. Raises InputError."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{file}: not a JSON object")
+    return Config(file, fields)
+
+
 def transformer_stack(config: Config) -> TransformerArch:
-    """The stack of a transformer or branch."""
+    """The architecture of a transformer or branch."""
     config.constants(_TRANSFORMER_CONSTANTS)
     return TransformerArch(
         num_layers=config.integer("num_layers"),
@@ -105,7 +119,7 @@ def transformer_stack(config: Config) -> TransformerArch:
 
 
 def vae_arch(config: Config, released_tiles: bool) -> VAEArch:
-    """The VAE; with the release's tiles (half the sample size) or none."""
+    """The VAE, with the release's tiles (half the sample size) or none."""
     config.is_class(VAE_CLASSES)
     config.constants(_VAE_CONSTANTS)
     widths = config.fields.get("block_out_channels")
@@ -132,7 +146,7 @@ def diffusion_arch(config: Config) -> DiffusionArch:
     config.constants(_SCHEDULER_CONSTANTS)
     kind = config.fields.get("prediction_type", "v_prediction")
     if kind not in PREDICTIONS:
-        raise config.wrong("prediction_type", f"known are {', '.join(PREDICTIONS)}")
+        raise config.wrong("prediction_type", f"supported are {', '.join(PREDICTIONS)}")
     return DiffusionArch(
         train_steps=config.integer("num_train_timesteps", 1000),
         beta_start=config.number("beta_start", 0.00085),
@@ -154,9 +168,9 @@ def model_arch(
 ) -> ModelArch:
     """The whole architecture. Raises InputError naming the file and the field that does not fit."""
     transformer.is_class(
-        TRANSFORMER_CLASSES + PLAIN_CLASSES, "this is no transformer of the release (CogVideoX family)"
+        TRANSFORMER_CLASSES + PLAIN_CLASSES, "not the release's transformer (CogVideoX family)"
     )
-    branch.is_class(BRANCH_CLASSES + PLAIN_CLASSES, "this is no background branch of the release")
+    branch.is_class(BRANCH_CLASSES + PLAIN_CLASSES, "not the release's background branch")
     codec = vae_arch(vae, released_tiles)
     backbone, side = transformer_stack(transformer), transformer_stack(branch)
     channels = codec.latent_channels
@@ -199,11 +213,11 @@ def model_arch(
 def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:
     """The configuration files of an architecture by component, as the release reads them.
 
-    Raises InputError with the list of what the release has no counterpart for.
+    Raises InputError with the list of settings that the release doesn't support.
     """
     codec = arch.codec
     if not isinstance(codec, VAEArch):
-        raise InputError("codec: the release has no patch codec; only models with its VAE can be exported")
+        raise InputError("codec: only models with the release's VAE can be exported")
     default = ModelArch()
     problems = [
         f"{name}={ours!r} (the release has {theirs!r})"
@@ -219,7 +233,7 @@ def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:
         if ours != theirs
     ]
     if problems:
-        raise InputError(f"the release can't run this model: {'; '.join(problems)}")
+        raise InputError(f"the release doesn't support this model: {'; '.join(problems)}")
     tile = codec.tile or (240, 360)
     kinds = {ours: theirs for theirs, ours in PREDICTIONS.items()}
     return {
@@ -254,10 +268,10 @@ def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:
 
 
 def _stack_fields(arch: ModelArch, stack: TransformerArch) -> dict[str, Any]:
-    left_out = ("patch_size_t", "patch_bias", "ofs_embed_dim")  # newer than the release's classes
+    newer = ("patch_size_t", "patch_bias", "ofs_embed_dim")  # fields that the release's classes don't have
     space = arch.codec.space_factor
     return {
-        **{name: value for name, value in _TRANSFORMER_CONSTANTS.items() if name not in left_out},
+        **{name: value for name, value in _TRANSFORMER_CONSTANTS.items() if name not in newer},
         "num_layers": stack.num_layers,
         "num_attention_heads": stack.num_heads,
         "attention_head_dim": stack.head_dim,

@@ -1,11 +1,10 @@
 """PyTorch weights -> one Orbax checkpoint, in one pass over the files.
 
-Each file is read once from front to end, hashed on the way; every tensor is checked for NaN, brought
-into our layout and written at once as its piece of an array, while the next one is read. So memory holds
-a few tensors, whatever the size. All that can be known from headers is checked before anything is
-written; the checkpoint appears under its name only when it is complete.
+Each file is read once from start to end and hashed on the way. Every tensor is checked for NaN, converted and
+written at once as its part of an array, while the next one is read, so memory holds a few tensors. All that
+the headers tell is checked before anything is written, and the checkpoint appears once it is complete.
 
-The memory for the tensors is used again and again: fresh memory would cost more than reading into it.
+The buffers of the tensors are reused: allocating memory would cost more than reading into it.
 """
 
 import dataclasses
@@ -23,222 +22,213 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.checkpoints.manifest import ArrayFacts
-from gencompositor_jax.conversion import configs, plan, sources
-from gencompositor_jax.conversion.arrays import ArrayFolder
+from gencompositor_jax.conversion import configs, tensor_map
+from gencompositor_jax.conversion.arrays import ArrayFolder, all_finite
 from gencompositor_jax.conversion.configs import Config
-from gencompositor_jax.conversion.layout import has_only_numbers
-from gencompositor_jax.conversion.plan import Piece, Plan
-from gencompositor_jax.conversion.sources import Source
+from gencompositor_jax.conversion.tensor_map import Target, TensorMap
+from gencompositor_jax.conversion.text_encoder import TextEmbeddings
+from gencompositor_jax.conversion.weights_folder import WeightsFolder, stream_and_hash
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_folder, check_new_folder, check_space
 
 DTYPES = ("keep", "bfloat16", "float16", "float32")
-WRITERS = 2
-IN_FLIGHT = 6  # tensors in memory; every second one is a bias and tiny
+WRITERS = 2  # threads
+BUFFERS = 6  # tensors in memory; every second one is a bias and tiny
 
-Progress = Callable[[int, int], None]  # (bytes read, bytes in all)
+Progress = Callable[[int, int], None]  # (bytes read, total bytes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """The opened sources of a conversion, and the scheduler's configuration."""
+    """The opened components of a conversion, and the scheduler's configuration."""
 
-    transformer: Source
-    branch: Source | None
-    vae: Source
+    transformer: WeightsFolder
+    branch: WeightsFolder | None
+    vae: WeightsFolder
     scheduler: Config
 
-    @property
-    def by_name(self) -> dict[str, Source]:
-        """Those that have tensors."""
-        found = {"transformer": self.transformer, "branch": self.branch, "vae": self.vae}
-        return {name: source for name, source in found.items() if source is not None}
-
 
 @dataclasses.dataclass(frozen=True)
-class Text:
-    """Text embeddings float [L, D], and where they come from."""
-
-    null: np.ndarray
-    prompts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Conversion:
     """A conversion that was checked and can be run."""
 
     arch: ModelArch
-    sources: Mapping[str, Source]
-    plan: Plan
-    unused: Mapping[str, Sequence[str]]
+    weights: Mapping[str, WeightsFolder]
+    tensor_map: TensorMap
+    unused: Mapping[str, Sequence[str]]  # tensors by component
     constants: Mapping[str, np.ndarray]  # arrays that no tensor fills, by their paths
-    dtypes: Mapping[str, str]  # of all arrays but those of the text
+    dtypes: Mapping[str, str]  # of all arrays but the text embeddings
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a conversion did."""
+    """Results of a conversion."""
 
     folder: Path
-    arch: ModelArch
     bytes_read: int
     bytes_written: int
     unused: Mapping[str, Sequence[str]]
 
 
-def config_of(source: Source) -> Config:
-    """The configuration of a source. Raises InputError where it has none."""
-    if source.config is None:
-        raise InputError(
-            f"{source.config_file}: missing; put the {source.name}'s config.json beside its weights"
-        )
-    return Config(source.config_file, source.config)
+def check_released(parts: Components, dtype: str = "keep", released_tiles: bool = True) -> Conversion:
+    """Checks the release's components, tensor by tensor, from the headers of their files.
 
-
-def check_released(parts: Components, dtype: str = "keep", released_tiles: bool = True) -> Job:
-    """Checks the release's components against each other, name by name and shape by shape; reads no tensor.
-
-    Raises InputError with the file and field, or with the complete list of what doesn't fit.
+    Raises InputError with the file and field, or with the list of all differences.
     """
     if parts.branch is None:
         raise InputError("no branch folder was found; pass --branch (or --init-from for plain CogVideoX-I2V)")
-    transformer = config_of(parts.transformer)
+    config = parts.transformer.config
     if "patch_embed.fg_proj.weight" not in parts.transformer.tensors and (
-        transformer.fields.get("_class_name") in configs.PLAIN_CLASSES
+        config.fields.get("_class_name") in configs.PLAIN_CLASSES
     ):
-        raise transformer.wrong(
+        raise config.wrong(
             "_class_name", "plain CogVideoX has no foreground projection; use --init-from to start from it"
         )
     heads = any(name.startswith("branch_x_embedder.") for name in parts.branch.tensors)
     arch = configs.model_arch(
-        transformer, config_of(parts.branch), config_of(parts.vae), parts.scheduler, heads, released_tiles
+        config, parts.branch.config, parts.vae.config, parts.scheduler, heads, released_tiles
     )
-    return job(arch, parts.by_name, plan.released_plan(arch), {}, dtype)
+    weights = {"transformer": parts.transformer, "branch": parts.branch, "vae": parts.vae}
+    return check(arch, weights, tensor_map.released_map(arch), {}, dtype)
 
 
-def job(
+def check(
     arch: ModelArch,
-    found: Mapping[str, Source],
-    wanted: Plan,
+    weights: Mapping[str, WeightsFolder],
+    wanted: TensorMap,
     constants: Mapping[str, np.ndarray],
     dtype: str,
-) -> Job:
-    """Checks a plan against the sources' headers. Raises InputError with the complete list of what
-    doesn't fit.
-    """
+) -> Conversion:
+    """Checks a tensor map against the files' headers. Raises InputError with the list of differences."""
     if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: known are {', '.join(DTYPES)}")
-    shapes = plan.leaf_shapes(arch)
-    tensors = {name: source.tensors for name, source in found.items()}
-    where = {name: source.folder for name, source in found.items()}
-    unused = plan.check(wanted, tensors, shapes, {"null_text", *constants}, where)
+        raise InputError(f"--dtype {dtype}: supported are {', '.join(DTYPES)}")
+    tensors = {name: each.tensors for name, each in weights.items()}
+    where = {name: each.folder for name, each in weights.items()}
+    filled = {"null_text", *constants}
+    unused = tensor_map.check(wanted, tensors, tensor_map.shapes_by_path(arch), filled, where)
     dtypes = {name: array.dtype.name for name, array in constants.items()}
-    for component, by_tensor in wanted.items():
-        for tensor, places in by_tensor.items():
-            for piece in places:
-                ours = dtypes.setdefault(piece.leaf, tensors[component][tensor].dtype.name)
-                if ours != tensors[component][tensor].dtype.name and dtype == "keep":
+    for component, targets in wanted.items():
+        for name, each in targets.items():
+            given = tensors[component][name].dtype.name
+            for target in each:
+                if dtypes.setdefault(target.array, given) != given and dtype == "keep":
                     raise InputError(
-                        f"{where[component]}: {tensor} has another type than its like; pass --dtype"
+                        f"{where[component]}: {name} is {given}, other layers are {dtypes[target.array]}; "
+                        "pass --dtype"
                     )
     if dtype != "keep":
         dtypes = dict.fromkeys(dtypes, dtype)
-    return Job(arch, found, wanted, unused, constants, dtypes)
+    return Conversion(arch, weights, wanted, unused, constants, dtypes)
 
 
 def run(
-    work: Job,
-    text: Text,
+    conversion: Conversion,
+    text: TextEmbeddings,
     out: Path,
-    parts: int = 1,
+    shards: int = 1,
     overwrite: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Converts. The checkpoint appears whole or not at all; a killed conversion is simply started again.
+    """Converts. The checkpoint appears once it is complete; after a crash, run it again.
 
-    parts: cut each layer in as many files, for loading into a mesh of so many devices. Raises InputError
-    naming all tensors with NaN or infinity, and where the disk is full or read-only.
+    shards: number of files per large layer, for loading onto a mesh of as many devices. Raises InputError
+    with the list of all tensors that hold NaN or infinity, and where the checkpoint can't be written.
     """
-    leaves = _leaves(work, text)
-    needed = sum(math.prod(facts.shape) * jnp.dtype(facts.dtype).itemsize for facts in leaves.values())
+    specs = _specs(conversion, text)
+    needed = sum(math.prod(spec.shape) * jnp.dtype(spec.dtype).itemsize for spec in specs.values())
     check_new_folder(out, overwrite)
     check_space(out, needed)
-    total = sum(source.bytes for source in work.sources.values())
-    hashes: dict[str, dict[str, str]] = {}
+    total, done = sum(each.bytes for each in conversion.weights.values()), 0
+    hashes: dict[str, dict[str, str]] = {name: {} for name in conversion.weights}
+
+    def on_read(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
     with atomic_folder(out, overwrite) as folder:
-        empty = [name for name in ("codec",) if not any(leaf.startswith(f"{name}/") for leaf in leaves)]
-        arrays = ArrayFolder(folder / "arrays", leaves, empty, parts)
-        for name, array in {**work.constants, **_text_arrays(text)}.items():
+        empty = [name for name in ("codec",) if not any(path.startswith(f"{name}/") for path in specs)]
+        arrays = ArrayFolder(folder / "arrays", specs, empty, shards)
+        for name, array in {**conversion.constants, **text.arrays}.items():
             arrays.put(name, None, array)
-        done = 0
-
-        def read(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done, total)
-
         with _Writers(arrays) as writers:
-            for component, source in work.sources.items():
-                hashes[component] = {}
-                for name, tensor in sources.hashing(source, hashes[component], read, writers.room):
-                    writers.put(f"{source.folder}: {name}", tensor, work.plan[component].get(name, []))
+            for component, weights in conversion.weights.items():
+                tensors = stream_and_hash(weights, hashes[component], on_read, writers.allocate)
+                for name, tensor in tensors:
+                    targets = conversion.tensor_map[component].get(name, [])
+                    writers.put(f"{weights.folder}: {name}", tensor, targets)
         if missing := arrays.missing():
             raise AssertionError(f"not written: {missing}")
-        facts = {
+        origin = {
             "made_by": "gencompositor convert",
             **(provenance or {}),
             "sources": hashes,
-            "unused": {name: list(names) for name, names in work.unused.items() if names},
+            "unused": {name: list(names) for name, names in conversion.unused.items() if names},
             **text.provenance,
         }
-        checkpoints.write_facts(folder, checkpoints.Facts(work.arch, facts, tuple(text.prompts)))
+        checkpoints.write_facts(folder, checkpoints.Facts(conversion.arch, origin, tuple(text.prompts)))
         known = {f"arrays/{name}": file for name, file in arrays.hashes.items()}
-        manifest.write(folder, leaves, known)
-    return Report(out, work.arch, total, needed, work.unused)
+        manifest.write(folder, specs, known)
+    return Report(out, total, needed, conversion.unused)
+
+
+def _specs(conversion: Conversion, text: TextEmbeddings) -> dict[str, ArrayFacts]:
+    """Type and shape of every array. Raises InputError where a text embedding doesn't fit."""
+    shapes = tensor_map.shapes_by_path(conversion.arch)
+    wanted = shapes.pop("null_text")
+    for name, array in text.arrays.items():
+        if array.shape != wanted:
+            raise InputError(f"{name}: shape {list(array.shape)}, the model takes {list(wanted)}")
+        if not np.isfinite(array).all():
+            raise InputError(f"{name}: holds NaN or infinity")
+    specs = {name: ArrayFacts(conversion.dtypes[name], shape) for name, shape in shapes.items()}
+    return specs | {name: ArrayFacts(array.dtype.name, wanted) for name, array in text.arrays.items()}
 
 
 class _Writers:
-    """Threads that write tensors while the next are read. The first error stops all; NaN is collected."""
+    """Threads that write tensors while the next ones are read.
+
+    The first error stops them all. Tensors with NaN or infinity are collected and reported at the end.
+    """
 
     def __init__(self, arrays: ArrayFolder) -> None:
         self._arrays = arrays
         self._pool = ThreadPoolExecutor(WRITERS)
         self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-        for _ in range(IN_FLIGHT):
+        for _ in range(BUFFERS):
             self._free.put(np.empty(0, np.uint8))
         self._not_finite: list[str] = []
         self._error: BaseException | None = None
 
-    def room(self, count: int) -> np.ndarray:
-        """Memory for the tensor that is put next, once a writer is done with an earlier one."""
-        self._memory = self._free.get()
+    def allocate(self, count: int) -> np.ndarray:
+        """A buffer for the tensor that is put next; waits until one is free."""
+        self._buffer = self._free.get()
         if self._error is not None:
             raise self._error
-        if self._memory.size < count:
-            self._memory = np.empty(count, np.uint8)
-        return self._memory[:count]
+        if self._buffer.size < count:
+            self._buffer = np.empty(count, np.uint8)
+        return self._buffer[:count]
 
-    def put(self, where: str, tensor: np.ndarray, places: Sequence[Piece]) -> None:
-        """Has a tensor, which lies in what `room` returned last, written to its places."""
-        memory = self._memory
-        self._pool.submit(self._write, where, tensor, places).add_done_callback(
-            lambda future: self._done(future, memory)
+    def put(self, where: str, tensor: np.ndarray, targets: Sequence[Target]) -> None:
+        """Has a tensor, stored in the buffer that `allocate` returned last, written to its targets."""
+        buffer = self._buffer
+        self._pool.submit(self._write, where, tensor, targets).add_done_callback(
+            lambda future: self._done(future, buffer)
         )
 
-    def _write(self, where: str, tensor: np.ndarray, places: Sequence[Piece]) -> None:
-        if not has_only_numbers(tensor):
+    def _write(self, where: str, tensor: np.ndarray, targets: Sequence[Target]) -> None:
+        if not all_finite(tensor):
             self._not_finite.append(where)
-        if not self._not_finite:  # otherwise the rest is only looked at, for the list
-            for piece in places:
-                self._arrays.put(piece.leaf, piece.layer, piece.change(tensor))
+        if not self._not_finite:  # otherwise the rest is only checked
+            for target in targets:
+                self._arrays.put(target.array, target.layer, target.to_jax(tensor))
 
-    def _done(self, future: "Future[None]", memory: np.ndarray) -> None:
+    def _done(self, future: "Future[None]", buffer: np.ndarray) -> None:
         if not future.cancelled():
             self._error = self._error or future.exception()
-        self._free.put(memory)
+        self._free.put(buffer)
 
     def __enter__(self) -> "_Writers":
         return self
@@ -253,25 +243,3 @@ class _Writers:
             raise InputError(
                 f"NaN or infinity in {len(self._not_finite)} tensors: {'; '.join(self._not_finite)}"
             )
-
-
-def _text_arrays(text: Text) -> dict[str, np.ndarray]:
-    return {"null_text": text.null, **{f"prompts/{name}": each for name, each in text.prompts.items()}}
-
-
-def _leaves(work: Job, text: Text) -> dict[str, ArrayFacts]:
-    """Type and shape of every array that is written. Raises InputError where a text embedding doesn't fit."""
-    shapes = plan.leaf_shapes(work.arch)
-    wanted = shapes["null_text"]
-    for name, array in _text_arrays(text).items():
-        if array.shape != wanted:
-            raise InputError(
-                f"{name}: a text embedding of {list(array.shape)}, the model takes {list(wanted)}"
-            )
-        if not np.isfinite(array).all():
-            raise InputError(f"{name}: the text embedding holds NaN or infinity")
-    leaves = {
-        name: ArrayFacts(work.dtypes[name], shape) for name, shape in shapes.items() if name != "null_text"
-    }
-    texts = {name: ArrayFacts(array.dtype.name, array.shape) for name, array in _text_arrays(text).items()}
-    return {**leaves, **texts}

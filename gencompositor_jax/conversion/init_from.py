@@ -1,105 +1,101 @@
-"""Starting a training from plain CogVideoX-I2V: a checkpoint with all of its weights that fit.
+"""Initial weights for a training, from plain CogVideoX-I2V: all of its weights that fit.
 
-The backbone takes everything; its foreground projection is the first latent channels of the patch
-projection. The branch takes the first blocks and everything around them; its background channels see
-what the noisy channels see, its mask channel and its residual maps start at zero, so that at first it
-changes nothing. (The released training script copies the patch projection, the time embedding and the
-blocks only.)
+The backbone takes all tensors; its foreground projection is the first latent channels of the patch
+projection. The branch takes the first blocks and all tensors around them. Its background channels have the
+weights of the noisy channels; those of its mask channel and its residual maps are zero, so that at first it
+changes nothing. (The released training script copies the patch projection, the time embedding and the blocks
+only.)
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gencompositor_jax.arch import Layout, ModelArch
-from gencompositor_jax.conversion import configs, plan
+from gencompositor_jax.conversion import configs, convert, tensor_map
 from gencompositor_jax.conversion.configs import Config
-from gencompositor_jax.conversion.convert import Components, Job, config_of, job
-from gencompositor_jax.conversion.network_names import Rule
-from gencompositor_jax.conversion.plan import Piece
+from gencompositor_jax.conversion.convert import Components, Conversion
+from gencompositor_jax.conversion.safetensors_io import Tensor
+from gencompositor_jax.conversion.tensor_map import ComponentRules, Target
 from gencompositor_jax.model import erope
 
 BRANCH_LAYERS = 2
 POSITIONS = "patch_embed.pos_embedding"
 PROJECTION = "patch_embed.proj.weight"
 
+Targets = dict[str, list[Target]]  # tensor -> targets
+
 
 def check(
     parts: Components, layout: Layout = "released", dtype: str = "keep", released_tiles: bool = True
-) -> tuple[Job, list[str]]:
-    """The job, checked like a conversion's, and lines that say what is copied and what is not.
+) -> tuple[Conversion, list[str]]:
+    """The checked conversion, and lines that list what is copied and what is not.
 
-    Raises InputError with the complete list of what doesn't fit.
+    Raises InputError with the list of all differences.
     """
-    base = config_of(parts.transformer)
-    base.is_class(configs.PLAIN_CLASSES, "--init-from starts from plain CogVideoX-I2V")
-    layers = min(BRANCH_LAYERS, base.integer("num_layers"))
-    side = Config(base.file, {**base.fields, "num_layers": layers})
-    arch = configs.model_arch(base, side, config_of(parts.vae), parts.scheduler, True, released_tiles, layout)
-    rules = plan.component_rules(arch)
-    tensors = parts.transformer.tensors
-    wanted = _merge(_backbone(arch, rules["transformer"][1]), _branch(arch, rules["branch"][1], tensors))
+    config = parts.transformer.config
+    config.is_class(configs.PLAIN_CLASSES, "--init-from starts from plain CogVideoX-I2V")
+    layers = min(BRANCH_LAYERS, config.integer("num_layers"))
+    branch = Config(config.file, {**config.fields, "num_layers": layers})
+    arch = configs.model_arch(config, branch, parts.vae.config, parts.scheduler, True, released_tiles, layout)
+    rules = tensor_map.component_rules(arch)
+    tensors, channels = parts.transformer.tensors, arch.codec.latent_channels
+    wanted = _merged(_backbone(rules["transformer"], channels), _branch(rules["branch"], channels, tensors))
     constants = _constants(arch, wanted, next(iter(tensors.values())).dtype)
-    work = job(
-        arch,
-        {"transformer": parts.transformer, "vae": parts.vae},
-        {"transformer": wanted, "vae": plan.pieces(*rules["vae"])},
-        constants,
-        dtype,
-    )
-    return work, _notes(work, wanted)
+    weights = {"transformer": parts.transformer, "vae": parts.vae}
+    maps = {"transformer": wanted, "vae": rules["vae"].targets()}
+    conversion = convert.check(arch, weights, maps, constants, dtype)
+    return conversion, _notes(conversion, wanted)
 
 
-def _backbone(arch: ModelArch, rules: list[Rule]) -> dict[str, list[Piece]]:
-    found = plan.pieces("backbone", rules, arch.backbone.num_layers)
+def _backbone(rules: ComponentRules, channels: int) -> Targets:
+    found = rules.targets()
     del found[POSITIONS]
-    channels = arch.codec.latent_channels
     for kind in ("weight", "bias"):
-        (piece,) = found.pop(f"patch_embed.fg_proj.{kind}")
+        (target,) = found.pop(f"patch_embed.fg_proj.{kind}")
 
         def first_channels(
-            x: np.ndarray, change: Any = piece.change, weight: bool = kind == "weight"
+            x: np.ndarray, to_jax: Any = target.to_jax, weight: bool = kind == "weight"
         ) -> np.ndarray:
-            return change(x[:, :channels] if weight else x)
+            return to_jax(x[:, :channels] if weight else x)
 
-        found[f"patch_embed.proj.{kind}"].append(piece._replace(change=first_channels))
+        found[f"patch_embed.proj.{kind}"].append(target._replace(to_jax=first_channels))
     return found
 
 
-def _branch(arch: ModelArch, rules: list[Rule], tensors: Any) -> dict[str, list[Piece]]:
-    channels = arch.codec.latent_channels
-    found = plan.pieces("branch", rules, arch.branch.num_layers)
-    found = {name: places for name, places in found.items() if name in tensors or _is_of_base(name)}
-    (piece,) = found[PROJECTION]
+def _branch(rules: ComponentRules, channels: int, tensors: Mapping[str, Tensor]) -> Targets:
+    found = {name: each for name, each in rules.targets().items() if name in tensors or _is_of_base(name)}
+    (target,) = found[PROJECTION]
 
     def with_mask(x: np.ndarray) -> np.ndarray:
-        first = x[:, :channels]
-        return piece.change(np.concatenate([first, first, np.zeros_like(x[:, :1])], axis=1))
+        noisy = x[:, :channels]
+        return target.to_jax(np.concatenate([noisy, noisy, np.zeros_like(x[:, :1])], axis=1))
 
-    found[PROJECTION] = [piece._replace(change=with_mask)]
+    found[PROJECTION] = [target._replace(to_jax=with_mask)]
     return found
 
 
 def _is_of_base(name: str) -> bool:
-    """True of the names that plain CogVideoX-I2V has, so that a missing one is an error."""
+    """Whether plain CogVideoX-I2V has a tensor of this name, so that it is an error if it is missing."""
     return not name.startswith(("branch_blocks.", "branch_x_embedder."))
 
 
-def _merge(*plans: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
-    merged: dict[str, list[Piece]] = {}
-    for each in plans:
-        for name, places in each.items():
-            merged.setdefault(name, []).extend(places)
+def _merged(*maps: Targets) -> Targets:
+    merged: Targets = {}
+    for each in maps:
+        for name, targets in each.items():
+            merged.setdefault(name, []).extend(targets)
     return merged
 
 
-def _constants(arch: ModelArch, wanted: dict[str, list[Piece]], dtype: np.dtype) -> dict[str, np.ndarray]:
-    """What no tensor fills: the position table of both streams, and zeros."""
-    planned = {piece.leaf for places in wanted.values() for piece in places}
-    shapes = plan.leaf_shapes(arch)
-    stacks = {name: shape for name, shape in shapes.items() if name.startswith(("backbone/", "branch/"))}
-    constants = {name: np.zeros(shape, dtype) for name, shape in stacks.items() if name not in planned}
+def _constants(arch: ModelArch, wanted: Targets, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Arrays that no tensor fills: the position table of both streams, and zeros."""
+    mapped = {target.array for targets in wanted.values() for target in targets}
+    shapes = tensor_map.shapes_by_path(arch)
+    networks = {name: shape for name, shape in shapes.items() if name.startswith(("backbone/", "branch/"))}
+    constants = {name: np.zeros(shape, dtype) for name, shape in networks.items() if name not in mapped}
     video, foreground, _ = erope.stream_indices(arch.layout, arch.token_grid)
     table = erope.added_positions(
         np.concatenate([video, foreground]), arch.backbone.width, arch.position_scale
@@ -108,19 +104,20 @@ def _constants(arch: ModelArch, wanted: dict[str, list[Piece]], dtype: np.dtype)
     return constants
 
 
-def _notes(work: Job, wanted: dict[str, list[Piece]]) -> list[str]:
-    to = dict.fromkeys(("backbone", "branch"), 0)
-    for places in wanted.values():
-        for piece in places:
-            to[piece.leaf.split("/")[0]] += 1
-    lines = [f"{root}: {count} arrays or layers of arrays copied" for root, count in to.items()]
+def _notes(conversion: Conversion, wanted: Targets) -> list[str]:
+    counts = dict.fromkeys(("backbone", "branch"), 0)
+    for targets in wanted.values():
+        for target in targets:
+            counts[target.array.split("/")[0]] += 1
+    lines = [f"{root}: {count} arrays or layers of arrays copied" for root, count in counts.items()]
     lines.append("backbone/params/patch_embed/foreground: from the first input channels of patch_embed.proj")
     lines.append("branch/params/patch_embed/video: the same channels twice, zero for the mask")
-    for name, array in sorted(work.constants.items()):
+    for name, array in sorted(conversion.constants.items()):
         size = "x".join(map(str, array.shape))
-        what = f"computed for layout {work.arch.layout!r}" if name.endswith("/positions") else "zero"
+        positions = name.endswith("/positions")
+        what = f"computed for layout {conversion.arch.layout!r}" if positions else "zero"
         lines.append(f"{name} [{size}]: not in the base; {what}")
-    total = sum(math.prod(shape) for shape in plan.leaf_shapes(work.arch).values())
-    fresh = sum(array.size for array in work.constants.values())
-    lines.append(f"{(total - fresh) / 1e6:.1f} million numbers copied, {fresh / 1e6:.1f} million not")
+    total = sum(math.prod(shape) for shape in tensor_map.shapes_by_path(conversion.arch).values())
+    new = sum(array.size for array in conversion.constants.values())
+    lines.append(f"{(total - new) / 1e6:.1f} million numbers copied, {new / 1e6:.1f} million not")
     return lines

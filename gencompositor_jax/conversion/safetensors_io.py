@@ -1,11 +1,11 @@
 """Reading and writing safetensors files tensor by tensor, bfloat16 included, without torch.
 
-A file is an 8-byte little-endian length, a JSON header {name: {dtype, shape, data_offsets}} of that
-length, and the tensors' bytes, back to back. A file is read once from front to end, so that it can be
-hashed on the way.
+A file is an 8-byte little-endian length, a JSON header {name: {dtype, shape, data_offsets}} of that length,
+and the tensors' bytes, back to back. It is read once from start to end, so that it can be hashed on the way.
 """
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gencompositor_jax.conversion.layout import contiguous
+from gencompositor_jax.conversion.arrays import contiguous
 from gencompositor_jax.errors import InputError
 
 DTYPES = {
@@ -29,8 +29,8 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 BLOCK = 2**20  # bytes read at a time: still in a core's cache when they are hashed
 
-Hear = Callable[[memoryview], None]
-Room = Callable[[int], np.ndarray]  # number of bytes -> uint8 array of that size for them
+OnRead = Callable[[memoryview], None]  # gets all bytes of a file in order
+Allocate = Callable[[int], np.ndarray]  # number of bytes -> uint8 array of that size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,17 @@ class Tensor:
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    start: int = 0  # its bytes in the file
+    start: int = 0  # offset of its bytes in the file
     end: int = 0
 
+    @property
+    def bytes(self) -> int:
+        """Size of its numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
-def fresh(count: int) -> np.ndarray:
-    """New memory, the usual `Room`."""
+
+def new_buffer(count: int) -> np.ndarray:
+    """New memory, the default `Allocate`."""
     return np.empty(count, np.uint8)
 
 
@@ -52,7 +57,7 @@ class SafetensorsFile:
     """A safetensors file whose header has been read and checked against the file's size."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError for a file that is truncated, damaged, or holds numbers of an unknown type."""
+        """Raises InputError for a file that is truncated, damaged, or holds tensors of an unknown type."""
         self.path = path
         try:
             self.size = path.stat().st_size
@@ -75,14 +80,14 @@ class SafetensorsFile:
     def _tensor(self, name: str, fields: Mapping[str, Any]) -> Tensor:
         dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
         if dtype not in DTYPES:
-            raise InputError(f"{self.path}: {name} is of type {dtype}; known are {', '.join(DTYPES)}")
+            raise InputError(f"{self.path}: {name} is of type {dtype}; supported are {', '.join(DTYPES)}")
         start, end = (self._head + int(offset) for offset in offsets)
         return Tensor(tuple(int(n) for n in shape), DTYPES[dtype], start, end)
 
     def _check_offsets(self) -> None:
         at = self._head
         for name, tensor in self._in_order():
-            if tensor.start != at or tensor.end - at != math.prod(tensor.shape) * tensor.dtype.itemsize:
+            if tensor.start != at or tensor.end - at != tensor.bytes:
                 raise InputError(f"{self.path}: the header is damaged at {name}: download it again")
             at = tensor.end
         if at != self.size:
@@ -93,16 +98,13 @@ class SafetensorsFile:
     def _in_order(self) -> list[tuple[str, Tensor]]:
         return sorted(self.tensors.items(), key=lambda item: (item[1].start, item[1].end))
 
-    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors in the file's order; `hear` gets all bytes of the file on the way.
-
-        room: called once for each tensor; where it is put.
-        """
+    def stream(self, on_read: OnRead, allocate: Allocate = new_buffer) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors in the file's order, each read into the memory that `allocate` returns for it."""
         with self.path.open("rb", buffering=0) as file:
-            _read(file, fresh(self._head), hear)
+            _read(file, new_buffer(self._head), on_read)
             for name, tensor in self._in_order():
-                data = _read(file, room(tensor.end - tensor.start), hear)
-                _forget(file.fileno(), tensor.end)
+                data = _read(file, allocate(tensor.end - tensor.start), on_read)
+                _drop_from_cache(file.fileno(), tensor.end)
                 yield name, data.view(tensor.dtype).reshape(tensor.shape)
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
@@ -115,27 +117,27 @@ class SafetensorsFile:
             start, shape = start + first * row, (last - first, *shape[1:])
         with self.path.open("rb", buffering=0) as file:
             file.seek(start)
-            data = _read(file, fresh(math.prod(shape) * tensor.dtype.itemsize))
+            data = _read(file, new_buffer(math.prod(shape) * tensor.dtype.itemsize))
             return data.view(tensor.dtype).reshape(shape)
 
 
-def _read(file: object, data: np.ndarray, hear: Hear | None = None) -> np.ndarray:
-    """Fills uint8 `data` with the next bytes of an unbuffered file and returns it."""
+def _read(file: io.FileIO, data: np.ndarray, on_read: OnRead | None = None) -> np.ndarray:
+    """Fills uint8 `data` with the next bytes of a file and returns it."""
     view, done = data.data, 0
     while done < len(view):
-        got = file.readinto(view[done : done + BLOCK])  # type: ignore[attr-defined]
+        got = file.readinto(view[done : done + BLOCK])
         if not got:
-            raise InputError(f"{getattr(file, 'name', 'file')}: ended while it was read")
-        if hear is not None:
-            hear(view[done : done + got])
+            raise InputError(f"{file.name!s}: was truncated while it was read")
+        if on_read is not None:
+            on_read(view[done : done + got])
         done += got
     return data
 
 
-def _forget(descriptor: int, end: int) -> None:
-    """Tells the system that a file's bytes before `end` won't be read again.
+def _drop_from_cache(descriptor: int, end: int) -> None:
+    """Lets the system reuse the cache pages of a file's bytes before `end`.
 
-    It then caches what comes next in their place; finding memory anew may cost more than the reading.
+    Allocating new pages for what is read next may cost more than the reading.
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, 0, end, os.POSIX_FADV_DONTNEED)
@@ -146,36 +148,35 @@ def write(
     tensors: Mapping[str, Tensor],
     arrays: Iterable[np.ndarray],
     metadata: Mapping[str, str] | None = None,
-    wrote: Callable[[int], None] | None = None,
+    on_written: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a file: `tensors` says what comes (only shape and dtype count), `arrays` has it in that order.
+    """Writes a file, not atomically: exports write into an `atomic_folder`.
 
-    wrote: hears the size of each array. The file has its name only once it is complete.
+    tensors: shape and dtype of each tensor by its name. arrays: the tensors in that order. on_written: called
+    with the bytes of each.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata or {"format": "pt"})}
     at = 0
     for name, tensor in tensors.items():
-        end = at + math.prod(tensor.shape) * tensor.dtype.itemsize
+        end = at + tensor.bytes
         dtype = NAMES[tensor.dtype]
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb", buffering=0) as file:
+    with path.open("wb", buffering=0) as file:
         _write_all(file, len(text).to_bytes(8, "little") + text)
         for (name, tensor), array in zip(tensors.items(), arrays, strict=True):
             if array.shape != tensor.shape or array.dtype != tensor.dtype:
-                raise AssertionError(f"{name}: {array.dtype} {array.shape} instead of what was announced")
+                raise AssertionError(f"{name}: {array.dtype} {array.shape} instead of the header's")
             data = contiguous(array)
             _write_all(file, data.reshape(-1).view(np.uint8).data)
-            if wrote is not None:
-                wrote(data.nbytes)
-    os.replace(part, path)
+            if on_written is not None:
+                on_written(data.nbytes)
 
 
-def _write_all(file: object, data: bytes | memoryview) -> None:
-    """Writes all of it; an unbuffered file may take less at a time."""
+def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
+    """Writes all of `data`; one call of an unbuffered file may write less."""
     view = memoryview(data)
     while len(view):
-        view = view[file.write(view) :]  # type: ignore[attr-defined]
+        view = view[file.write(view) :]

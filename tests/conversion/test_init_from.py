@@ -86,7 +86,7 @@ def test_missing_weights_are_an_error(base, tmp_path):
     tensors = read_tensors(base / "transformer" / FILE)
     del tensors["norm_out.linear.bias"]
     write_tensors(base / "transformer" / FILE, tensors)
-    with pytest.raises(InputError, match=r"norm_out\.linear\.bias is missing"):
+    with pytest.raises(InputError, match=r"missing tensor norm_out\.linear\.bias"):
         run(base, tmp_path / "out")
 
 

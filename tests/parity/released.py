@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gencompositor_jax.arch import DiffusionArch, ModelArch, TransformerArch, VAEArch
-from gencompositor_jax.conversion.network_names import backbone_rules, branch_rules, to_variables
-from gencompositor_jax.conversion.vae_names import vae_rules
+from gencompositor_jax.conversion.tensor_map import Rule, backbone_rules, branch_rules, vae_rules
 from tests.recordings import explain, load
 
 PREDICTIONS = {"v_prediction": "velocity", "epsilon": "noise", "sample": "x0"}
@@ -67,6 +66,23 @@ def model_arch(config: dict[str, Any] | None = None) -> ModelArch:
         diffusion=diffusion_arch(explain("pipeline_e2e")["scheduler_config"]),
         position_scale=explain("patch_embed")["config"]["spatial_interpolation_scale"],
     )
+
+
+def to_variables(rules: list[Rule], tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Any]:
+    """PyTorch tensors by name -> our nested variables; fails where either lacks its counterpart."""
+    variables: dict[str, Any] = {}
+    unused = set(tensors)
+    for rule in rules:
+        names = [rule.key.format(i=i) for i in range(layers)] if rule.stacked else [rule.key]
+        unused -= set(names)
+        arrays = [rule.to_jax(tensors[name]) for name in names]
+        *parents, last = rule.path.split("/")
+        node = variables
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = np.stack(arrays) if rule.stacked else arrays[0]
+    assert not unused
+    return variables
 
 
 def backbone_variables(

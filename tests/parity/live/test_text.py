@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencompositor_jax.conversion import sources, t5, text
-from gencompositor_jax.conversion.configs import Config
+from gencompositor_jax.conversion import text_encoder
+from gencompositor_jax.conversion.weights_folder import open_weights
 from tests.parity.live.pairs import few, randomise, seeds
 from tests.parity.released import assert_near
 
@@ -52,13 +52,12 @@ def test_encoder(tmp_path_factory, config: dict[str, object], words: int, length
 
     folder = tmp_path_factory.mktemp("text_encoder")
     encoder = saved(folder, config, seed)
-    source = sources.open_source("text_encoder", folder)
-    assert source.config is not None
-    arch = t5.t5_arch(Config(source.config_file, source.config))
+    weights = open_weights("text_encoder", folder)
+    arch = text_encoder.t5_arch(weights.config)
     tokens = np.random.default_rng(seed).integers(2, VOCABULARY, words).tolist()
-    ids = np.stack([t5.padded([], length, arch), t5.padded(tokens, length, arch)])
+    ids = np.stack([text_encoder.padded([], length, arch), text_encoder.padded(tokens, length, arch)])
     given = torch.from_numpy(ids.astype(np.int64))
-    ours = t5.encode(source, arch, ids)
+    ours = text_encoder.encode(weights, arch, ids)
     assert_near(ours, encoder(given)[0].numpy(), TOLERANCE)
     # Padding takes part: with a mask of the real tokens their embeddings would be others.
     if length > 2:
@@ -75,8 +74,8 @@ def test_prompts_are_cut_and_padded_as_the_release_does(tmp_path) -> None:
     config: dict[str, object] = {"vocab_size": len(tokenizer), "d_model": 16, "d_kv": 8, "d_ff": 24}
     encoder = saved(tmp_path / "text_encoder", {**config, "num_layers": 2, "num_heads": 2}, seed=0)
     prompts = {"short": "a moving cat", "long": "the cat is moving over the red street " * 4}
-    result = text.embed(
-        sources.open_source("text_encoder", tmp_path / "text_encoder"),
+    result = text_encoder.embed(
+        open_weights("text_encoder", tmp_path / "text_encoder"),
         tmp_path / "tokenizer",
         prompts,
         length,

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
-from gencompositor_jax.conversion.network_names import backbone_rules, branch_rules, to_variables
+from gencompositor_jax.conversion.tensor_map import backbone_rules, branch_rules
 from gencompositor_jax.model import erope, layers
 from gencompositor_jax.model.background_branch import BackgroundBranch
 from tests.parity.live.pairs import few, normal, randomise, seeds, stacks
-from tests.parity.released import assert_near, layer_of
+from tests.parity.released import assert_near, layer_of, to_variables
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 5e-5

@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec import vae, vae_tiling
-from gencompositor_jax.conversion.network_names import to_variables
-from gencompositor_jax.conversion.vae_names import vae_rules
+from gencompositor_jax.conversion.tensor_map import vae_rules
 from tests.parity.live.pairs import few, normal, randomise, seeds
-from tests.parity.released import assert_near, channels_last
+from tests.parity.released import assert_near, channels_last, to_variables
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4

@@ -1,12 +1,14 @@
 """Text embeddings at conversion: what is computed, stored, and refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gencompositor_jax import checkpoints
-from gencompositor_jax.conversion import t5, text
+from gencompositor_jax.conversion import text_encoder
+from gencompositor_jax.conversion.configs import Config
 from gencompositor_jax.errors import InputError
 from tests.conversion.conftest import write_tensors
 
@@ -44,29 +46,25 @@ def encoder(release):
     return folder
 
 
-def arch() -> t5.T5Arch:
-    from pathlib import Path
-
-    from gencompositor_jax.conversion.configs import Config
-
-    return t5.t5_arch(Config(Path("config.json"), CONFIG))
+def arch() -> text_encoder.T5Arch:
+    return text_encoder.t5_arch(Config(Path("config.json"), CONFIG))
 
 
 def test_the_empty_prompt_needs_no_tokenizer(release, encoder, convert):
     null = checkpoints.load(convert(null=False)).arrays["null_text"]
     assert null.shape == (6, 24) and np.isfinite(null).all()
     assert np.ptp(null, axis=0).min() > 0, "position matters"
-    expected = t5.padded([], 6, arch())
+    expected = text_encoder.padded([], 6, arch())
     np.testing.assert_array_equal(expected, [1, 0, 0, 0, 0, 0])
 
 
 def test_long_prompts_keep_their_end_mark():
-    np.testing.assert_array_equal(t5.padded([5, 6, 7, 8], 3, arch()), [5, 6, 1])
+    np.testing.assert_array_equal(text_encoder.padded([5, 6, 7, 8], 3, arch()), [5, 6, 1])
 
 
 def test_named_prompts_are_stored(release, encoder, convert, monkeypatch):
     monkeypatch.setattr(
-        text, "load_tokenizer", lambda folder: lambda line: [len(word) for word in line.split()]
+        text_encoder, "load_tokenizer", lambda folder: lambda line: [len(word) for word in line.split()]
     )
     out = convert("--prompt", "sea=a boat sails", "--prompt", "sky=birds", null=False)
     model = checkpoints.load(out)
@@ -88,7 +86,7 @@ def test_prompts_need_a_tokenizer(release, encoder, convert):
 @pytest.mark.parametrize("prompt", ["a boat", "a/b=boat", "=boat", "sea= "])
 def test_bad_prompts(prompt):
     with pytest.raises(InputError, match='write NAME="text"'):
-        text.parse_prompts([prompt])
+        text_encoder.parse_prompts([prompt])
 
 
 def test_null_text_or_text_encoder(release, convert):

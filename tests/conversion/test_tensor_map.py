@@ -4,13 +4,11 @@ import functools
 
 import jax
 import numpy as np
-import pytest
 
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec import vae
-from gencompositor_jax.conversion.network_names import to_variables
-from gencompositor_jax.conversion.vae_names import vae_rules
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.conversion.tensor_map import vae_rules
+from tests.parity.released import to_variables
 
 TINY = VAEArch(block_widths=(4, 8, 8), layers_per_block=1, latent_channels=2, norm_groups=2)
 
@@ -67,10 +65,3 @@ def test_kernel_axes_keep_their_meaning():
     rule = next(rule for rule in vae_rules(TINY) if rule.key == "encoder.conv_in.conv.weight")
     tensor = np.arange(4 * 3 * 27).reshape(4, 3, 3, 3, 3)
     assert rule.to_jax(tensor)[0, 1, 2, 1, 3] == tensor[3, 1, 0, 1, 2]
-
-
-def test_a_missing_and_an_unknown_key_are_both_named():
-    state = {key: np.zeros(shape, np.float32) for key, shape in torch_shapes(TINY).items()}
-    state["quant_conv.weight"] = state.pop("encoder.conv_in.conv.bias")
-    with pytest.raises(InputError, match=r"encoder\.conv_in\.conv\.bias.*quant_conv\.weight"):
-        to_variables(vae_rules(TINY), state, layers=0)

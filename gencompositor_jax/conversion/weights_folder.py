@@ -1,16 +1,14 @@
-"""Folders of PyTorch weights as people have them: config.json beside safetensors, sharded with an index
-or not.
+"""Folders of PyTorch weights: config.json beside one safetensors file, or beside several and their index.
 
-    transformer/  branch/                                   the release's model folder
-    vae/  text_encoder/  tokenizer/  scheduler/             CogVideoX-5b-I2V
+    transformer/  branch/                           the release's model folder
+    vae/  text_encoder/  tokenizer/  scheduler/     CogVideoX-5b-I2V
 
-Pickle files (.bin, .pt, .pth, .ckpt, .pkl) can run code when they are read, so they are refused unless
-they are explicitly allowed; then torch reads them, tensors only.
+Pickle files (.bin, .pt, .pth, .ckpt, .pkl) can run code when they are read, so they are refused unless they
+are explicitly allowed. Torch then reads them with weights_only.
 """
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,21 +17,22 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
-from gencompositor_jax.conversion.safetensors_io import Hear, Room, SafetensorsFile, Tensor, fresh
+from gencompositor_jax.conversion.configs import Config, read_config
+from gencompositor_jax.conversion.safetensors_io import Allocate, OnRead, SafetensorsFile, Tensor, new_buffer
 from gencompositor_jax.errors import InputError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-class WeightFile(Protocol):
+class WeightsFile(Protocol):
     """A file of tensors."""
 
     path: Path
     size: int
     tensors: dict[str, Tensor]
 
-    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors; `hear` gets all bytes of the file. room: called for each; where it is put."""
+    def stream(self, on_read: OnRead, allocate: Allocate = new_buffer) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors, each in the memory that `allocate` returns for it; `on_read` gets the file's bytes."""
         ...
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
@@ -42,13 +41,12 @@ class WeightFile(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """One component: its configuration and its files, headers read and checked, tensors not."""
+class WeightsFolder:
+    """One component: its files, of which only the headers have been read, and its configuration."""
 
     name: str  # transformer, branch, vae, text_encoder
     folder: Path
-    config: dict[str, Any] | None  # None where a single file has no config.json beside it
-    files: tuple[WeightFile, ...]
+    files: tuple[WeightsFile, ...]
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -61,9 +59,12 @@ class Source:
         return sum(file.size for file in self.files)
 
     @property
-    def config_file(self) -> Path:
-        """Where its configuration is or would be."""
-        return self.folder / "config.json"
+    def config(self) -> Config:
+        """Its config.json. Raises InputError where there is none."""
+        file = self.folder / "config.json"
+        if not file.exists():
+            raise InputError(f"{file}: missing; put the {self.name}'s config.json beside its weights")
+        return read_config(file)
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         """One tensor, or some of its rows. Raises InputError where it is missing."""
@@ -74,7 +75,7 @@ class Source:
 
 
 def find(name: str, folders: Sequence[Path], given: Path | None = None) -> Path | None:
-    """Where a component is: `given`, or the first of `folders` with such a subfolder, or None."""
+    """Path of a component: `given`, or the first of `folders` with such a subfolder, or None."""
     if given is not None:
         if not given.exists():
             raise InputError(f"{given}: no such file or folder; pass the {name}")
@@ -82,14 +83,13 @@ def find(name: str, folders: Sequence[Path], given: Path | None = None) -> Path 
     return next((folder / name for folder in folders if (folder / name).is_dir()), None)
 
 
-def open_source(name: str, path: Path, allow_pickle: bool = False) -> Source:
-    """Opens a component's folder, or a single file of it; reads headers only.
+def open_weights(name: str, path: Path, allow_pickle: bool = False) -> WeightsFolder:
+    """Opens a component's folder or single file; reads headers only.
 
     Raises InputError for missing or truncated files, an index that disagrees with them, and pickle files that
     are not allowed.
     """
     folder = path if path.is_dir() else path.parent
-    config = read_config(folder / "config.json") if (folder / "config.json").exists() else None
     files = _indexed(folder) if path.is_dir() else None
     if files is None:
         files = tuple(
@@ -101,42 +101,29 @@ def open_source(name: str, path: Path, allow_pickle: bool = False) -> Source:
             if tensor in seen:
                 raise InputError(f"{file.path}: {tensor} is also in {seen[tensor].name}")
             seen[tensor] = file.path
-    return Source(name, folder, config, files)
+    return WeightsFolder(name, folder, files)
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises InputError."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{file}: not a JSON object")
-    return fields
-
-
-def hashing(
-    source: Source, hashes: dict[str, str], read: Callable[[int], None], room: Room = fresh
+def stream_and_hash(
+    weights: WeightsFolder, hashes: dict[str, str], on_read: Callable[[int], None], allocate: Allocate
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors of a source; on the way `hashes` gets the SHA-256 of every file by its name.
+    """All tensors, each in the memory that `allocate` returns for it; adds each file's SHA-256 to `hashes`.
 
-    read: hears how many bytes were read. room: called for each tensor; where it is put.
+    on_read: called with the number of bytes of each piece that was read.
     """
-    for file in source.files:
+    for file in weights.files:
         digest = hashlib.sha256()
 
-        def hear(data: memoryview, digest: Any = digest) -> None:
+        def update(data: memoryview, digest: Any = digest) -> None:
             digest.update(data)
-            read(len(data))
+            on_read(len(data))
 
-        yield from file.stream(hear, room)
+        yield from file.stream(update, allocate)
         hashes[file.path.name] = digest.hexdigest()
 
 
-def _indexed(folder: Path) -> tuple[WeightFile, ...] | None:
-    """The files that an index names, compared with it both ways; None where there is no index."""
+def _indexed(folder: Path) -> tuple[WeightsFile, ...] | None:
+    """The files that an index names, None without an index. Raises InputError where they differ from it."""
     indices = sorted(folder.glob("*.safetensors.index.json"))
     if not indices:
         return None
@@ -144,7 +131,7 @@ def _indexed(folder: Path) -> tuple[WeightFile, ...] | None:
         raise InputError(
             f"{folder}: several indices ({', '.join(i.name for i in indices)}); keep one of them"
         )
-    named = read_config(indices[0]).get("weight_map")
+    named = read_config(indices[0]).fields.get("weight_map")
     if not isinstance(named, dict) or not named:
         raise InputError(f"{indices[0]}: weight_map is missing")
     shards = sorted(set(named.values()))
@@ -154,9 +141,9 @@ def _indexed(folder: Path) -> tuple[WeightFile, ...] | None:
             f"{folder}: {', '.join(missing)} missing, but {indices[0].name} names them: download again"
         )
     files = tuple(SafetensorsFile(folder / shard) for shard in shards)
-    there = {(tensor, file.path.name) for file in files for tensor in file.tensors}
-    problems = [f"{t} is not in {f}" for t, f in sorted(set(named.items()) - there)]
-    problems += [f"{t} of {f} is not in the index" for t, f in sorted(there - set(named.items()))]
+    found = {(tensor, file.path.name) for file in files for tensor in file.tensors}
+    problems = [f"{t} is not in {f}" for t, f in sorted(set(named.items()) - found)]
+    problems += [f"{t} of {f} is not in the index" for t, f in sorted(found - set(named.items()))]
     if problems:
         raise InputError(f"{indices[0]}: {'; '.join(problems)}")
     return files
@@ -166,9 +153,7 @@ def _only_file(name: str, folder: Path) -> Path:
     tensors = sorted(folder.glob("*.safetensors"))
     if len(tensors) > 1:
         names = ", ".join(file.name for file in tensors)
-        raise InputError(
-            f"{folder}: several files ({names}) and no index that says what is where; pass one file"
-        )
+        raise InputError(f"{folder}: several files ({names}) without an index; pass one file")
     if tensors:
         return tensors[0]
     pickles = sorted(file for file in folder.glob("*") if file.suffix in PICKLES) if folder.is_dir() else []
@@ -180,19 +165,19 @@ def _only_file(name: str, folder: Path) -> Path:
     )
 
 
-def _open(file: Path, allow_pickle: bool) -> WeightFile:
+def _open(file: Path, allow_pickle: bool) -> WeightsFile:
     if file.suffix not in PICKLES:
         return SafetensorsFile(file)
     if not allow_pickle:
         raise InputError(
-            f"{file}: a pickle file can run any code when it is read; use the .safetensors file, or pass "
-            "--allow-pickle to read its tensors with torch (weights_only)"
+            f"{file}: a pickle file can run any code when it is read; use a .safetensors file, or pass "
+            "--allow-pickle to read it with torch (weights_only)"
         )
     return PickleFile(file)
 
 
 class PickleFile:
-    """A file of torch.save, read by torch's restricted unpickler, which refuses anything but tensors."""
+    """A file of torch.save, read with weights_only, which refuses anything but tensors."""
 
     def __init__(self, path: Path) -> None:
         """Raises InputError where torch is missing or refuses the file."""
@@ -219,14 +204,14 @@ class PickleFile:
             raise InputError(f"{self.path}: {name} is of type {dtype}, not a floating-point type")
         return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
-    def stream(self, hear: Hear, room: Room = fresh) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors; `hear` gets all bytes of the file first."""
+    def stream(self, on_read: OnRead, allocate: Allocate = new_buffer) -> Iterator[tuple[str, np.ndarray]]:
+        """All tensors; `on_read` gets the file's bytes before the first."""
         with self.path.open("rb") as file:
             while piece := file.read(2**24):
-                hear(memoryview(piece))
+                on_read(memoryview(piece))
         for name in self._state:
             tensor = self.read(name)
-            data = room(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape)
+            data = allocate(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape)
             data[...] = tensor
             yield name, data
 
@@ -242,6 +227,6 @@ class PickleFile:
 
 
 def _is_zip(path: Path) -> bool:
-    """True of files that can be mapped into memory rather than read."""
+    """Whether torch can map the file into memory."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
