@@ -54,9 +54,10 @@ def init(key: jax.Array, params: Any, rank: int, targets: str = TARGETS) -> Any:
     """New adapters in float32 for the kernels whose path matches `targets`; works under jit and eval_shape.
 
     Args:
-        key: with the path of a kernel it decides the initial adapter of that kernel, whatever else is
-        adapted. params: {"backbone": ..., "branch": ...}, of arrays or of shapes. rank: 1 to the full rank of
-        the kernels. targets: a regular expression.
+        key: with a kernel's path it decides the kernel's initial adapter, whatever else is adapted.
+        params: {"backbone": ..., "branch": ...}, of arrays or of shapes.
+        rank: 1 to the full rank of the kernels.
+        targets: a regular expression.
 
     Returns:
         A nested dict with {"a": ..., "b": ...} under each kernel's path.
