@@ -184,7 +184,9 @@ class PickleFile:
         try:
             import torch
         except ImportError as error:
-            raise InputError(f"{path}: reading it needs torch: pip install torch") from error
+            raise InputError(
+                f"{path}: torch is missing to read it: pip install 'gencompositor-jax[torch]'"
+            ) from error
         self.path, self.size = path, path.stat().st_size
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
