@@ -45,6 +45,7 @@ from gencompositor_jax.controls.sampling import SamplingOptions  # noqa: E402
 from gencompositor_jax.data_pipelines.examples import held_out_example  # noqa: E402
 from gencompositor_jax.diffusion import approximations  # noqa: E402
 from gencompositor_jax.evaluation import metrics  # noqa: E402
+from gencompositor_jax.files import atomic_write_text  # noqa: E402
 from gencompositor_jax.inference.pipeline import generate  # noqa: E402
 from gencompositor_jax.model import int8  # noqa: E402
 from gencompositor_jax.perf import flops  # noqa: E402
@@ -308,9 +309,7 @@ def main() -> None:
         "processor": platform.machine(),
     }
     args.out.parent.mkdir(exist_ok=True)
-    part = args.out.with_name(f".part-{args.out.name}")
-    part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, args.out)
+    atomic_write_text(args.out, json.dumps(report, indent=1) + "\n")
     print(table(report))
 
 

@@ -25,6 +25,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gencompositor_jax import sharding
+from gencompositor_jax.files import atomic_write_text
 from gencompositor_jax.model import attention
 
 MIB = 2**20
@@ -95,9 +96,7 @@ def main() -> None:
     args.out.parent.mkdir(exist_ok=True)
     others = json.loads(args.out.read_text()) if args.out.exists() else []
     reports = [r for r in others if r["device"] != report["device"]] + [report]
-    beside = args.out.with_suffix(".part")
-    beside.write_text(json.dumps(reports, indent=2) + "\n")
-    beside.replace(args.out)
+    atomic_write_text(args.out, json.dumps(reports, indent=2) + "\n")
 
 
 if __name__ == "__main__":

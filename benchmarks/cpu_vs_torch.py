@@ -29,6 +29,7 @@ from diffusers import CogVideoXTransformer3DModel  # noqa: E402
 from diffusers import __version__ as diffusers_version  # noqa: E402
 
 from gencompositor_jax import arch as arch_lib  # noqa: E402
+from gencompositor_jax.files import atomic_write_text  # noqa: E402
 from gencompositor_jax.model.fusion_dit import FusionDiT  # noqa: E402
 from gencompositor_jax.perf import flops  # noqa: E402
 
@@ -124,7 +125,7 @@ def main() -> None:
             "diffusers": diffusers_version,
         },
     }
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    atomic_write_text(RESULTS, json.dumps(report, indent=2) + "\n")
     print(f"ours / PyTorch, one forward pass each: {report['ratio']}")
     print(f"ours / PyTorch's doubled batch, as its guidance runs it: {report['ratio_guided']}")
     if args.json:

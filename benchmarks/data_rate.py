@@ -51,6 +51,7 @@ from gencompositor_jax.data_pipelines.videocomp import (  # noqa: E402
     TARGET,
     VideoCompSource,
 )
+from gencompositor_jax.files import atomic_write_text  # noqa: E402
 from tests.data_pipelines.videocomp_folder import make_folder  # noqa: E402
 
 METHODS = ("ffmpeg", "videocomp", "arrayrecord")
@@ -210,7 +211,7 @@ def main() -> None:
         found = results(args.work, args.clips, args.rounds, args.samples)
     finally:
         shutil.rmtree(args.work)
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    atomic_write_text(args.out, json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 

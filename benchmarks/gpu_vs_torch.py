@@ -31,6 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gencompositor_jax.files import atomic_write_text
+
 if TYPE_CHECKING:
     from gencompositor_jax.arch import ModelArch
 
@@ -341,11 +343,9 @@ def main() -> None:
 
 
 def write(out: Path, report: dict[str, Any]) -> None:
-    """Replaces the file in one go."""
+    """Writes the report, parent folders included."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(json.dumps(report, indent=2) + "\n")
-    part.replace(out)
+    atomic_write_text(out, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

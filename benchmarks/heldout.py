@@ -8,7 +8,6 @@ docs/heldout.png and the table between the README's `heldout` markers. `--checkp
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample
 from gencompositor_jax.evaluation import heldout, report
 from gencompositor_jax.evaluation.heldout import Answers, Scores
+from gencompositor_jax.files import atomic_write, atomic_write_text
 
 ROOT = Path(__file__).parent.parent
 SHOWN = 6  # the first clips, not chosen ones
@@ -55,13 +55,12 @@ def draw(shown: list[tuple[TestExample, Answers, Scores]]) -> Image.Image:
 
 
 def write(path: Path, content: str | Image.Image) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".part-{path.name}")
+    """Writes a text or an image atomically."""
     if isinstance(content, str):
-        part.write_text(content, encoding="utf-8")
+        atomic_write_text(path, content)
     else:
-        content.save(part, optimize=True)
-    os.replace(part, path)
+        with atomic_write(path, overwrite=True) as part:
+            content.save(part, format="PNG", optimize=True)
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gencompositor_jax.files import atomic_write_text
+
 # Chips, their grid, the mesh and clips per step: first tokens are cut, then more clips come in.
 SIZES: tuple[tuple[str, str, int], ...] = (
     ("v5p:2x2x2", "fsdp=8", 8),
@@ -68,9 +70,7 @@ def main() -> None:
         if topology not in report:
             report[topology] = planned(args.config, topology, mesh, batch)
             args.out.parent.mkdir(exist_ok=True)
-            part = args.out.with_name(args.out.name + ".part")
-            part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            part.replace(args.out)
+            atomic_write_text(args.out, json.dumps(report, indent=2) + "\n")
         row = report[topology]
         print(
             f"{topology:<10} {mesh:<18} {batch:>3} clips  {row['bytes_per_device'] / 2**30:6.1f} GiB and "

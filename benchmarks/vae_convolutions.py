@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from gencompositor_jax.codec import vae_layers
+from gencompositor_jax.files import atomic_write_text
 
 # Frames that come out, height, width, channels in and out.
 SHAPES = (
@@ -79,9 +80,7 @@ def main() -> None:
     found = {key: {"rounds": args.rounds, "jax": jax.__version__, "layers": layers}}
     args.out.parent.mkdir(exist_ok=True)
     known = json.loads(args.out.read_text()) if args.out.exists() else {}
-    part = args.out.with_name(args.out.name + ".part")
-    part.write_text(json.dumps(known | found, indent=2) + "\n", encoding="utf-8")
-    part.replace(args.out)
+    atomic_write_text(args.out, json.dumps(known | found, indent=2) + "\n")
     if args.json:
         print(json.dumps(found))
 
