@@ -1,1 +1,1 @@
-"""What a run costs: counted, planned by compiling, and measured."""
+"""Cost of a run: counted from the architecture, planned by compiling, and measured."""

@@ -1,11 +1,9 @@
-"""How much arithmetic the network is, counted from the architecture: what model FLOPs utilisation is
-measured against.
+"""FLOPs of the network, counted from its architecture, for model FLOPs utilisation:
 
-    MFU = FLOPs of a training step * steps per second / (devices * peak of a device)
+    MFU = FLOPs of a training step * steps per second / (devices * peak FLOP/s of a device)
 
-A multiplication and an addition are two FLOPs. Matrix products count, nothing else: norms, softmax, rotations
-and the codec are left out, and so is what is computed again to save memory (the definition of MFU in PaLM,
-arXiv 2204.02311, appendix B).
+A multiplication and an addition are two FLOPs. Only matrix products count: norms, softmax, rotations and the
+codec don't, and neither does rematerialisation (the definition of MFU in PaLM, arXiv 2204.02311, appendix B).
 """
 
 from typing import NamedTuple
@@ -14,27 +12,27 @@ from gencompositor_jax.arch import ModelArch, TransformerArch
 
 
 class Work(NamedTuple):
-    """FLOPs by what they are spent on; in the backward pass the two cost differently."""
+    """FLOPs by kind of product: the backward pass costs differently for the two."""
 
     linear: float  # products with parameters
-    attention: float  # products of activations: scores, and the mixing of values
+    attention: float  # products of activations: scores, and weighted sums of values
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """Of both kinds."""
         return self.linear + self.attention
 
 
 def backbone(arch: ModelArch, foreground: int | None = None) -> Work:
     """One evaluation of the backbone for one clip.
 
-    foreground: how many of its tokens are looked at (see `fast`); None: all.
+    foreground: its tokens that are kept (see `diffusion.approximations`); None: all.
     """
     stack, (t, rows, columns) = arch.backbone, arch.token_grid
     video, channels = t * rows * columns, arch.codec.latent_channels
     foreground = video if foreground is None else foreground
     cells = stack.patch**2 * channels
-    embed = (2 * video + foreground) * cells * stack.width  # noisy and background in one, and foreground
+    embed = (2 * video + foreground) * cells * stack.width  # noisy with background, and foreground
     head = stack.time_embed_dim * 2 * stack.width + video * stack.width * cells
     return _stack(stack, video + foreground, 2.0 * (embed + head))
 
@@ -54,18 +52,18 @@ def forward(arch: ModelArch) -> float:
 
 
 def train_step(arch: ModelArch, batch: int, trained: float = 1.0) -> float:
-    """Forward and backward for a batch of clips.
+    """Forward and backward pass for a batch of clips.
 
-    The backward pass needs two products for each of the forward pass: one for the gradient of the input, one
-    for that of the weight. trained: share of the parameters that are trained; frozen ones need no gradient of
-    their own. At 1 the step is three times the forward pass.
+    The backward pass has two products for each of the forward pass: for the gradients of the input and of the
+    weight. trained: fraction of the parameters that are trained; frozen ones need no gradient. At 1 the step
+    costs three forward passes.
     """
     works = backbone(arch), branch(arch)
     return batch * sum((2.0 + trained) * work.linear + 3.0 * work.attention for work in works)
 
 
 def _stack(stack: TransformerArch, tokens: int, ends: float) -> Work:
-    """A stack over `tokens` tokens besides its text; `ends` are the FLOPs of its own embedding and head."""
+    """A stack over its text and `tokens` more tokens; `ends` are the FLOPs of its embedding and head."""
     joint, width, time = stack.text_tokens + tokens, stack.width, stack.time_embed_dim
     projections = 4 * width**2 + 2 * stack.mlp_ratio * width**2  # query, key, value, out; up, down
     modulations = 2 * 6 * time * width  # once per clip, not per token

@@ -1,5 +1,4 @@
-"""How long sampling and training take on the devices at hand, and how much of them they use.
+"""Time, memory and utilisation of sampling and training on this machine's devices.
 
-What is timed is what users run: `inference.pipeline.generate` and `training.step`, called through a
-stopwatch.
+What is timed is what users run: `inference.pipeline.generate` and `training.step`.
 """

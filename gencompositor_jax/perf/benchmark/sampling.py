@@ -1,4 +1,4 @@
-"""Sampling, measured: encode, every denoising step, decode, as `gencompositor compose` runs them."""
+"""Measures sampling: encoding, denoising steps and decoding, as `gencompositor compose` runs them."""
 
 import dataclasses
 import functools
@@ -19,20 +19,20 @@ from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.inference.programs import Rehearsal
 from gencompositor_jax.model import int8
-from gencompositor_jax.perf import flops, hardware
+from gencompositor_jax.perf import flops
 from gencompositor_jax.perf.benchmark import measure
 from gencompositor_jax.pixels import to_signed
 
-PROMPT = "noise"  # a prompt that a measured model has, for guidance
+PROMPT = "noise"  # the name of a random text, for guidance
 
 
 def random_model(
     arch: ModelArch, dtype: Any = jnp.bfloat16, weights: Weights | None = None, seed: int = 0
 ) -> Model:
-    """A model of random weights, made on the device: norms' scales near 1, all else with standard deviation
-    0.02. weights: "int8" makes large kernels in 8 bits, without their other form ever being there.
+    """A model of random weights, made on the device: norms' scales near 1, others of standard deviation 0.02.
 
-    No weight is zero, not even those that training starts from zero: chips are faster on zeros.
+    weights: "int8" draws the blocks' kernels as 8-bit integers, so that they never exist in `dtype`. None is
+    zero, not even those that training initialises with zeros: chips run faster on zeros.
     """
     shapes: Any = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), checkpoints.array_shapes(arch))
     if weights == "int8":
@@ -42,7 +42,7 @@ def random_model(
     drawn = []
     for (path, leaf), key in zip(leaves, keys, strict=True):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith("kernel/scale"):  # of 8 bits, whose standard deviation is 74
+        if name.endswith("kernel/scale"):  # 8-bit integers have standard deviation 74
             drawn.append(jnp.full(leaf.shape, 0.02 / 74, leaf.dtype))
         else:
             drawn.append(_draw(key, tuple(leaf.shape), leaf.dtype, float(name.endswith("/scale"))))
@@ -60,10 +60,11 @@ def _draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, mean: float) -> ja
 def run(
     model: Model, steps: int = SamplingOptions.steps, guided: bool = False, rounds: int = 1, seed: int = 0
 ) -> dict[str, Any]:
-    """Compiles, then samples an arbitrary clip `rounds` times, and reports.
+    """Compiles, samples a random clip `rounds` times, and reports.
 
-    guided: as with a prompt, two evaluations of the network per step. Seconds of one step are those of a call
-    of the sampler divided by its steps; totals are a round's, from conditions on the host to frames there.
+    guided: as with a prompt, two evaluations of the network per step. The seconds of a step are those of a
+    call of the sampler divided by its steps; totals are those of a round, from conditions to frames, both on
+    the host.
     """
     model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
     arch, watch = model.arch, measure.Stopwatch()
@@ -82,11 +83,9 @@ def run(
     watch.forget()
     totals = [once(watch) for _ in range(rounds)]
 
-    device = jax.devices()[0]
     each = [seconds / part_length(steps) for seconds in watch.running["advance"]]
     work = (1 + guided) * flops.forward(arch)
     dtype = model.arrays["null_text"].dtype
-    peak, used = hardware.peak_flops(device.device_kind, dtype), measure.peak_memory(device)
     step = measure.spread(each)
     return {
         "mode": "sample",
@@ -103,28 +102,23 @@ def run(
         "step_seconds": step,
         "decode_seconds": measure.spread(watch.running["decode"]),
         "total_seconds": measure.spread(totals),
-        "flops_per_step": work,
-        "flops_per_second": work / step["median"],
-        "peak_flops_per_second": peak,
-        "mfu": None if peak is None else work / step["median"] / peak,
-        "peak_bytes": used[0],
-        "peak_bytes_of": used[1],
+        **measure.utilisation(work, step["median"], jax.devices()[0], dtype),
     }
 
 
 def resized(model: Model, size: tuple[int, int, int] | None) -> Model:
-    """The model for clips of (frames, height, width). Raises InputError where they don't fit."""
+    """The model for clips of (frames, height, width). Raises InputError if they don't fit."""
     return model if size is None else checkpoints.at_size(model, *size)
 
 
 def arch_of(preset: str, size: tuple[int, int, int] | None) -> ModelArch:
-    """A preset's architecture, for clips of (frames, height, width). Raises InputError for what can't be."""
+    """A preset's architecture, for clips of (frames, height, width). Raises InputError if they don't fit."""
     changes = {} if size is None else dict(zip(("frames", "height", "width"), size, strict=True))
     return arch_lib.preset(preset, changes)
 
 
 def facts(arch: ModelArch) -> dict[str, Any]:
-    """The shapes that a pass goes through."""
+    """Sizes of the clip and the network, as entries of a report."""
     t, rows, columns = arch.token_grid
     return {
         "frames": arch.frames,
@@ -139,9 +133,9 @@ def facts(arch: ModelArch) -> dict[str, Any]:
 
 
 def parameters(model: Model) -> int:
-    """Numbers that are learnt: those of both stacks and the codec, without position tables and texts."""
-    learnt = [model.arrays[name]["params"] for name in ("backbone", "branch")], model.arrays["codec"]
-    leaves = jax.tree.leaves(learnt, is_leaf=lambda leaf: isinstance(leaf, int8.Int8))
+    """Number of parameters: of both stacks and the codec, without position tables and text embeddings."""
+    params = [model.arrays[name]["params"] for name in ("backbone", "branch")], model.arrays["codec"]
+    leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, int8.Int8))
     return sum(leaf.values.size if isinstance(leaf, int8.Int8) else leaf.size for leaf in leaves)
 
 

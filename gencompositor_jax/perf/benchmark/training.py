@@ -1,4 +1,4 @@
-"""The training step, measured on one device."""
+"""Measures the training step on one device."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ from gencompositor_jax import sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model.denoiser import Denoiser
-from gencompositor_jax.perf import flops, hardware
+from gencompositor_jax.perf import flops
 from gencompositor_jax.perf.benchmark import measure
 from gencompositor_jax.perf.benchmark.sampling import facts
 from gencompositor_jax.perf.hardware import GIB
@@ -21,14 +21,14 @@ from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.loss import VIDEOS
 from gencompositor_jax.training.step import make_step
 
-WARM_UP = 2  # steps before those that count
+WARM_UP = 2  # steps before the measured ones
 
 
 def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
-    """Compiles the step of a config for the first device, says what it needs, runs and reports.
+    """Compiles the step of a config for the first device, runs it and reports.
 
-    The config's mesh and data are left out: one device, random pixels. Raises InputError where batch and
-    accumulation don't fit, and before anything is allocated where the step doesn't fit the device's memory.
+    The config's mesh and data are ignored: one device, random pixels. Raises InputError if batch and
+    accumulation don't fit, and before anything is allocated if the step doesn't fit the device's memory.
     """
     device = jax.devices()[0]
     mesh = sharding.make_mesh({}, [device])
@@ -50,13 +50,11 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
         seconds = []
         for _ in range(WARM_UP + steps):
             began = time.perf_counter()
-            state, told = jax.block_until_ready(step(state, frozen, batch))
+            state, metrics = jax.block_until_ready(step(state, frozen, batch))
             seconds.append(time.perf_counter() - began)
 
-    share = counts[0] / sum(counts)
-    work = flops.train_step(arch, config.batch_size, share)
+    work = flops.train_step(arch, config.batch_size, counts[0] / sum(counts))
     each = measure.spread(seconds[WARM_UP:])
-    peak, used = hardware.peak_flops(device.device_kind, config.compute_dtype), measure.peak_memory(device)
     return {
         "mode": "train",
         **facts(arch),
@@ -65,34 +63,29 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
         "dtype": config.compute_dtype,
         "batch_size": config.batch_size,
         "remat": config.remat,
-        "average": bool(config.optimizer.ema),
+        "ema": bool(config.optimizer.ema),
         "steps": steps,
         "compile_seconds": watch.compiling,
         **planned,
         "step_seconds": each,
-        "loss": float(told["loss"]),
-        "skipped_steps": int(told["skipped"]),
-        "flops_per_step": work,
-        "flops_per_second": work / each["median"],
-        "peak_flops_per_second": peak,
-        "mfu": None if peak is None else work / each["median"] / peak,
-        "peak_bytes": used[0],
-        "peak_bytes_of": used[1],
+        "loss": float(metrics["loss"]),
+        "skipped_steps": int(metrics["skipped"]),
+        **measure.utilisation(work, each["median"], device, config.compute_dtype),
     }
 
 
 def check_fits(needed: int, limit: int | None) -> None:
-    """Raises InputError where a step needs more bytes than JAX may use of the device, with what may help."""
+    """Raises InputError if a step needs more bytes than JAX may use of the device."""
     if limit is not None and needed > limit:
         raise InputError(
-            f"the step needs {needed / GIB:.1f} GiB, and JAX may use {limit / GIB:.1f} GiB of this device "
-            "(XLA_PYTHON_CLIENT_MEM_FRACTION=0.95: more of it); try --config.optimizer.ema=0, "
-            "--config.batch_size=1, or --config.trainable= with --config.lora.rank=64"
+            f"the step needs {needed / GIB:.1f} GiB, JAX may use {limit / GIB:.1f} GiB: set "
+            "XLA_PYTHON_CLIENT_MEM_FRACTION=0.95, or try --config.optimizer.ema=0, --config.batch_size=1, or "
+            "--config.trainable= with --config.lora.rank=64"
         )
 
 
 def pixels(arch: ModelArch, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """A batch of random pixels as data pipelines make them, masked in the middle."""
+    """A batch of random pixels, as a data pipeline yields it, masked in the middle."""
     rng, shape = np.random.default_rng(seed), (batch_size, arch.frames, arch.height, arch.width)
     mask = np.zeros(shape, bool)
     mask[:, :, arch.height // 4 : -arch.height // 4, arch.width // 4 : -arch.width // 4] = True
@@ -100,7 +93,7 @@ def pixels(arch: ModelArch, batch_size: int, seed: int = 0) -> dict[str, np.ndar
 
 
 def _memory(step: jax.stages.Compiled, state: Any, frozen: Any) -> dict[str, int]:
-    """Bytes of the state and of the frozen arrays, and what XLA plans in all while a step runs."""
+    """Bytes of the state and of the frozen arrays, and the total that XLA plans while a step runs."""
 
     def held(tree: Any) -> int:
         return sum(x.size * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))

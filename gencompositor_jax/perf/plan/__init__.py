@@ -1,5 +1,5 @@
-"""What a program will need before a device is at hand: compiled for chips that aren't there, read, summed up.
+"""Memory, work and time of sampling and training on devices that need not be present, by compiling for them.
 
-`topology` finds the chips, `programs` has what sampling and training run, `plan` compiles it, `hlo` reads
-what comes out; `memory`, `work`, `collectives` and `roofline` count; `report` says it.
+`topology` describes the devices, `workloads` lowers the programs of sampling and training, `compiling`
+compiles them, `hlo` parses the result; `memory`, `work`, `collectives` and `roofline` count; `report` prints.
 """

@@ -1,9 +1,9 @@
-"""What a program sends between devices, read from its compiled form.
+"""Bytes that a program sends between devices, from its compiled form.
 
-Counted is what one device sends, by the algorithms that need the fewest bytes, for n devices that take part
-and operands of N bytes on each:
+Counted are the bytes that one device sends, by the algorithms that need the fewest, for n devices that take
+part with operands of N bytes each:
 
-    all-gather          (n - 1) N            each passes on what the others hold
+    all-gather          (n - 1) N            each forwards what the others hold
     reduce-scatter      (n - 1) / n N
     all-reduce        2 (n - 1) / n N        a reduce-scatter and an all-gather
     all-to-all          (n - 1) / n N
@@ -22,7 +22,7 @@ KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What one device sends in one run of a program, over all collectives of a kind."""
+    """Sent by one device in one run of a program, over all collectives of a kind."""
 
     calls: int = 0
     bytes: int = 0
@@ -32,7 +32,7 @@ class Traffic:
 
 
 def traffic(module: Module, devices: int) -> dict[str, Traffic]:
-    """What one of so many devices sends, by KINDS."""
+    """What one of `devices` devices sends, by KINDS."""
     found = dict.fromkeys(KINDS, Traffic())
     for one in executed(module):
         for instruction, kind, operands in _within(module, one):
@@ -44,7 +44,7 @@ def traffic(module: Module, devices: int) -> dict[str, Traffic]:
 
 
 def group_size(instruction: Instruction, devices: int) -> int:
-    """How many devices take part in a collective together."""
+    """Number of devices that take part in a collective together."""
     text = instruction.attributes
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", text):
         return int(found[2])
@@ -52,7 +52,7 @@ def group_size(instruction: Instruction, devices: int) -> int:
         return len(found[1].split(","))
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", text):  # XLA of JAX 0.11
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", found[1]))
-        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2])  # all of an axis, or a part of it
+        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2])  # a whole axis, or a part of it
         return math.prod(int(part or sizes[name]) for name, part in axes)
     if "source_target_pairs=" in text:
         return 2
@@ -60,13 +60,13 @@ def group_size(instruction: Instruction, devices: int) -> int:
 
 
 def kind_of(instruction: Instruction) -> str | None:
-    """Which of KINDS an instruction is; of an asynchronous pair the start counts."""
+    """The one of KINDS that an instruction is; of an asynchronous pair the start counts."""
     kind = instruction.opcode.removesuffix("-start")
     return kind if kind in KINDS else None
 
 
 def _within(module: Module, one: Executed) -> Iterator[tuple[Instruction, str, int]]:
-    """The collectives that an instruction is or holds, with the bytes of their operands."""
+    """An instruction itself, or those fused in it, if collectives: with kind and bytes of operands."""
     pairs = [(one.instruction, one.computation)]
     if one.instruction.opcode == "fusion":
         inner = module.computations[one.instruction.named("calls")]

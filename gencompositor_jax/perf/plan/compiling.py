@@ -1,4 +1,4 @@
-"""A plan: programs compiled for a target, what each needs of a device, and whether that is there."""
+"""Plans: the programs of sampling or training compiled for a target, what each needs, and whether it fits."""
 
 import dataclasses
 import time
@@ -20,8 +20,8 @@ from gencompositor_jax.perf.plan.workloads import Program
 
 Mode = Literal["sample", "train"]
 
-# Turns off most of XLA's search for faster code, which takes it minutes for the codec's convolutions. Memory
-# comes out the same within a few per cent, rather higher.
+# Turns off most of XLA's search for faster code, which takes minutes for the codec's convolutions. The memory
+# is the same within a few per cent, mostly higher.
 QUICKLY: Any = (
     {"exec_time_optimization_effort": -1.0}  # JAX 0.10
     if hasattr(jax.config, "jax_exec_time_optimization_effort")
@@ -31,18 +31,18 @@ QUICKLY: Any = (
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """One program on one target. Without figures where XLA gave up for lack of memory."""
+    """One program on one target. If it doesn't fit the memory, XLA gives up and only `needed` is known."""
 
     name: str
     seconds: float  # to lower and compile
     memory: Memory | None
     needed: int  # bytes per device
-    flops: float | None = None  # per device and run, of the products that are carried out
-    useful_flops: float | None = None  # of the network's definition, an equal share of all devices
+    flops: float | None = None  # per device and run, of the products that are executed
+    useful_flops: float | None = None  # of the network as `perf.flops` counts it, divided by the devices
     bytes: int | None = None  # read from and written to main memory, per device and run
     traffic: Mapping[str, Traffic] = dataclasses.field(default_factory=dict)
     estimate: Estimate | None = None
-    unknown: tuple[str, ...] = ()  # what could not be counted
+    unknown: tuple[str, ...] = ()  # loops and kernels that couldn't be counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,22 +58,22 @@ class Plan:
 
     @property
     def step(self) -> Compiled:
-        """The program that is run again and again."""
+        """The program that runs once per step."""
         return next(program for program in self.programs if program.useful_flops)
 
     @property
     def needed(self) -> int:
-        """Bytes of one device at the worst moment."""
+        """Bytes per device at the peak."""
         return max(program.needed for program in self.programs)
 
     @property
     def largest(self) -> Compiled:
-        """The program at whose worst moment that is."""
+        """The program with that peak."""
         return max(self.programs, key=lambda program: program.needed)
 
     @property
     def fits(self) -> bool | None:
-        """None where the device's memory isn't known."""
+        """None if the device's memory isn't known."""
         chip = self.target.chip
         return None if chip.memory is None else self.needed <= chip.memory
 
@@ -86,11 +86,11 @@ def make_plan(
     mesh: Mapping[str, int] | None = None,
     thorough: bool = False,
 ) -> Plan:
-    """Compiles what a mode runs for a target.
+    """Compiles the programs of a mode for a target.
 
     batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
     the config's for training, `workloads.sampling_mesh` for sampling. thorough: see `compiled`. Raises
-    InputError where these don't fit each other, before anything is compiled.
+    InputError if these don't fit each other, before anything is compiled.
     """
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
     clip = arch.frames, arch.height, arch.width
@@ -112,26 +112,26 @@ def make_plan(
 
 
 def compiled(program: Program, target: Target, thorough: bool = False) -> Compiled:
-    """Lowers, compiles and reads a program.
+    """Lowers, compiles and analyses a program.
 
-    thorough: with all of XLA's optimisation, as it will run; else with less, much sooner.
+    thorough: with all of XLA's optimisations, as it will run. Otherwise with fewer, which is much faster on
+    TPUs.
     """
+    devices = len(target.devices)
+    useful = program.useful_flops / devices or None
     began = time.perf_counter()
     lowered = program.lower()
     options = QUICKLY if not thorough and target.devices[0].platform == "tpu" else None
     try:
         executable = lowered.compile(compiler_options=options)
-    except Exception as error:  # of jaxlib; what counts is its message
-        if (needed := memory.told_too_large(error)) is None:
+    except Exception as error:  # jaxlib's types differ by version; the message decides
+        if (needed := memory.needed_by(error)) is None:
             raise
-        waiting = sum(memory.share(tree) for tree in program.waiting.values())
-        share = program.useful_flops / len(target.devices)
-        return Compiled(
-            program.name, time.perf_counter() - began, None, needed + waiting, useful_flops=share or None
-        )
+        seconds = time.perf_counter() - began
+        waiting = sum(memory.bytes_per_device(tree) for tree in program.waiting.values())
+        return Compiled(program.name, seconds, None, needed + waiting, useful_flops=useful)
     seconds = time.perf_counter() - began
     module = hlo.parse(executable.as_text() or "")
-    devices = len(target.devices)
     operations = list(work.operations(module))
     traffic = collectives.traffic(module, devices)
     found = memory.of(program, executable)
@@ -141,7 +141,7 @@ def compiled(program: Program, target: Target, thorough: bool = False) -> Compil
         found,
         found.total,
         sum(one.times * one.flops for one in operations),
-        program.useful_flops / devices or None,
+        useful,
         sum(one.times * one.bytes for one in operations),
         traffic,
         roofline.estimate(operations, traffic, target.chip),

@@ -1,7 +1,7 @@
-"""Compiled programs as XLA prints them: their instructions, and how often each is carried out.
+"""Parses compiled programs as XLA prints them: their instructions, and how often each is executed.
 
-XLA's own cost analysis counts the body of a loop once; here a loop counts as often as it turns. Only what the
-other files ask of a program is read: names, operation, types, operands, attributes.
+XLA's own cost analysis counts the body of a loop once; here it counts once per iteration. Only what the
+package uses is parsed: names, operations, types, operands, attributes.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 _BITS = {"pred": 8, "token": 0, "opaque": 0}
-# How layouts name the memory beside a TPU's matrix units (GPUs have a space 1 as well, without tiles).
+# Layout of an array in a TPU's VMEM. (GPUs have a memory space 1 too, without tiles.)
 _VMEM = re.compile(r"T\(.*S\(1\)")
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
@@ -28,7 +28,7 @@ class Array:
 
     dtype: str
     shape: tuple[int, ...]
-    in_hbm: bool = True  # on TPUs: not in the memory beside the matrix units
+    in_hbm: bool = True  # on TPUs: not in VMEM
 
     @functools.cached_property
     def size(self) -> int:
@@ -44,19 +44,19 @@ class Instruction:
     opcode: str
     results: tuple[Array, ...]  # several for a tuple, nested ones flattened
     operands: tuple[str, ...]
-    inside: str  # what stands between the parentheses
-    attributes: str  # what stands behind them
+    inside: str  # the text between the parentheses
+    attributes: str  # the text after them
     is_root: bool = False
 
     @property
     def called(self) -> tuple[str, ...]:
-        """The computations that it names."""
+        """Names of the computations that it calls."""
         branches = [name for pair in _BRANCHES.findall(self.attributes) for name in pair if name]
         named = [name.strip().removeprefix("%") for part in branches for name in part.split(",")]
         return (*_CALLED.findall(self.attributes), *named)
 
     def named(self, role: str) -> str:
-        """The computation in a role: calls, body or condition. Raises KeyError where there is none."""
+        """The computation in a role: calls, body or condition. Raises KeyError if there is none."""
         found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
         if found is None:
             raise KeyError(f"{self.name}: no {role}")
@@ -76,7 +76,7 @@ class Module:
 
 @dataclasses.dataclass(frozen=True)
 class Executed:
-    """An instruction with the number of times that it is carried out, and the computation that holds it."""
+    """An instruction, the number of times that it is executed, and the computation that holds it."""
 
     instruction: Instruction
     times: int
@@ -100,25 +100,25 @@ def parse(text: str) -> Module:
 
 
 def executed(module: Module) -> Iterator[Executed]:
-    """Every instruction outside fusions, with how often it is carried out.
+    """Every instruction outside fusions, with how often it is executed.
 
-    Of branches the longer one counts. A loop whose turns aren't known counts once (see `unknown_loops`).
+    Of branches the longer one counts. A loop whose trip count isn't known counts once (see `unknown_loops`).
     """
     yield from _walk(module, module.entry, 1)
 
 
 def unknown_loops(module: Module) -> list[str]:
-    """The loops whose number of turns the program doesn't say."""
+    """The loops whose trip count can't be read from the program."""
     loops = {
-        e.instruction.name: turns(module, e) for e in executed(module) if e.instruction.opcode == "while"
+        e.instruction.name: trip_count(module, e) for e in executed(module) if e.instruction.opcode == "while"
     }
     return [name for name, count in loops.items() if count is None]
 
 
-def turns(module: Module, loop: Executed) -> int | None:
-    """How often the body of a loop is carried out: said by XLA, or read from its condition.
+def trip_count(module: Module, loop: Executed) -> int | None:
+    """Trip count of a loop, as XLA states it or as its condition compares a counter with a constant.
 
-    A condition is read where it compares a counter with a constant; None where it is another one.
+    None for other conditions.
     """
     instruction = loop.instruction
     if found := re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes):
@@ -130,9 +130,9 @@ def turns(module: Module, loop: Executed) -> int | None:
         root, condition = _inlined(module, root, condition)
     if root.opcode != "compare":
         return None
-    first, last = (_source(condition, name) for name in root.operands)
+    first, last = (_origin(condition, name) for name in root.operands)
     bound = _constant(last)
-    if bound is None and _index(last) is not None:  # the bound is carried along
+    if bound is None and _index(last) is not None:  # the bound is part of the loop's state
         bound = _constant(_initial(loop, last))
     direction = re.search(r"direction=(\w+)", root.attributes)
     if bound is None or _index(first) is None or direction is None or direction[1] not in ("LT", "NE", "GT"):
@@ -152,7 +152,7 @@ def bits_of(dtype: str) -> int:
 
 
 def arrays(text: str) -> tuple[Array, ...]:
-    """The arrays of a type, `f32[2,3]{1,0}` or a tuple of such."""
+    """The arrays of a type: of `f32[2,3]{1,0}`, or of a tuple of such."""
     return tuple(
         Array(
             dtype,
@@ -181,7 +181,7 @@ def _instruction(name: str, rest: str, is_root: bool) -> Instruction:
 
 
 def _closing(text: str, opening: int) -> int:
-    """Where the parenthesis that opens at `opening` closes; the text's end if a line break cuts it off."""
+    """Index of the parenthesis that closes the one at `opening`; the text's end if there is none."""
     depth = 0
     for found in re.compile(r"[()]").finditer(text, opening):
         depth += 1 if found[0] == "(" else -1
@@ -197,11 +197,11 @@ def _walk(module: Module, name: str, times: int) -> Iterator[Executed]:
         yield one
         match instruction.opcode:
             case "while":
-                count = turns(module, one)
+                count = trip_count(module, one)
                 yield from _walk(module, instruction.named("body"), times * (1 if count is None else count))
             case "conditional":
-                ways = [list(_walk(module, branch, times)) for branch in instruction.called]
-                yield from max(ways, key=lambda way: sum(e.times for e in way))
+                branches = [list(_walk(module, branch, times)) for branch in instruction.called]
+                yield from max(branches, key=lambda branch: sum(e.times for e in branch))
             case "call" | "async-start":
                 for other in instruction.called:
                     yield from _walk(module, other, times)
@@ -212,13 +212,13 @@ def _root(computation: Computation) -> Instruction:
 
 
 def _inlined(module: Module, fusion: Instruction, outer: Computation) -> tuple[Instruction, Computation]:
-    """The root of a fusion, with its parameters replaced by what is handed in."""
+    """The root of a fusion, with its parameters replaced by the operands."""
     inner = module.computations[fusion.named("calls")]
     given = {i.name: outer[fusion.operands[int(i.inside)]] for i in inner.values() if i.opcode == "parameter"}
     return _root(inner), {**outer, **inner, **given}  # names are unique in a program
 
 
-def _source(computation: Computation, name: str) -> Instruction:
+def _origin(computation: Computation, name: str) -> Instruction:
     """The instruction that a value comes from, through copies and bitcasts."""
     one = computation[name]
     while one.opcode in ("copy", "bitcast", "convert") and one.operands:
@@ -233,7 +233,7 @@ def _constant(one: Instruction | None) -> int | None:
 
 
 def _index(one: Instruction) -> int | None:
-    """The place in the loop's state that a value is read from."""
+    """Index into the loop's state that a value is read from."""
     if one.opcode != "get-tuple-element":
         return None
     found = re.search(r"\bindex=(\d+)", one.attributes)
@@ -241,23 +241,23 @@ def _index(one: Instruction) -> int | None:
 
 
 def _initial(loop: Executed, value: Instruction) -> Instruction | None:
-    """What stands at a value's place in the loop's state before the first turn."""
-    state, index = _source(loop.computation, loop.instruction.operands[0]), _index(value)
+    """A value of the loop's state before the first iteration."""
+    state, index = _origin(loop.computation, loop.instruction.operands[0]), _index(value)
     if state.opcode != "tuple" or index is None:
         return None
-    return _source(loop.computation, state.operands[index])
+    return _origin(loop.computation, state.operands[index])
 
 
 def _step(module: Module, body: Computation, counter: Instruction) -> int | None:
-    """What a turn adds to the counter."""
+    """What an iteration adds to the counter."""
     root, index = _root(body), _index(counter)
     if root.opcode != "tuple" or index is None:
         return None
-    computation, new = body, _source(body, root.operands[index])
+    computation, new = body, _origin(body, root.operands[index])
     if new.opcode == "fusion":
         new, computation = _inlined(module, new, body)
     if new.opcode != "add":
         return None
-    constants = [_constant(_source(computation, name)) for name in new.operands]
+    constants = [_constant(_origin(computation, name)) for name in new.operands]
     found = [c for c in constants if c]
     return found[0] if len(found) == 1 else None

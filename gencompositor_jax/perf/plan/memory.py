@@ -1,4 +1,4 @@
-"""What a program needs of one device's memory, by what it holds."""
+"""Memory of one device while a program runs, by what it holds."""
 
 import dataclasses
 import re
@@ -17,37 +17,37 @@ from gencompositor_jax.perf.plan.workloads import Program
 class Memory:
     """Bytes of one device while a program runs."""
 
-    arguments: Mapping[str, int]  # by what they are, exact
+    arguments: Mapping[str, int]  # by kind, exact
     waiting: Mapping[str, int]  # held meanwhile, but not used by the program
-    padding: int  # what the layout of the arguments adds
-    outputs: int  # beside those that take an argument's place
-    temporaries: int  # activations, gradients, gathered weights: whatever lives at the worst moment
+    padding: int  # added by the layout of the arguments
+    outputs: int  # besides those that reuse a donated argument's buffer
+    temporaries: int  # activations, gradients, gathered weights: all that is live at the peak
     code: int
-    host: int = 0  # of the host's memory, for this device: what was offloaded; no part of the total
+    host: int = 0  # of the host's memory, for this device: offloaded arrays; not part of the total
 
     @property
     def kinds(self) -> dict[str, int]:
-        """All of it by what it is."""
+        """All of it by kind."""
         parts = {"layout padding": self.padding, "outputs": self.outputs}
         parts |= {"activations and temporaries": self.temporaries, "program": self.code}
         return {**self.arguments, **self.waiting, **parts}
 
     @property
     def total(self) -> int:
-        """Bytes that must be there."""
+        """Bytes needed."""
         return sum(self.kinds.values())
 
 
 def of(program: Program, compiled: jax.stages.Compiled) -> Memory:
-    """The memory of a compiled program, as XLA has laid it out."""
+    """The memory of a compiled program, as XLA plans it."""
     facts = compiled.memory_analysis()
     assert facts is not None
-    arguments = {name: share(tree) for name, tree in program.arguments.items()}
-    waiting = {name: share(tree) for name, tree in program.waiting.items()}
+    arguments = {name: bytes_per_device(tree) for name, tree in program.arguments.items()}
+    waiting = {name: bytes_per_device(tree) for name, tree in program.waiting.items()}
     return Memory(
         arguments,
         waiting,
-        # Arguments that the program doesn't read are no arguments of the compiled one, but they lie there.
+        # The compiled program drops arguments that it doesn't read; they are in memory nevertheless.
         padding=max(0, facts.argument_size_in_bytes - sum(arguments.values())),
         outputs=max(0, facts.output_size_in_bytes - facts.alias_size_in_bytes),
         temporaries=facts.temp_size_in_bytes,
@@ -56,16 +56,16 @@ def of(program: Program, compiled: jax.stages.Compiled) -> Memory:
     )
 
 
-def share(tree: Any) -> int:
-    """Bytes of one device's shares of a tree of placed shapes."""
+def bytes_per_device(tree: Any) -> int:
+    """Bytes that one device holds of a tree of shapes with shardings."""
     return sum(
         _item_size(x.dtype) * int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64))
         for x in jax.tree.leaves(tree)
     )
 
 
-def told_too_large(error: Exception) -> int | None:
-    """Bytes that a program would need, by the error of a compilation that gave up; None for others."""
+def needed_by(error: Exception) -> int | None:
+    """Bytes that a program would need, by the error of its compilation; None for an error of another kind."""
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text:
         return None

@@ -1,41 +1,40 @@
-"""A plan in words and as one line of JSON."""
+"""A plan as tables and as one line of JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.perf.hardware import GIB
 from gencompositor_jax.perf.plan.collectives import KINDS
 from gencompositor_jax.perf.plan.compiling import Compiled, Plan
 
-SAMPLING_STEPS = 20  # the sampler's default
-
 
 def text(plan: Plan) -> str:
-    """Tables for people: memory, work, traffic, time; then whether it fits, and what to do if not."""
+    """Tables of memory, work, traffic and time; then whether it fits, and what to change if not."""
     chip, (frames, height, width) = plan.target.chip, plan.clip
     sizes = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
-    room = "memory not known" if chip.memory is None else f"{chip.memory / GIB:.2f} GiB each"
+    memory = "unknown memory" if chip.memory is None else f"{chip.memory / GIB:.2f} GiB each"
     lines = [
         f"{plan.mode}: {_count(plan.batch, 'clip')} of {frames} x {height} x {width} on {plan.target.name}, "
-        f"{len(plan.target.devices)} x {chip.name} ({room}), mesh {sizes}",
+        f"{len(plan.target.devices)} x {chip.name} ({memory}), mesh {sizes}",
         "",
         *_table("GiB per device", plan.programs, _memory_rows(plan.programs)),
         "",
         *_table("per device and run", plan.programs, _work_rows(plan.programs)),
         "",
-        *_table("seconds at least", plan.programs, _time_rows(plan.programs)),
+        *_table("seconds, lower bound", plan.programs, _time_rows(plan.programs)),
     ]
     if plan.mode == "sample" and (seconds := composite_seconds(plan)) is not None:
-        lines.append(f"a composite in {SAMPLING_STEPS} steps: {seconds:.1f} s at least")
-    lines += ["", *(f"assumed: {line}" for line in assumptions(plan)), ""]
+        lines.append(f"a composite of {SamplingOptions.steps} steps: at least {seconds:.1f} s")
+    lines += ["", *(f"assumes: {line}" for line in assumptions(plan)), ""]
     for program in plan.programs:
         lines += [f"not counted in {program.name}: {what}" for what in program.unknown]
     return "\n".join([*lines, *verdict(plan)])
 
 
 def as_json(plan: Plan) -> str:
-    """One line: the step's figures at the top, those of all programs below `programs`."""
+    """One line: the step's figures at the top level, those of all programs under `programs`."""
     step, chip = plan.step, plan.target.chip
     return json.dumps(
         {
@@ -72,79 +71,80 @@ def as_json(plan: Plan) -> str:
 
 
 def composite_seconds(plan: Plan) -> float | None:
-    """The bound for a whole sampling pass with the default number of steps; None where one isn't known."""
+    """Lower bound of a sampling pass with the default number of steps; None if it isn't known."""
     total = 0.0
     for program in plan.programs:
         if program.estimate is None:
             return None
-        total += program.estimate.seconds * (SAMPLING_STEPS if program is plan.step else 1)
+        total += program.estimate.seconds * (SamplingOptions.steps if program is plan.step else 1)
     return total
 
 
 def verdict(plan: Plan) -> list[str]:
     """Whether it fits, and what to change if not."""
-    needed, room = plan.needed / GIB, plan.target.chip.memory
-    if room is None:
+    needed, memory = plan.needed / GIB, plan.target.chip.memory
+    if memory is None:
         return [f"needs {needed:.2f} GiB per device ({plan.largest.name})"]
-    told = f"{needed:.2f} of {room / GIB:.2f} GiB per device ({plan.largest.name})"
+    figures = f"{needed:.2f} of {memory / GIB:.2f} GiB per device ({plan.largest.name})"
     if plan.fits:
-        return [f"fits: {told}"]
-    return [f"does not fit: {told}", *(f"  try {line}" for line in advice(plan))]
+        return [f"fits: {figures}"]
+    return [f"does not fit: {figures}", *(f"  try {line}" for line in advice(plan))]
 
 
 def advice(plan: Plan) -> list[str]:
-    """What would make it smaller, the most helpful first."""
+    """What would reduce the memory, the most effective first."""
     found, largest = [], plan.largest
     held = 0
     if largest.memory is not None:
         held = sum({**largest.memory.arguments, **largest.memory.waiting}.values())
-    room = plan.target.chip.memory or 0
-    if held > room:
-        times = -(-held // room)
-        found.append(
-            f"at least {times} times as many chips: what is held between runs is {held / GIB:.1f} GiB"
-        )
-    if plan.mode == "train":
-        rows = plan.mesh["data"] * plan.mesh["fsdp"]
-        if plan.batch > rows:
-            found.append(f"--config.optimizer.accumulate={plan.batch // rows}: one clip per device at a time")
-        if plan.mesh["data"] > 1:
-            found.append("--mesh with the devices of data in fsdp: parameters are cut there, copied here")
-        found.append(
-            f"--mesh fsdp={plan.mesh['fsdp']},context=2 on twice the chips: halves the activations, and "
-            "nothing else"
-        )
-        if not _host(largest):
-            found.append("--config.remat=offload: what the blocks keep lies in the host's memory")
-        found.append("--config.optimizer.ema=0: no average, 4 bytes less per parameter")
-        found.append("--config FILE.py:lora where the config has it: adapters instead of all weights")
-        return found
+    memory = plan.target.chip.memory or 0
+    if held > memory:
+        times = -(-held // memory)
+        found.append(f"at least {times} times the chips: arguments alone take {held / GIB:.1f} GiB")
+    return found + (_advice_to_train(plan) if plan.mode == "train" else _advice_to_sample(plan))
+
+
+def _advice_to_train(plan: Plan) -> list[str]:
+    found = []
+    rows = plan.mesh["data"] * plan.mesh["fsdp"]
+    if plan.batch > rows:
+        found.append(f"--config.optimizer.accumulate={plan.batch // rows}: one clip per device at a time")
+    if plan.mesh["data"] > 1:
+        found.append("--mesh with fsdp instead of data: fsdp shards the parameters, data replicates them")
+    found.append(f"--mesh fsdp={plan.mesh['fsdp']},context=2 on twice the chips: halves the activations only")
+    if not _host(plan.largest):
+        found.append("--config.remat=offload: keeps the blocks' saved activations in host memory")
+    found.append("--config.optimizer.ema=0: no EMA weights, 4 bytes less per parameter")
+    found.append("--config FILE.py:lora if the config has it: trains adapters only")
+    return found
+
+
+def _advice_to_sample(plan: Plan) -> list[str]:
+    found = []
     if plan.batch > 1:
         found.append(f"--batch {plan.batch // 2}")
-    if largest is not plan.step:
+    if plan.largest is not plan.step:
         half = f"({plan.clip[1] // 2},{plan.clip[2] // 2})"
-        found.append(
-            f"--config.arch_changes.codec.tile={half}: the codec in tiles, as compose --tiles released"
-        )
-    found.append("twice the chips: weights and activations are cut over all of them")
+        found.append(f"--config.arch_changes.codec.tile={half}: the codec in tiles, as --tiles released does")
+    found.append("twice the chips: weights and activations are sharded over all of them")
     return found
 
 
 def assumptions(plan: Plan) -> list[str]:
-    """What the time rests on."""
+    """What the estimate of the time assumes."""
     chip = plan.target.chip
     if chip.flops is None or chip.bandwidth is None or chip.links is None:
-        return [f"nothing: the peaks of {chip.name} are not known here, so there is no estimate of the time"]
+        return [f"nothing: the peak rates of {chip.name} are unknown, so the time isn't estimated"]
     lines = [
         f"{chip.flops / 1e12:.4g} TFLOP/s, {chip.bandwidth / 1e9:.4g} GB/s of memory, "
         f"{chip.links / 1e9:.4g} GB/s sent to other devices ({chip.source})",
-        "every operation runs at the peak of its arithmetic or of its memory; what is sent is hidden behind",
+        "every operation runs at the peak rate of arithmetic or memory; communication overlaps with it",
     ]
     if host := max(map(_host, plan.programs)):
-        lines.append(f"the way of {host / GIB:.1f} GiB to the host and back is hidden behind")
+        lines.append(f"transfers of {host / GIB:.1f} GiB to the host and back overlap with it")
     if chip.unit > 64:
         lines.append(
-            f"attention with heads of 64 fills {64 / chip.unit:.0%} of a matrix unit of side {chip.unit}"
+            f"attention with head_dim 64 uses {64 / chip.unit:.0%} of a matrix unit of side {chip.unit}"
         )
     return lines
 
@@ -172,9 +172,9 @@ def _memory_rows(programs: Sequence[Compiled]) -> list[Row]:
     shown: list[Row] = [
         (name, cells) for name, cells in rows if any(cell not in ("-", "?") for cell in cells)
     ]
-    shown.append(("in all", [_gib(p.needed) for p in programs]))
+    shown.append(("total", [_gib(p.needed) for p in programs]))
     if any(_host(p) for p in programs):
-        shown.append(("in the host's memory", [_gib(_host(p)) for p in programs]))
+        shown.append(("in host memory", [_gib(_host(p)) for p in programs]))
     return shown
 
 
@@ -193,7 +193,7 @@ def _work_rows(programs: Sequence[Compiled]) -> list[Row]:
         if any(one.calls for one in sent):
             cells = [p.traffic.get(kind) for p in programs]
             rows.append((f"GB sent, {kind}", [_scaled(c.bytes if c else None, 1e9) for c in cells]))
-            rows.append(("  times", [str(c.calls) if c else "-" for c in cells]))
+            rows.append(("  calls", [str(c.calls) if c else "-" for c in cells]))
     return rows
 
 
@@ -201,7 +201,7 @@ def _time_rows(programs: Sequence[Compiled]) -> list[Row]:
     names = ("arithmetic", "memory", "interconnect", "seconds")
     rows = [
         (
-            "in all" if name == "seconds" else name,
+            "total" if name == "seconds" else name,
             [_scaled(getattr(p.estimate, name) if p.estimate else None, 1) for p in programs],
         )
         for name in names

@@ -1,7 +1,9 @@
-"""A bound for the time of a step: each operation takes as long as its arithmetic or its memory traffic, what
-takes longer, at the device's peak; collectives are hidden behind them as far as they go.
+"""A lower bound for the time of a step (roofline model).
 
-Real steps take longer: no operation reaches a peak, and not all that is sent is hidden.
+Each operation takes as long as its arithmetic or its memory traffic at the device's peak rate, whichever is
+longer; collectives overlap with them.
+
+Real steps take longer: no operation reaches a peak, and some communication isn't overlapped.
 """
 
 import dataclasses
@@ -14,7 +16,7 @@ from gencompositor_jax.perf.plan.work import Operation
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of one run of a program, each part by itself and as a whole."""
+    """Seconds of one run of a program: each part alone, and all together."""
 
     arithmetic: float
     memory: float
@@ -23,12 +25,12 @@ class Estimate:
 
 
 def estimate(operations: Iterable[Operation], traffic: Mapping[str, Traffic], chip: Chip) -> Estimate | None:
-    """None where the chip's peaks aren't known."""
+    """None if the chip's peaks aren't known."""
     if chip.flops is None or chip.bandwidth is None or chip.links is None:
         return None
     arithmetic = memory = together = 0.0
     for one in operations:
-        products = one.flops * _passes(one, chip) / chip.flops
+        products = one.flops * _slowdown(one, chip) / chip.flops
         moves = one.bytes / chip.bandwidth
         arithmetic += one.times * products
         memory += one.times * moves
@@ -37,10 +39,10 @@ def estimate(operations: Iterable[Operation], traffic: Mapping[str, Traffic], ch
     return Estimate(arithmetic, memory, sends, max(together, sends))
 
 
-def _passes(one: Operation, chip: Chip) -> float:
-    """How often an operation's products are worth those of the peak.
+def _slowdown(one: Operation, chip: Chip) -> float:
+    """By how much an operation's products are slower than the peak.
 
-    An attention kernel multiplies matrices with a side of one head: a larger matrix unit stays partly idle.
+    An attention kernel multiplies matrices with a side of head_dim: a larger matrix unit is partly idle.
     """
     if one.inner:
         return max(1.0, chip.unit / one.inner)

@@ -1,4 +1,4 @@
-"""Devices to compile for: TPU chips that need not exist, virtual CPU devices, or this machine's GPUs.
+"""Devices to compile for: TPU chips that need not be present, virtual CPU devices, or this machine's GPUs.
 
 XLA:TPU comes with libtpu, which compiles on any x86 machine: `pip install 'gencompositor-jax[tpu-aot]'`.
 """
@@ -37,16 +37,16 @@ _LIBTPU = {
 class Target:
     """Devices of one kind that a program is compiled for."""
 
-    name: str  # as it was asked for
+    name: str  # as given to `find`
     chip: Chip
     devices: tuple[Any, ...]
 
 
 def find(name: str) -> Target:
-    """The devices that a name stands for: v5e:2x2, v5p:4x4x4, v6e:2x4, cpu:8, gpu.
+    """The devices of a name: v5e:2x2, v5p:4x4x4, v6e:2x4, cpu:8, gpu.
 
-    Call it before JAX is used: it decides which backend the process has. Raises InputError for a name that is
-    none, where libtpu isn't installed, and where the devices can't be had.
+    Call it before JAX is used: it selects the process's backend. Raises InputError for an unknown name, if
+    libtpu isn't installed, and if the devices aren't available.
     """
     if found := _TPU.fullmatch(name):
         return Target(name, hardware.TPUS[found[1]], _tpus(found[1], found[2]))
@@ -62,7 +62,7 @@ def find(name: str) -> Target:
 def _tpus(chip: str, grid: str) -> tuple[Any, ...]:
     from jax.experimental import topologies
 
-    with contextlib.suppress(RuntimeError):  # a backend is there already, any will do
+    with contextlib.suppress(RuntimeError):  # a backend is initialised already; any will do
         jax.config.update("jax_platforms", "cpu")
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
@@ -83,7 +83,7 @@ def _tpus(chip: str, grid: str) -> tuple[Any, ...]:
 
 
 def _cpus(count: int) -> tuple[Any, ...]:
-    with contextlib.suppress(RuntimeError):  # a backend is there already; it may have enough
+    with contextlib.suppress(RuntimeError):  # a backend is initialised already; it may have enough devices
         jax.config.update("jax_platforms", "cpu")
         if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
             jax.config.update("jax_num_cpu_devices", count)
@@ -97,9 +97,9 @@ def _cpus(count: int) -> tuple[Any, ...]:
 
 
 def _cpu(count: int) -> Chip:
-    """One of `count` virtual devices that share this machine, as fast as it multiplies and copies now."""
+    """One of `count` virtual devices that share this machine, at the speed measured now."""
     memory = None
-    with contextlib.suppress(ValueError, OSError, AttributeError):  # not every system says
+    with contextlib.suppress(ValueError, OSError, AttributeError):  # not on every system
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count
     x = jnp.ones((2048, 2048), jnp.float32)
     product, copy = jax.jit(jnp.dot), jax.jit(lambda x: x + 1)
@@ -110,7 +110,7 @@ def _cpu(count: int) -> Chip:
 
 
 def _seconds(function: Any, *given: jax.Array) -> float:
-    """The shortest of a few runs."""
+    """The shortest of three runs, after one that compiles."""
     jax.block_until_ready(function(*given))
     times = []
     for _ in range(3):

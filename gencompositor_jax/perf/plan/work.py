@@ -1,8 +1,8 @@
 """Arithmetic and memory traffic of a compiled program, operation by operation.
 
-Products count: dots, convolutions and attention kernels, two FLOPs for a multiplication and an addition. The
-rest is bound by memory, and that traffic is counted for every operation: its operands and results, as far as
-they lie in the device's main memory, slices as what they take.
+Arithmetic are the products of dots, convolutions and attention kernels, two FLOPs for a multiplication and an
+addition; other operations are bound by memory. Memory traffic are the operands and results in the device's
+main memory; of a slice, the part that is read.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import numpy as np
 from gencompositor_jax.perf.plan.hlo import Array, Computation, Executed, Instruction, Module, executed
 
 _HALF = ("bf16", "f16", "f8", "s8")
-# These move nothing by themselves. The end of an asynchronous pair was counted at its start.
+# These move nothing. The end of an asynchronous pair was counted at its start.
 _FREE = {
     "parameter",
     "constant",
@@ -34,8 +34,8 @@ _FREE = {
     "async-done",
 }
 _FREE_TARGETS = ("AllocateBuffer", "ConcatBitcast", "Sharding")
-# Products over all pairs of tokens in a fused attention kernel, by a pattern of its name: forward has scores
-# and mixing; backward has scores again, and gradients of values, of scores, of queries and of keys.
+# Products over all pairs of tokens in a fused attention kernel, by a pattern of its name. Forward: scores and
+# weighted sums. Backward: scores again, and gradients of values, scores, queries and keys.
 _ATTENTION: tuple[tuple[str, int], ...] = (
     (r"splash_\w*dq", 3),
     (r"splash_\w*dkv", 4),
@@ -47,7 +47,7 @@ _ATTENTION: tuple[tuple[str, int], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """What one instruction costs a device each time, and how often it is carried out."""
+    """Cost of one instruction on a device, and how often it is executed."""
 
     name: str
     times: int
@@ -80,7 +80,7 @@ def operations(module: Module) -> Iterator[Operation]:
 
 
 def unknown_kernels(module: Module) -> list[str]:
-    """Kernels whose arithmetic can't be read from the program and isn't known here."""
+    """Kernels whose arithmetic can't be read from the program."""
     return sorted(
         {
             e.instruction.name
@@ -102,7 +102,7 @@ def _products(module: Module, computation: Computation) -> Iterator[tuple[float,
 
 
 def _product(instruction: Instruction, computation: Computation) -> tuple[float, bool] | None:
-    """FLOPs of a dot or convolution, and whether its numbers have 16 bits; None for anything else."""
+    """FLOPs of a dot or convolution, and whether its operands have at most 16 bits; None for others."""
     if instruction.opcode not in ("dot", "convolution"):
         return None
     left, right = (computation[name].results[0] for name in instruction.operands[:2])
@@ -140,14 +140,14 @@ class _Window:
     dilation: int = 1  # of the kernel
 
     def pairs(self, inputs: int, results: int) -> int:
-        """How many (result, kernel element) meet an input element rather than padding."""
+        """Number of pairs (result, kernel element) that meet an input element rather than padding."""
         if self.size == 1 and self.before == 0 and self.spread == 1:
             return results
         at = np.arange(results)[:, None] * self.stride - self.before
         met = 0
         for first in range(0, self.size, 1024):  # in parts: both sides may be long
-            place = at + np.arange(first, min(self.size, first + 1024)) * self.dilation
-            inside = (place >= 0) & (place <= (inputs - 1) * self.spread) & (place % self.spread == 0)
+            row = at + np.arange(first, min(self.size, first + 1024)) * self.dilation
+            inside = (row >= 0) & (row <= (inputs - 1) * self.spread) & (row % self.spread == 0)
             met += int(inside.sum())
         return met
 
@@ -176,10 +176,10 @@ def _windows(attributes: str) -> list[_Window]:
 
 
 def _attention(instruction: Instruction, computation: Computation) -> tuple[float, int]:
-    """FLOPs and head size of an attention kernel; zeros for another one.
+    """FLOPs and head_dim of an attention kernel; zeros for another kernel.
 
     Its first two floating-point operands of three or more dimensions are queries and keys: [heads, tokens,
-    head_dim] or [heads, head_dim, tokens] in splash attention (heads are smaller than what they attend to),
+    head_dim] or [heads, head_dim, tokens] in splash attention (head_dim is below the number of tokens),
     [batch, tokens, heads, head_dim] in cuDNN's.
     """
     target = re.search(r'custom_call_target="([^"]*)"', instruction.attributes)
@@ -197,7 +197,7 @@ def _attention(instruction: Instruction, computation: Computation) -> tuple[floa
 
 
 def _bytes(module: Module, one: Executed) -> int:
-    """What an instruction reads from and writes to main memory."""
+    """Bytes that an instruction reads from and writes to main memory."""
     instruction, computation = one.instruction, one.computation
     given = [computation[name] for name in instruction.operands]
     if instruction.opcode == "fusion":
@@ -210,7 +210,7 @@ def _bytes(module: Module, one: Executed) -> int:
         case "dynamic-update-slice":
             return 2 * _in_hbm(given[1].results)
         case "copy-start" | "slice-start" | "dynamic-slice-start" | "dynamic-update-slice-start":
-            # (source, target, context) in either order: the smaller of the two is what is moved.
+            # (source, target, context) in either order: the smaller of the two is moved.
             ends = instruction.results[:2]
             moved = min(a.size for a in ends)
             return moved * sum(a.in_hbm for a in ends)
@@ -226,7 +226,7 @@ def _in_hbm(arrays: Sequence[Array]) -> int:
 
 
 def _read_by_fusion(inner: Computation, given: Sequence[Instruction]) -> int:
-    """Operands, where a fusion only takes slices of one, those."""
+    """Operands; of those that a fusion only slices, the slices."""
     total = 0
     users = _users(inner)
     for parameter in inner.values():
@@ -240,7 +240,7 @@ def _read_by_fusion(inner: Computation, given: Sequence[Instruction]) -> int:
 
 
 def _taken(inner: Computation, users: Mapping[str, list[Instruction]], value: Instruction) -> int | None:
-    """Bytes of the slices that are all that is read of a value; None where more is."""
+    """Bytes of the slices that are read of a value; None if it is read otherwise, too."""
     total = 0
     for user in users.get(value.name, []):
         match user.opcode:
@@ -259,7 +259,7 @@ def _taken(inner: Computation, users: Mapping[str, list[Instruction]], value: In
 
 
 def _written_by_fusion(inner: Computation, fusion: Instruction) -> int:
-    """Results; of an array that is updated in place, the update."""
+    """Results; of an array updated in place, the update."""
     root = next(i for i in inner.values() if i.is_root)
     outputs = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
     total = 0

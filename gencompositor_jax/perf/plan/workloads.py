@@ -1,6 +1,6 @@
-"""The programs that training and sampling run, with the shapes of what they are given in place of arrays.
+"""The programs of training and sampling, with shapes in place of arrays.
 
-The functions are those of `training.step` and `inference.pipeline`: what is compiled here is what runs there.
+The functions are those of `training.step` and `inference.pipeline`: what is compiled here runs there.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.inference.pipeline import LatentConditions, NoiseKeys
@@ -25,24 +26,22 @@ from gencompositor_jax.perf import flops
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.step import make_step
 
-STEPS = 20  # of the sampler, for its table's sake
-
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A jitted function with the shapes and places of its arguments."""
+    """A jitted function with the shapes and shardings of its arguments."""
 
     name: str
     lower: Callable[[], jax.stages.Lowered]
-    # Arrays (jax.ShapeDtypeStruct with a sharding) on the devices while it runs, by what they are. Waiting
-    # ones are no arguments of it.
+    # Arrays (jax.ShapeDtypeStruct with a sharding) on the devices while it runs, by kind; those `waiting`
+    # aren't its arguments.
     arguments: Mapping[str, Any]
     waiting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    useful_flops: float = 0.0  # of the network, over all devices, as `flops` counts them; 0 if not counted
+    useful_flops: float = 0.0  # of the network as `perf.flops` counts it, over all devices; 0 if not counted
 
 
 def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
-    """The training step of a config on a mesh. Raises InputError where the two don't fit."""
+    """The training step of a config on a mesh. Raises InputError if the two don't fit."""
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
     sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
     optimizer = state_lib.make_optimizer(config)
@@ -64,11 +63,11 @@ def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
     arguments = {
         "weights": (state.params, frozen.params, frozen.buffers, state.step, state.skipped),
         "optimiser": state.optimizer,
-        "average": state.ema,
+        "EMA weights": state.ema,
         "codec": (frozen.codec, frozen.null_text),
         "batch": batch,
     }
-    # The next batch is on its way while a step runs.
+    # The next batch is transferred while a step runs.
     return [
         Program(
             "train step",
@@ -84,7 +83,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     """Encoding, one denoising step (branch and backbone) and decoding of a batch of clips on a mesh.
 
     dtype: of the weights, and of the network's computation. All weights stay on the devices throughout.
-    Raises InputError where batch and mesh don't fit.
+    Raises InputError if batch and mesh don't fit.
     """
     sharding.check_batch(batch, 1, mesh)
     known = checkpoints.array_shapes(arch)
@@ -93,7 +92,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     stacks = {name: arrays[name] for name in state_lib.STACKS}
     weights, fixed = {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
 
-    def rows(*shape: int, dtype: Any = jnp.float32) -> Any:  # stands for an array
+    def rows(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=sharding.by_rows(mesh))
 
     pixels = (arch.frames, arch.height, arch.width)
@@ -108,7 +107,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
         lambda c: jax.ShapeDtypeStruct(
             (1,), jnp.int32 if c.dtype.kind == "i" else jnp.float32, sharding=whole
         ),
-        sampler.coefficients(arch.diffusion, STEPS, "dpm"),
+        sampler.coefficients(arch.diffusion, SamplingOptions.steps, "dpm"),
     )
     first = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
 
@@ -145,8 +144,10 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
 
 
 def sampling_mesh(arch: ModelArch, batch: int, devices: int) -> dict[str, int]:
-    """Sizes of a mesh to sample on: clips over `data` as far as they go, heads and hidden units over `tensor`
-    as far as the heads divide, tokens over `context` for the rest.
+    """Axis sizes of a mesh to sample on.
+
+    Clips over `data`, heads and hidden units over `tensor` as far as the number of heads allows, tokens over
+    `context` for the remaining devices.
     """
     data = math.gcd(batch, devices)
     tensor = math.gcd(arch.backbone.num_heads, devices // data)

@@ -42,7 +42,7 @@ def test_the_command_line_parses():
         (["--checkpoint", "no/such/folder"], "no/such/folder"),
     ],
 )
-def test_what_can_not_be_measured_is_refused(words, says, capsys):
+def test_bad_options_are_refused(words, says, capsys):
     assert main(["benchmark", *words]) == 2
     said = capsys.readouterr()
     assert says in said.err and said.err.count("\n") == 1 and not said.out
@@ -56,9 +56,9 @@ def test_the_embedded_model_end_to_end(capsys):
     assert (report["frames"], report["height"], report["width"]) == (5, 32, 48)
     wanted = {"device", "versions", "compile_seconds", "encode_seconds", "step_seconds", "decode_seconds"}
     assert wanted | {"total_seconds", "mfu", "peak_bytes", "peak_bytes_of"} <= report.keys()
-    told = {line[:16].strip() for line in table}
-    assert {"machine", "versions", "shapes", "compile advance", "encode", "denoise", "decode"} <= told
-    assert {"arithmetic", "peak memory"} <= told
+    rows = {line[:16].strip() for line in table}
+    assert {"machine", "versions", "shapes", "compile advance", "encode", "denoise", "decode"} <= rows
+    assert {"arithmetic", "peak memory"} <= rows
 
 
 @pytest.mark.slow

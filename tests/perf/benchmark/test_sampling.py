@@ -1,4 +1,4 @@
-"""Sampling under the stopwatch: what is compiled, what is counted."""
+"""Benchmark of sampling: what is compiled, timed and counted."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model import int8
-from gencompositor_jax.perf import flops
+from gencompositor_jax.perf import flops, hardware
 from gencompositor_jax.perf.benchmark import measure, sampling
 
 
@@ -40,8 +40,8 @@ def test_work_and_shapes_are_the_architectures(report, small_model):
 
 
 def test_guidance_is_twice_the_work(small_model, report, monkeypatch):
-    """And a device whose peak is known has its MFU."""
-    monkeypatch.setattr(flops, "peak", lambda kind, dtype: 1e9)
+    """And MFU is reported on a device of known peak."""
+    monkeypatch.setattr(hardware, "peak_flops", lambda kind, dtype: 1e9)
     guided = sampling.run(small_model, steps=1, guided=True)
     assert guided["flops_per_step"] == 2 * report["flops_per_step"]
     assert guided["guided"] and not report["guided"]
@@ -68,7 +68,7 @@ def test_random_models_have_all_arrays_none_of_them_zero(small_model):
     assert (np.asarray(up).ravel()[:8] != np.asarray(down).ravel()[:8]).any()
 
 
-def test_random_weights_in_8_bits_are_like_the_others(small_model):
+def test_random_8_bit_weights_have_the_same_distribution(small_model):
     small = sampling.random_model(small_model.arch, weights="int8")
     assert int8.is_quantised(small.arrays)
     expected = checkpoints.named_leaves(small_model.arrays)
@@ -79,7 +79,7 @@ def test_random_weights_in_8_bits_are_like_the_others(small_model):
     assert sampling.parameters(small) == sampling.parameters(small_model)
 
 
-def test_random_released_weights_are_as_many_as_the_release_has():
+def test_a_random_released_model_has_the_parameter_counts_of_the_release():
     shapes = jax.eval_shape(lambda: sampling.random_model(arch_lib.released()).arrays)
     counts = {
         name: sum(x.size for x in jax.tree.leaves(shapes[name]["params"])) for name in ("backbone", "branch")
@@ -94,14 +94,14 @@ def test_sizes_that_do_not_fit_are_refused():
         sampling.arch_of("released", (49, 480, 721))
 
 
-def test_peak_memory_says_what_it_counts():
+def test_peak_memory_names_its_source():
     class Device:
         def __init__(self, stats):
             self.memory_stats = lambda: stats
 
     assert measure.peak_memory(Device({"peak_bytes_in_use": 7, "bytes_limit": 9})) == (
         7,
-        "device memory, as JAX's allocator counts it",
+        "device memory, by JAX's allocator",
     )
     assert measure.memory_limit(Device({"bytes_limit": 9})) == 9
     resident, what = measure.peak_memory(Device(None))

@@ -10,7 +10,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.perf.plan import compiling, memory, report, topology, workloads
 from gencompositor_jax.training.config import load_config
 
-TOLD = {
+REPORTED = {
     "bytes_per_device",
     "hbm_bytes",
     "fits",
@@ -50,29 +50,28 @@ def test_sampling_is_three_programs_with_all_weights_in_each(sampling):
     assert sampling.needed == max(p.needed for p in sampling.programs)
 
 
-def test_training_is_the_step_with_its_state_cut_over_fsdp(config, training):
+def test_training_is_the_step_with_its_state_sharded_over_fsdp(config, training):
     (step,) = training.programs
     kinds = step.memory.kinds
-    # Two moments per weight in the weights' type; what isn't cut is small.
-    assert kinds["optimiser"] == pytest.approx(2 * kinds["average"], rel=0.01)
+    # Two moments per weight in the weights' type; what isn't sharded is small.
+    assert kinds["optimiser"] == pytest.approx(2 * kinds["EMA weights"], rel=0.01)
     one_device = sharding.make_mesh({"fsdp": 1}, topology.find("cpu:1").devices)
     alone = workloads.of_training(config, one_device)[0].arguments["optimiser"]
-    kernels = [
-        x for x in jax.tree.leaves(alone) if x.ndim > 2
-    ]  # the blocks' kernels, in most of which fsdp cuts
-    assert memory.share(alone) - kinds["optimiser"] > 0.25 * memory.share(kernels)
+    # The blocks' kernels, most of which fsdp shards.
+    kernels = [x for x in jax.tree.leaves(alone) if x.ndim > 2]
+    assert memory.bytes_per_device(alone) - kinds["optimiser"] > 0.25 * memory.bytes_per_device(kernels)
     assert sum(t.bytes for t in step.traffic.values()) > 0
     assert step.flops > step.useful_flops / 2
 
 
 @pytest.mark.parametrize("mode", ["sampling", "training"])
-def test_the_last_line_tells_all_that_a_script_needs(mode, request):
+def test_the_last_line_holds_all_that_a_script_needs(mode, request):
     made = request.getfixturevalue(mode)
     line = report.as_json(made)
-    told = json.loads(line)
-    assert "\n" not in line and told.keys() >= TOLD
-    assert told["fits"] is True and told["bytes_per_device"] == made.needed < told["hbm_bytes"]
-    assert told["step_seconds_estimate"] > 0 and told["flops_per_device"] > 0
+    reported = json.loads(line)
+    assert "\n" not in line and reported.keys() >= REPORTED
+    assert reported["fits"] is True and reported["bytes_per_device"] == made.needed < reported["hbm_bytes"]
+    assert reported["step_seconds_estimate"] > 0 and reported["flops_per_device"] > 0
 
 
 def shrunk(made, memory):
@@ -86,8 +85,8 @@ def test_what_does_not_fit_comes_with_advice(mode, remedy, request):
     assert report.verdict(made)[0].startswith("fits")
     small = shrunk(made, made.needed - 1)
     assert small.fits is False and json.loads(report.as_json(small))["advice"]
-    said = report.text(small)
-    assert "does not fit" in said and remedy in said
+    text = report.text(small)
+    assert "does not fit" in text and remedy in text
 
 
 def test_a_program_that_xla_gave_up_on_does_not_fit(sampling):
@@ -108,12 +107,12 @@ def test_a_batch_that_does_not_divide_is_refused(config, target):
         compiling.make_plan(config, "train", target, batch=3)
 
 
-def test_what_is_offloaded_is_told_and_not_advised_again(training):
+def test_offloaded_arrays_are_reported_and_not_advised_again(training):
     (step,) = training.programs
     small = shrunk(training, 1)
     offloading = dataclasses.replace(step, memory=dataclasses.replace(step.memory, host=3 * 2**30))
     offloaded = dataclasses.replace(small, programs=[offloading])
-    assert "remat=offload" in report.text(small) and "in the host's memory  " not in report.text(small)
+    assert "remat=offload" in report.text(small) and "in host memory  " not in report.text(small)
     assert "remat=offload" not in report.text(offloaded)
-    assert re.search(r"in the host's memory +3\.000", report.text(offloaded))
+    assert re.search(r"in host memory +3\.000", report.text(offloaded))
     assert json.loads(report.as_json(offloaded))["host_bytes_per_device"] == 3 * 2**30

@@ -16,17 +16,17 @@ def sharded(mesh, shape, *axes, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.sharding.NamedSharding(mesh, P(*axes)))
 
 
-def test_a_share_is_what_one_device_holds():
+def test_bytes_per_device_follow_the_shardings():
     mesh = sharding.make_mesh({"fsdp": 4, "tensor": 2})
     tree = {
-        "cut": sharded(mesh, (16, 8), "fsdp", "tensor"),
-        "copied": sharded(mesh, (3,), dtype=jnp.bfloat16),
+        "sharded": sharded(mesh, (16, 8), "fsdp", "tensor"),
+        "replicated": sharded(mesh, (3,), dtype=jnp.bfloat16),
         "key": sharded(mesh, (4,), ("data", "fsdp"), dtype=jax.random.key(0).dtype),
     }
-    assert memory.share(tree) == 16 * 8 * 4 // 8 + 3 * 2 + 8
+    assert memory.bytes_per_device(tree) == 16 * 8 * 4 // 8 + 3 * 2 + 8
 
 
-def test_a_program_holds_its_arguments_what_waits_and_what_xla_adds():
+def test_a_program_holds_its_arguments_waiting_arrays_and_xlas_own():
     mesh = sharding.make_mesh({"fsdp": -1})
     w, x = sharded(mesh, (512, 512)), sharded(mesh, (512, 512), "fsdp")
     program = Program(
@@ -39,12 +39,12 @@ def test_a_program_holds_its_arguments_what_waits_and_what_xla_adds():
     assert found.total == sum(found.kinds.values()) >= whole + 3 * share
 
 
-def test_what_lies_on_the_host_is_no_part_of_the_device():
-    """As a compiler says it that can offload; the CPU's doesn't."""
+def test_offloaded_arrays_are_not_part_of_the_device():
+    """By the figures of a compiler that can offload; the CPU's can't."""
     mesh = sharding.make_mesh({"fsdp": -1})
     x = sharded(mesh, (512, 512), "fsdp")
     stats = types.SimpleNamespace(
-        argument_size_in_bytes=memory.share(x),
+        argument_size_in_bytes=memory.bytes_per_device(x),
         output_size_in_bytes=0,
         alias_size_in_bytes=0,
         temp_size_in_bytes=7,
@@ -53,7 +53,7 @@ def test_what_lies_on_the_host_is_no_part_of_the_device():
     )
     compiled = types.SimpleNamespace(memory_analysis=lambda: stats)
     found = memory.of(Program("p", lambda: None, {"x": x}), compiled)
-    assert (found.host, found.total) == (5 * GIB, memory.share(x) + 7)
+    assert (found.host, found.total) == (5 * GIB, memory.bytes_per_device(x) + 7)
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_what_lies_on_the_host_is_no_part_of_the_device():
         ("INVALID_ARGUMENT: something else (3.00G)", None),
     ],
 )
-def test_what_a_compilation_that_gave_up_needed(text, needed):
-    assert memory.told_too_large(RuntimeError(text)) == needed
+def test_memory_needed_by_a_failed_compilation(text, needed):
+    assert memory.needed_by(RuntimeError(text)) == needed

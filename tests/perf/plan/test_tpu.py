@@ -1,6 +1,6 @@
-"""What fits on TPUs at full size, by XLA:TPU's own account, as `gencompositor plan` tells it without a TPU.
+"""What fits on TPUs at full size, by `gencompositor plan` without a TPU.
 
-On a machine that libtpu isn't made for (anything but Linux on x86) these are skipped.
+Skipped where libtpu isn't available: on anything but Linux on x86.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ GIB = 2**30
 
 
 def planned(mode, chips, *options):
-    """The last line of the command, of a process that ends: the compiler takes gigabytes."""
+    """The command's last line; in a process of its own, because the compiler takes gigabytes."""
     command = ["plan", "--config", str(CONFIG), "--mode", mode, "--topology", chips, "--json", *options]
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
@@ -49,10 +49,10 @@ def eight():
 # Measured: 8.0 and 27.7 GiB, both of the decoder on whole frames.
 @pytest.mark.parametrize("chips, most", [("v5e:2x2", 10), ("v6e:1x1", 30)])
 def test_sampling_at_full_size_fits(chips, most):
-    told = planned("sample", chips)
-    assert told["fits"] and told["bytes_per_device"] < most * GIB
+    report = planned("sample", chips)
+    assert report["fits"] and report["bytes_per_device"] < most * GIB
     # The step does the network's own arithmetic and no more.
-    assert told["flops_per_device"] == pytest.approx(told["useful_flops_per_device"], rel=0.01)
+    assert report["flops_per_device"] == pytest.approx(report["useful_flops_per_device"], rel=0.01)
 
 
 def test_the_training_step_fits_eight_chips(eight):
@@ -60,7 +60,7 @@ def test_the_training_step_fits_eight_chips(eight):
 
 
 @pytest.mark.heavy
-def test_offloading_takes_what_the_blocks_keep_to_the_host(eight):
+def test_offloading_moves_saved_activations_to_the_host(eight):
     offloaded = planned("train", "v5p:2x2x2", "--batch", "8", "--config.remat=offload")
     # Per block and clip its input and attention's output, 35,328 tokens of 3,072 bfloat16 numbers each.
     kept = 2 * (42 + 2) * 35_328 * 3_072 * 2
@@ -68,12 +68,12 @@ def test_offloading_takes_what_the_blocks_keep_to_the_host(eight):
     assert eight["bytes_per_device"] - offloaded["bytes_per_device"] > 0.9 * kept
 
 
-def test_memory_per_chip_shrinks_as_the_mesh_says(eight):
+def test_memory_per_chip_shrinks_with_the_mesh(eight):
     many = planned("train", "v5p:8x8x8", "--batch", "64", "--mesh", "fsdp=64,context=8")
-    few, lots = (told["programs"]["train step"]["memory"] for told in (eight, many))
-    # 64 instead of 8 along fsdp; what isn't cut is small.
+    few, lots = (report["programs"]["train step"]["memory"] for report in (eight, many))
+    # 64 instead of 8 along fsdp; what isn't sharded is small.
     assert lots["optimiser"] < few["optimiser"] / 6
-    assert lots["average"] < few["average"] / 6
+    assert lots["EMA weights"] < few["EMA weights"] / 6
     # One clip for each 8 chips instead of one per chip; what they gather of a layer's weights stays.
     assert lots["activations and temporaries"] < few["activations and temporaries"] / 6
     assert many["fits"] and many["bytes_per_device"] < 11 * GIB  # measured: 9.3
