@@ -111,14 +111,14 @@ def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _video(clip: ListedClip, name: str, frames: int, fps: float, still: bool = False) -> np.ndarray:
     """uint8 [frames, H, W, 3]; a single picture is repeated where it may be."""
     path = clip.folder / name
-    info = probe(path)
-    if still and info.frames == 1:
-        return np.repeat(read_video(path).frames, frames, axis=0)
-    if info.codec != "images" and info.fps < fps * 0.99:  # images have no rate of their own
+    media = probe(path)
+    if still and media.frames == 1:
+        return np.repeat(read_video(media).frames, frames, axis=0)
+    if media.codec != "images" and media.fps < fps * 0.99:  # images have no rate of their own
         raise InputError(
-            f"{path}: has {info.fps:.4g} frames per second, clips are sampled at {fps:g}: pass a lower --fps"
+            f"{path}: has {media.fps:.4g} frames per second, clips are sampled at {fps:g}: pass a lower --fps"
         )
-    return read_video(path, fps=fps, start=clip.start, frames=frames).frames
+    return read_video(media, fps=fps, start=clip.start, frames=frames).frames
 
 
 def _check_size(clip: ListedClip, name: str, size: tuple[int, ...], native: tuple[int, ...]) -> None:

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import PathLike
 
 MAX_SIDE = 8192  # pixels; 8K video fits
 DEFAULT_FPS = 24.0  # of images, and of files that state no rate
@@ -22,7 +23,7 @@ _PLAYLIST_START = re.compile(
 )
 
 
-def local_path(source: str | os.PathLike[str]) -> Path:
+def local_path(source: PathLike) -> Path:
     """The file or folder a user named, if it may be opened. Reads at most 1 KB of it.
 
     InputError for URLs and other protocols (`http:`, `rtsp:`, `data:`, `concat:`, `file:`), playlists (by
@@ -52,9 +53,7 @@ def local_path(source: str | os.PathLike[str]) -> Path:
     return path
 
 
-def check_size(
-    source: str | os.PathLike[str], width: int, height: int, frames: int = 1, channels: int = 3
-) -> None:
+def check_size(source: PathLike, width: int, height: int, frames: int = 1, channels: int = 3) -> None:
     """Raise InputError if `frames` of this size in pixels, `channels` bytes each, exceed the limits.
 
     Called before the frames are allocated.

@@ -1,13 +1,12 @@
 """Pictures to look at: a contact sheet of clips, and frames with mask and trajectory drawn over them."""
 
-import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gencompositor_jax.files import atomic_write, check_output
+from gencompositor_jax.files import PathLike, atomic_write, check_output
 
 SHEET_WIDTH = 1280  # approximate, in pixels; frames are scaled to fit
 MAX_CELL_HEIGHT = 360
@@ -88,7 +87,7 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
     return out
 
 
-def write_png(path: str | os.PathLike[str], image: np.ndarray, overwrite: bool = False) -> None:
+def write_png(path: PathLike, image: np.ndarray, overwrite: bool = False) -> None:
     """Write a uint8 image [H, W, 3 or 4] atomically. InputError: see `check_output`."""
     check_output(path, overwrite)
     with atomic_write(path, overwrite) as part:

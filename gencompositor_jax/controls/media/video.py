@@ -5,7 +5,6 @@
 """
 
 import math
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +14,10 @@ from gencompositor_jax.controls.media.images import ImageSequence, is_image, rea
 from gencompositor_jax.controls.media.inputs import check_size, local_path
 from gencompositor_jax.controls.media.stream import PictureStream, read_stream
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import PathLike
 
 Media = PictureStream | ImageSequence  # a probed file or folder
-MediaLike = Media | str | os.PathLike[str]  # what readers accept
+MediaLike = Media | PathLike  # what readers accept
 
 _SAME_RATE = 1e-4  # relative: 23.976 is 24000/1001
 _ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds

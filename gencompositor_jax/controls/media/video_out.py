@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from gencompositor_jax.controls.media.container import opened
 from gencompositor_jax.controls.media.images import is_image
 from gencompositor_jax.controls.media.inputs import local_path
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_folder, atomic_write, check_output
+from gencompositor_jax.files import PathLike, atomic_folder, atomic_write, check_output
 
 CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of a lossless file
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -38,7 +37,7 @@ _BT709_LIMITED = np.column_stack(
 _log = logging.getLogger(__name__)
 
 
-def check_video_output(path: str | os.PathLike[str], overwrite: bool) -> None:
+def check_video_output(path: PathLike, overwrite: bool) -> None:
     """`check_output` for a video; InputError if the name doesn't end in .mp4, .mov or .mkv."""
     if Path(path).suffix.lower() not in CONTAINERS:
         raise InputError(f"{path}: not a video format that is written; use {', '.join(CONTAINERS)}")
@@ -46,11 +45,11 @@ def check_video_output(path: str | os.PathLike[str], overwrite: bool) -> None:
 
 
 def write_video(
-    path: str | os.PathLike[str],
+    path: PathLike,
     frames: np.ndarray,
     fps: float,
     *,
-    audio_from: str | os.PathLike[str] | None = None,
+    audio_from: PathLike | None = None,
     audio_start: float = 0.0,
     crf: int = CRF,
     overwrite: bool = False,
@@ -90,7 +89,7 @@ def write_video(
         output.mux([packet for _, packet in sound])
 
 
-def write_image_folder(path: str | os.PathLike[str], frames: np.ndarray, overwrite: bool = False) -> None:
+def write_image_folder(path: PathLike, frames: np.ndarray, overwrite: bool = False) -> None:
     """Write uint8 frames [T, H, W, 3 or 4] as 00000.png, 00001.png, ... in a new folder, losslessly.
 
     The folder is written atomically. `overwrite` replaces a folder that contains only numbered PNG images.
@@ -148,7 +147,7 @@ def _yuv420(frame: np.ndarray) -> np.ndarray:
 def _copied_sound(
     stack: ExitStack,
     output: OutputContainer,
-    source: str | os.PathLike[str],
+    source: PathLike,
     start: float,
     seconds: float,
 ) -> deque[tuple[float, av.Packet]]:
