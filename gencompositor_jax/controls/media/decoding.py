@@ -37,13 +37,10 @@ def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray
         seeks = np.append(key[0] > stream.keys[0], far & (key[1:] > stream.pts[wanted[:-1]]))
         if seeks.any():
             runs = np.split(np.arange(len(wanted)), np.flatnonzero(seeks[1:]) + 1)
+            starts = [key[run[0]] if seeks[run[0]] else None for run in runs]
             try:
-                return np.concatenate(
-                    [
-                        _by_pyav(stream, wanted[run], alpha, key[run[0]] if seeks[run[0]] else None)
-                        for run in runs
-                    ]
-                )
+                parts = [_by_pyav(stream, wanted[r], alpha, k) for r, k in zip(runs, starts, strict=True)]
+                return np.concatenate(parts)
             except InputError:
                 pass  # a keyframe may lack what a decoder needs: only what fails from the start is damaged
     return _by_pyav(stream, wanted, alpha, None)

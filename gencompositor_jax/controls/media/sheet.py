@@ -71,9 +71,7 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
     if mask.shape != frames.shape[:3]:
         raise ValueError(f"mask {mask.shape} and frames {frames.shape[:3]} differ")
     count = len(frames)
-    trajectories = (
-        np.empty((0, count, 2)) if points is None else np.asarray(points, float).reshape(-1, count, 2)
-    )
+    trajectories = np.asarray([] if points is None else points, float).reshape(-1, count, 2)
     shorter = min(frames.shape[1:3])
     stroke, dot = max(1, round(shorter / 180)), max(2.0, shorter / 45)
     kernel = np.ones((3, 3), np.uint8)

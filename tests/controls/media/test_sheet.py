@@ -59,10 +59,8 @@ def test_clips_of_different_lengths_are_numbered_each():
 def test_proportions_are_kept():
     sheet = contact_sheet([("a", flat_frames(2, 100, 300))], times=2)
     inside = (sheet[..., 0] >= 40) & (sheet[..., 1] < 4) & (sheet[..., 2] < 4)
-    rows, columns = (
-        np.flatnonzero(inside.any(1)),
-        np.flatnonzero(inside[:, : sheet.shape[1] // 2 + 20].any(0)),
-    )
+    rows = np.flatnonzero(inside.any(1))
+    columns = np.flatnonzero(inside[:, : sheet.shape[1] // 2 + 20].any(0))
     assert (columns[-1] - columns[0]) / (rows[-1] - rows[0]) == pytest.approx(3, rel=0.03)
 
 

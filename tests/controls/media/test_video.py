@@ -67,13 +67,8 @@ def test_every_container_gives_all_its_frames_in_order(make_clip, name, numbers_
         pytest.skip("this FFmpeg has no such encoder")
     path = make_clip(name, **OPAQUE[name])
     info, video = probe(path), read_video(path, alpha=True)
-    assert (info.width, info.height, info.frames, info.has_alpha, info.has_audio) == (
-        64,
-        48,
-        24,
-        False,
-        False,
-    )
+    assert (info.width, info.height, info.frames) == (64, 48, 24)
+    assert not info.has_alpha and not info.has_audio
     assert video.frames.shape == (24, 48, 64, 3) and video.frames.dtype == np.uint8
     assert numbers_of(video.frames) == list(range(24))
     if name != "raw.h264":  # a bare stream has no rate
@@ -250,12 +245,10 @@ def test_rotation_in_the_header_is_respected(make_clip, turns):
     """Phones write portrait clips as landscape frames with a rotation matrix."""
     path = make_clip("a.mp4", count=2)
     upright = read_video(path).frames
-    matrix = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)][
-        turns
-    ]  # quarters, counter-clockwise
+    quarters = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)]  # counter-clockwise
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 44
-    a, b, c, d = (65536 * m for m in matrix)
+    a, b, c, d = (65536 * m for m in quarters[turns])
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     expected = np.rot90(upright, turns, axes=(1, 2))
