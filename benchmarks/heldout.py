@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample
 from gencompositor_jax.evaluation import heldout, report
-from gencompositor_jax.evaluation.heldout import Answers, Scores
+from gencompositor_jax.evaluation.heldout import Composites, Scores
 from gencompositor_jax.files import atomic_write, atomic_write_text
 
 ROOT = Path(__file__).parent.parent
@@ -27,14 +27,14 @@ COLUMNS = {
     "paste": "plain paste",
     "seamless_clone": "seamlessClone",
     "model": "this model",
-    "target": "the right answer",
+    "target": "ground truth",
 }
 ZOOM, GAP, HEAD, FOOT = 2, 6, 26, 18
 INK, PAPER = (31, 41, 55), (255, 255, 255)
 
 
-def draw(shown: list[tuple[TestExample, Answers, Scores]]) -> Image.Image:
-    """A row per clip at its middle frame; under an answer its PSNR in the target region."""
+def draw(shown: list[tuple[TestExample, Composites, Scores]]) -> Image.Image:
+    """A row per clip at its middle frame; below each composite its PSNR in the target region."""
     height, width = (ZOOM * side for side in shown[0][0]["target"].shape[1:3])
     across, down = width + GAP, height + FOOT + GAP
     sheet = Image.new("RGB", (len(COLUMNS) * across - GAP, HEAD + len(shown) * down - GAP), PAPER)
@@ -42,9 +42,9 @@ def draw(shown: list[tuple[TestExample, Answers, Scores]]) -> Image.Image:
     title, small = ImageFont.load_default(14), ImageFont.load_default(12)
     for column, label in enumerate(COLUMNS.values()):
         pen.text((column * across + width / 2, HEAD / 2), label, INK, title, "mm")
-    for row, (example, answers, scores) in enumerate(shown):
+    for row, (example, composites, scores) in enumerate(shown):
         for column, name in enumerate(COLUMNS):
-            frames = answers[name] if name in answers else example[name]
+            frames = composites[name] if name in composites else example[name]
             picture = Image.fromarray(np.ascontiguousarray(frames[len(frames) // 2]))
             x, y = column * across, HEAD + row * down
             sheet.paste(picture.resize((width, height), Image.Resampling.BICUBIC), (x, y))
@@ -76,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     results = args.out or ROOT / "benchmarks" / "results"
     results.mkdir(parents=True, exist_ok=True)
-    judged = heldout.run(
+    evaluation = heldout.run(
         args.checkpoint,
         clips=args.clips,
         options=SamplingOptions(steps=args.steps, seed=args.seed),
@@ -84,9 +84,9 @@ def main() -> None:
         overwrite=True,
         keep=SHOWN,
     )
-    table = report.table(judged.report)
+    table = report.table(evaluation.report)
     print(table)
-    write((args.out or ROOT / "docs") / "heldout.png", draw(judged.shown))
+    write((args.out or ROOT / "docs") / "heldout.png", draw(evaluation.shown))
     if args.out is None:
         readme = ROOT / "README.md"
         write(readme, report.insert(readme.read_text(encoding="utf-8"), table))

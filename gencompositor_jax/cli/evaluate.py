@@ -28,11 +28,11 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.inference.compiling import keep_compiled_programs
 
     keep_compiled_programs()
-    judged = heldout.run(
+    evaluation = heldout.run(
         args.checkpoint,
         clips=args.clips,
         options=options.sampling_of(args),
         out=args.out,
         overwrite=args.overwrite,
     )
-    print(report.table(judged.report))
+    print(report.table(evaluation.report))

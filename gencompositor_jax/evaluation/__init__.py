@@ -1,1 +1,1 @@
-"""How good an answer is: metrics, baselines, and the protocols that compare a model with them."""
+"""Metrics, baselines, and protocols that compare a model with them."""

@@ -1,26 +1,27 @@
-"""Answers that need no network, for a model to be compared with.
+"""Baselines without a network, to compare a model with.
 
-All of them know more than the model: the exact placement and the background behind the element. Every pixel
-outside the region they fill is the background's.
+All of them know more than the model: the exact placement, and the background behind the element. Outside the
+region that they fill, the result is the background.
 """
 
 import cv2
 import numpy as np
 
-PAD = 16  # pixels that a frame is continued by, mirrored, so that its border is no border for the blending
+PAD = 16  # pixels of reflected padding, so that the border of the frame does not affect the blending
 
 
 def seamless_clone(background: np.ndarray, paste: np.ndarray, region: np.ndarray) -> np.ndarray:
     """OpenCV's seamlessClone (Poisson blending, Pérez et al. 2003), frame by frame.
 
-    The source is the plain paste: it has the element's own gradients and, around it, the background's. A
-    source on white blends white into the region and scores lower, and so does a region without a margin
-    around the element, where the element takes on the background's colours and fades away.
+    The source of the gradients is the plain paste: inside the element its gradients are the element's, around
+    it the background's. With a source on white, white is blended into the region, and the score is lower. It
+    is lower, too, for a region without a margin around the element, where the element fades into the
+    background.
 
     Args:
         background: uint8 [T, H, W, 3].
-        paste: uint8 [T, H, W, 3], the element laid over the background.
-        region: bool [T, H, W], what is blended; the rest stays the background's.
+        paste: uint8 [T, H, W, 3], the element composited over the background.
+        region: bool [T, H, W], where to blend.
 
     Returns:
         uint8 [T, H, W, 3].
@@ -32,17 +33,18 @@ def seamless_clone(background: np.ndarray, paste: np.ndarray, region: np.ndarray
         mask = _padded(inside.astype(np.uint8) * 255)
         mask[[0, -1]], mask[:, [0, -1]] = 0, 0
         x, y, width, height = cv2.boundingRect(mask)
-        # The source is laid down with the middle of the mask's bounding box on this point: where it was.
-        middle = x + width // 2, y + height // 2
-        blended = cv2.seamlessClone(_padded(source), _padded(below), mask, middle, cv2.NORMAL_CLONE)
+        # seamlessClone moves the centre of the mask's bounding box to this point: here it stays in its place.
+        centre = x + width // 2, y + height // 2
+        blended = cv2.seamlessClone(_padded(source), _padded(below), mask, centre, cv2.NORMAL_CLONE)
         result[inside] = blended[PAD:-PAD, PAD:-PAD][inside]
     return out
 
 
 def fill_with_mean(background: np.ndarray, target: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """An oracle: a region filled with the mean colour that the right answer has there, over all frames.
+    """An oracle: the region filled with the mean colour of the ground truth there, over all frames.
 
-    No other single colour comes closer to the target (uint8 [T, H, W, 3]) within the region (bool [T, H, W]).
+    No other single colour has a higher PSNR in the region (bool [T, H, W]) against the target, uint8
+    [T, H, W, 3].
     """
     out = background.copy()
     if region.any():

@@ -1,18 +1,18 @@
-"""The held-out protocol: a model and its baselines on procedural clips that nothing was ever trained on.
+"""The held-out protocol: scores a model and baselines on procedural clips that no training uses.
 
-    judged = run("runs/tiny/model", out="results.json")
-    print(report.table(judged.report))
+    evaluation = run("runs/tiny/model", out="results.json")
+    print(report.table(evaluation.report))
 
-Clip number 0, 1, ... is `data_pipelines.examples.held_out_example(number)`: its foreground is the element
-under another light and a colour cast, its mask is jittered. An answer is judged in three regions of the right
-answer:
+Clip number 0, 1, ... is `data_pipelines.examples.held_out_example(number)`: its foreground is the element in
+another light and with a colour cast, its mask is jittered. Composites are scored in three regions, which the
+ground truth defines:
 
-    target      the element's true silhouette, inflated as the model's masks are
-    ring        the 8 pixels around that: what is left of the shadow, and a jittered mask that reaches too far
+    target      the element's silhouette, inflated as the model's masks are
+    ring        the 8 pixels around the target: the rest of the shadow, and a jittered mask that is too large
     silhouette  the element itself
 
-A clip's score is the PSNR over the region's pixels of all frames (`metrics.psnr`), at most `metrics.CAP`; a
-mean is the mean of the clips' dB.
+The score of a clip is the PSNR over the region's pixels in all frames (`metrics.psnr`), at most
+`metrics.CAP`; means are over the clips' dB.
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
 from gencompositor_jax.evaluation.prediction import predict
-from gencompositor_jax.files import check_output
+from gencompositor_jax.files import atomic_write_text, check_output
 from gencompositor_jax.masks.inflation import inflate
 
-Answers = dict[str, np.ndarray]  # by name of the method: uint8 [T, H, W, 3]
+Composites = dict[str, np.ndarray]  # by method: uint8 [T, H, W, 3]
 Scores = dict[str, dict[str, float]]  # by method and region: dB
 REGIONS = ("target", "ring", "silhouette")
 MODEL = "model"
@@ -48,11 +48,11 @@ BATCH = 8  # clips that are sampled together
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """What came out, and the first clips to look at."""
+class Evaluation:
+    """The report, and the first clips with their composites and scores."""
 
-    report: dict[str, Any]  # what is written as JSON
-    shown: list[tuple[TestExample, Answers, Scores]]
+    report: dict[str, Any]  # JSON values
+    shown: list[tuple[TestExample, Composites, Scores]]
 
 
 def run(
@@ -63,18 +63,18 @@ def run(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     keep: int = 0,
-) -> Judged:
-    """The command `gencompositor evaluate`: loads a checkpoint (None: the embedded model) and judges it.
+) -> Evaluation:
+    """Load a checkpoint (None: the embedded model) and evaluate it; the command `gencompositor evaluate`.
 
     Args:
         checkpoint: its folder.
-        clips: how many held-out clips, from number 0 on.
+        clips: the number of held-out clips, from number 0 on.
         options: of the sampling.
         out: JSON file for the report.
-        overwrite: `out` may exist.
-        keep: how many clips to return with all answers, from number 0 on.
+        overwrite: whether `out` may exist.
+        keep: the number of clips to return with their composites, from number 0 on.
 
-    Raises InputError before anything heavy where an argument can't be used.
+    Raises InputError for an argument that can't be used, before heavy work.
     """
     if clips < 1:
         raise InputError(f"--clips {clips}: pass 1 or more")
@@ -85,11 +85,11 @@ def run(
     folder = checkpoints.packaged() if checkpoint is None else Path(checkpoint)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(folder, dtype)
-    judged = evaluate(model, options, clips=clips, keep=keep)
-    judged.report["checkpoint"] = "embedded" if checkpoint is None else os.fspath(checkpoint)
+    evaluation = evaluate(model, options, clips=clips, keep=keep)
+    evaluation.report["checkpoint"] = "embedded" if checkpoint is None else os.fspath(checkpoint)
     if out is not None:
-        write_json(Path(out), judged.report)
-    return judged
+        write_json(Path(out), evaluation.report)
+    return evaluation
 
 
 def evaluate(
@@ -98,8 +98,8 @@ def evaluate(
     *,
     clips: int = 64,
     keep: int = 0,
-) -> Judged:
-    """Judges a loaded model and all baselines; see `run`. The same arguments give the same report."""
+) -> Evaluation:
+    """Score a loaded model and all baselines; see `run`. The same arguments give the same report."""
     arch = model.arch
     size = min(BATCH, clips)
     shown, all_scores = [], []
@@ -111,12 +111,12 @@ def evaluate(
             ]
             predictions = predict(model, examples, numbers, options, size)
             for number, example, prediction in zip(numbers, examples, predictions, strict=True):
-                regions = judged_regions(example, arch.inflation)
-                answers = {**baseline_answers(example, regions), MODEL: prediction}
-                scores = judge(answers, example["target"], regions)
+                regions = scored_regions(example, arch.inflation)
+                composites = {**baseline_composites(example, regions), MODEL: prediction}
+                scores = score(composites, example["target"], regions)
                 all_scores.append(scores)
                 if number < keep:
-                    shown.append((example, answers, scores))
+                    shown.append((example, composites, scores))
             bar.update(len(numbers))
     report = {
         **summary(all_scores),
@@ -142,21 +142,21 @@ def evaluate(
         },
         "device": jax.devices()[0].device_kind,
     }
-    return Judged(report, shown)
+    return Evaluation(report, shown)
 
 
-def judged_regions(example: TestExample, inflation: Inflation) -> dict[str, np.ndarray]:
-    """The regions of the right answer, each bool [T, H, W]; none of them depends on the jittered mask."""
+def scored_regions(example: TestExample, inflation: Inflation) -> dict[str, np.ndarray]:
+    """The regions by name, each bool [T, H, W]; none depends on the jittered mask."""
     silhouette = example["silhouette"]
     return {"target": inflate(silhouette, inflation), "ring": example["ring"], "silhouette": silhouette}
 
 
-def baseline_answers(example: TestExample, regions: dict[str, np.ndarray]) -> Answers:
-    """The answers of BASELINES, all over the true background.
+def baseline_composites(example: TestExample, regions: dict[str, np.ndarray]) -> Composites:
+    """The composites of BASELINES, all over the true background.
 
-    background: nothing is put in. region_mean and element_mean: two oracles, the mean colour of the right
-    answer in the target region or in the silhouette. paste: the foreground's look, laid over the background.
-    seamless_clone: the same, blended in by OpenCV within the target region.
+    background: the background alone. region_mean, element_mean: oracles, the ground truth's mean colour in
+    the target region or in the silhouette. paste: the foreground's element, composited over the background.
+    seamless_clone: the paste, blended by OpenCV in the target region.
     """
     background, target, paste = example["background"], example["target"], example["paste"]
     return {
@@ -168,20 +168,20 @@ def baseline_answers(example: TestExample, regions: dict[str, np.ndarray]) -> An
     }
 
 
-def judge(answers: Answers, target: np.ndarray, regions: dict[str, np.ndarray]) -> Scores:
-    """The capped PSNR of every answer in every region that has a pixel."""
+def score(composites: Composites, target: np.ndarray, regions: dict[str, np.ndarray]) -> Scores:
+    """The capped PSNR of every composite in every region that is not empty."""
     return {
         method: {
             name: round(metrics.capped(metrics.psnr(frames, target, region)), 3)
             for name, region in regions.items()
             if region.any()
         }
-        for method, frames in answers.items()
+        for method, frames in composites.items()
     }
 
 
 def summary(scores: list[Scores]) -> dict[str, Any]:
-    """Means over clips, the model's gain over each baseline with its 95 % interval, the clips' own scores."""
+    """Means over clips, the model's gains over the baselines with 95 % intervals, and the scores per clip."""
 
     def column(method: str, region: str) -> list[float]:
         return [clip[method][region] for clip in scores if region in clip[method]]
@@ -201,8 +201,6 @@ def summary(scores: list[Scores]) -> dict[str, Any]:
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
-    """Writes a report, a line per field, whole or not at all."""
+    """Write a report as JSON, one line per field, atomically."""
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in report.items()]
-    part = path.with_name(path.name + ".part")
-    part.write_text("{\n" + ",\n".join(fields) + "\n}\n", encoding="utf-8")
-    os.replace(part, path)
+    atomic_write_text(path, "{\n" + ",\n".join(fields) + "\n}\n")

@@ -1,15 +1,15 @@
-"""Peak signal-to-noise ratio inside a region, and how it is averaged over clips."""
+"""Peak signal-to-noise ratio in a region, and its mean over clips."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-CAP = 60.0  # dB: what an exact answer counts in a mean; rounding to uint8 alone costs 59 dB
+CAP = 60.0  # dB: the score of an exact result in a mean; rounding to uint8 alone gives 59 dB
 
 
 def psnr(frames: np.ndarray, target: np.ndarray, region: np.ndarray) -> float:
-    """PSNR in dB of one clip, over the pixels of a region of all its frames and the three colours.
+    """PSNR of one clip in dB, over the pixels of a region in all frames and the three channels.
 
         10 log10(255² / mean((frames - target)²))
 
@@ -19,10 +19,10 @@ def psnr(frames: np.ndarray, target: np.ndarray, region: np.ndarray) -> float:
         region: bool [T, H, W].
 
     Returns:
-        dB; infinity where both are equal.
+        dB; infinity if both are equal.
 
     Raises:
-        ValueError: nothing is in the region, or shapes or types differ from these.
+        ValueError: the region is empty, or shapes or types differ from these.
     """
     if frames.shape != target.shape or frames.dtype != np.uint8 or target.dtype != np.uint8:
         raise ValueError(
@@ -31,18 +31,20 @@ def psnr(frames: np.ndarray, target: np.ndarray, region: np.ndarray) -> float:
     if region.shape != frames.shape[:-1] or region.dtype != np.bool_:
         raise ValueError(f"region: {region.dtype} {region.shape}; pass bool {frames.shape[:-1]}")
     if not region.any():
-        raise ValueError("region: no pixel is in it, so there is nothing to judge")
+        raise ValueError("region: is empty; pass one with at least one pixel")
     error = np.mean((frames[region].astype(np.float64) - target[region]) ** 2)
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def capped(db: float) -> float:
-    """At most CAP dB, so that one exact answer doesn't make a mean infinite."""
+    """At most CAP dB, so that an exact result does not make a mean infinite."""
     return min(db, CAP)
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean, and half of its 95 % confidence interval (normal approximation); None for a single value."""
+    """The mean, and half the width of its 95 % confidence interval (normal approximation; None for one
+    value).
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None

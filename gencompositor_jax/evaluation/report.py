@@ -1,4 +1,4 @@
-"""A report of the held-out protocol as a table, and its place in a document."""
+"""The held-out protocol's report as a table, and its insertion into a document."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- heldout:begin -->", "<!-- heldout:end -->"
 
 
 def table(report: dict[str, Any]) -> str:
-    """Markdown: a row per method, a column per region, and the model's gains in words below."""
+    """Markdown: a row per method, a column per region, and the model's gains below."""
     means = report["mean_db"]
     lines = ["| PSNR, dB | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
     for method, label in ROWS.items():
@@ -44,13 +44,13 @@ def table(report: dict[str, Any]) -> str:
 
 
 def insert(document: str, text: str) -> str:
-    """The document with `text` between the markers BEGIN and END, in place of what stood there.
+    """The document with `text` in place of what is between the markers BEGIN and END.
 
-    Raises InputError unless both markers are there, once and in this order.
+    Raises InputError unless it has both markers, once and in this order.
     """
     if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(END) < document.index(BEGIN):
         raise InputError(
-            f"the document needs one {BEGIN} and, after it, one {END}; add them where the table goes"
+            f"the document must have one {BEGIN} and, after it, one {END}: add them where the table belongs"
         )
     before, rest = document.split(BEGIN)
     return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"

@@ -10,38 +10,38 @@ from gencompositor_jax.evaluation import baselines, heldout, metrics
 INFLATION = tiny().inflation
 
 
-@pytest.fixture(scope="module", params=[1, 10])  # number 1 touches the frame's border
+@pytest.fixture(scope="module", params=[1, 10])  # the element of number 1 touches the border of the frame
 def case(request) -> tuple[Example, dict[str, np.ndarray], dict[str, np.ndarray]]:
     example = held_out_example(request.param, INFLATION)
-    regions = heldout.judged_regions(example, INFLATION)
-    return example, regions, heldout.baseline_answers(example, regions)
+    regions = heldout.scored_regions(example, INFLATION)
+    return example, regions, heldout.baseline_composites(example, regions)
 
 
-def test_baselines_leave_all_outside_the_target_region_alone(case):
-    example, regions, answers = case
-    assert tuple(answers) == heldout.BASELINES
+def test_baselines_are_the_background_outside_the_target_region(case):
+    example, regions, composites = case
+    assert tuple(composites) == heldout.BASELINES
     outside = ~regions["target"]
     assert outside.any()
-    for name, frames in answers.items():
+    for name, frames in composites.items():
         assert frames.dtype == np.uint8
         np.testing.assert_array_equal(frames[outside], example["background"][outside], err_msg=name)
         changed = (frames != example["background"]).any(-1)[regions["silhouette"]].mean()
         assert changed == 0 if name == "background" else changed > 0.9, name
 
 
-def test_answers_do_not_change_the_example(case):
+def test_baselines_do_not_change_the_example(case):
     example, regions, _ = case
     before = {name: value.copy() for name, value in example.items()}
-    heldout.baseline_answers(example, regions)
+    heldout.baseline_composites(example, regions)
     for name, value in before.items():
         np.testing.assert_array_equal(example[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("region", ["target", "silhouette"])
-def test_no_single_colour_beats_the_oracle(case, region):
-    example, regions, answers = case
+def test_no_single_colour_scores_higher_than_the_oracle(case, region):
+    example, regions, composites = case
     inside, target = regions[region], example["target"]
-    oracle = answers["region_mean" if region == "target" else "element_mean"]
+    oracle = composites["region_mean" if region == "target" else "element_mean"]
     best = metrics.psnr(oracle, target, inside)
     colour = oracle[inside][0].astype(int)
     assert (oracle[inside] == colour).all()
@@ -53,15 +53,15 @@ def test_no_single_colour_beats_the_oracle(case, region):
         assert metrics.psnr(other, target, inside) <= best
 
 
-def test_blending_a_scene_into_itself_changes_nothing(case):
+def test_blending_the_background_into_itself_changes_nothing(case):
     example, regions, _ = case
     background = example["background"]
     blended = baselines.seamless_clone(background, background, regions["target"])
     assert np.abs(blended.astype(int) - background).max() <= 2
 
 
-def test_blending_takes_the_surroundings_colour_and_keeps_the_pattern():
-    """A chequered patch on dark, blended into light: bright on average, still chequered, where it was."""
+def test_blending_takes_the_colour_of_the_surroundings_and_keeps_the_pattern():
+    """A dark chequered patch blended into a light background: light on average, with the same pattern."""
     rows, columns = np.mgrid[:48, :64] // 4
     source = np.repeat((40 + 40 * ((rows + columns) % 2))[None, ..., None], 3, -1).astype(np.uint8)
     background = np.full((1, 48, 64, 3), 180, np.uint8)
@@ -73,7 +73,7 @@ def test_blending_takes_the_surroundings_colour_and_keeps_the_pattern():
     assert np.corrcoef(blended, pattern)[0, 1] > 0.7
 
 
-def test_blending_at_the_border_of_the_frame_and_of_an_empty_frame():
+def test_blending_at_the_border_of_a_frame_and_with_an_empty_region():
     background = np.full((2, 32, 48, 3), 90, np.uint8)
     source = background.copy()
     cv2.circle(source[0], (0, 31), 11, (200, 40, 40), -1)
@@ -81,4 +81,4 @@ def test_blending_at_the_border_of_the_frame_and_of_an_empty_frame():
     region[0, 14:, :18] = True
     blended = baselines.seamless_clone(background, source, region)
     np.testing.assert_array_equal(blended[1], background[1])
-    assert (blended[0, 24:, :8, 0] > blended[0, 24:, :8, 2] + 50).all()  # red up to the very border
+    assert (blended[0, 24:, :8, 0] > blended[0, 24:, :8, 2] + 50).all()  # red up to the border

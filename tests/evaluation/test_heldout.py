@@ -26,7 +26,7 @@ OPTIONS = SamplingOptions(steps=STEPS)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    """The smallest whole model; its weights are noise, so that every input changes its answer."""
+    """A small model with random weights, so that every input changes the result."""
     stack = dataclasses.replace(tiny().backbone, num_layers=2, num_heads=2, head_dim=16, time_embed_dim=16)
     arch: ModelArch = dataclasses.replace(
         tiny(),
@@ -55,42 +55,42 @@ def examples(model: Model) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def judged(model: Model) -> heldout.Judged:
+def evaluation(model: Model) -> heldout.Evaluation:
     return heldout.evaluate(model, OPTIONS, clips=3, keep=2)
 
 
 def test_a_batch_gives_what_single_clips_give(model: Model, examples: list[Example]):
     options = SamplingOptions(steps=STEPS, seed=5)
-    answers = prediction.predict(model, examples, range(3), options)
-    for number, (example, answer) in enumerate(zip(examples, answers, strict=True)):
+    composites = prediction.predict(model, examples, range(3), options)
+    for number, (example, composite) in enumerate(zip(examples, composites, strict=True)):
         mask = example["mask"]
         conditions = Conditions(
             mask[None, ..., None].astype(np.float32),
             to_signed(example["masked_background"][None]),
             to_signed(example["foreground"][None]),
         )
-        alone = pipeline.generate(model, conditions, [number], options)[0].astype(int)
+        single = pipeline.generate(model, conditions, [number], options)[0].astype(int)
         inner = np.stack([feather_weight(frame, options.feather) == 1 for frame in mask])
         assert inner.any()
-        assert np.abs(answer.astype(int) - alone)[inner].max() <= 1
-        np.testing.assert_array_equal(answer[~mask], example["background"][~mask])
+        assert np.abs(composite.astype(int) - single)[inner].max() <= 1
+        np.testing.assert_array_equal(composite[~mask], example["background"][~mask])
 
 
-def test_the_network_reads_foreground_background_and_seed(model: Model, examples: list[Example]):
-    def answer(seed: int = 0, **changed: np.ndarray) -> np.ndarray:
+def test_the_composite_depends_on_foreground_background_and_seed_only(model: Model, examples: list[Example]):
+    def composite(seed: int = 0, **changed: np.ndarray) -> np.ndarray:
         example: Example = {**examples[0], **changed}
         return prediction.predict(model, [example], [0], SamplingOptions(steps=STEPS, seed=seed))[0]
 
-    base, mask = answer(), examples[0]["mask"]
-    np.testing.assert_array_equal(answer(), base)
+    base, mask = composite(), examples[0]["mask"]
+    np.testing.assert_array_equal(composite(), base)
     for name in ("foreground", "masked_background"):
-        assert (answer(0, **{name: 255 - examples[0][name]}) != base)[mask].any(), name
-    assert (answer(seed=1) != base)[mask].any()
-    for name in ("target", "silhouette", "paste"):  # what the network must not see
-        np.testing.assert_array_equal(answer(0, **{name: np.zeros_like(examples[0][name])}), base)
+        assert (composite(0, **{name: 255 - examples[0][name]}) != base)[mask].any(), name
+    assert (composite(seed=1) != base)[mask].any()
+    for name in ("target", "silhouette", "paste"):  # not an input of the network
+        np.testing.assert_array_equal(composite(0, **{name: np.zeros_like(examples[0][name])}), base)
 
 
-def test_one_program_serves_all_batches_the_short_last_one_too(model: Model, monkeypatch: pytest.MonkeyPatch):
+def test_all_batches_use_one_program_also_the_shorter_last_one(model: Model, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heldout, "BATCH", 2)
     programs: list[Any] = [pipeline.encode, pipeline.advance, pipeline.decode]
     for program in programs:
@@ -99,59 +99,59 @@ def test_one_program_serves_all_batches_the_short_last_one_too(model: Model, mon
     assert [program._cache_size() for program in programs] == [1, 1, 1]
 
 
-def test_the_protocol_is_deterministic_and_knows_no_batch_size(
-    model: Model, judged: heldout.Judged, monkeypatch: pytest.MonkeyPatch
+def test_the_report_is_deterministic_and_does_not_depend_on_the_batch_size(
+    model: Model, evaluation: heldout.Evaluation, monkeypatch: pytest.MonkeyPatch
 ):
-    assert heldout.evaluate(model, OPTIONS, clips=3).report == judged.report
+    assert heldout.evaluate(model, OPTIONS, clips=3).report == evaluation.report
     monkeypatch.setattr(heldout, "BATCH", 2)
     other = heldout.evaluate(model, OPTIONS, clips=3).report
-    for clip, same in zip(judged.report["clips"], other["clips"], strict=True):
+    for clip, same in zip(evaluation.report["clips"], other["clips"], strict=True):
         assert clip["paste"] == same["paste"]
         assert clip["model"] == pytest.approx(same["model"], abs=0.02)  # sums in another order
     reseeded = heldout.evaluate(model, SamplingOptions(steps=STEPS, seed=1), clips=3).report
-    assert reseeded["clips"] != judged.report["clips"]
+    assert reseeded["clips"] != evaluation.report["clips"]
 
 
-def test_means_and_gains_are_those_of_the_clips(judged: heldout.Judged, examples: list[Example]):
-    clips, means = judged.report["clips"], judged.report["mean_db"]
-    assert len(clips) == 3 and len(judged.shown) == 2
+def test_means_and_gains_are_those_of_the_clips(evaluation: heldout.Evaluation, examples: list[Example]):
+    clips, means = evaluation.report["clips"], evaluation.report["mean_db"]
+    assert len(clips) == 3 and len(evaluation.shown) == 2
     assert set(means) == {*heldout.BASELINES, heldout.MODEL}
     for method, row in means.items():
         assert tuple(row) == heldout.REGIONS
         for region, mean in row.items():
             assert mean == pytest.approx(np.mean([clip[method][region] for clip in clips]), abs=2e-3)
             if method != heldout.MODEL:
-                gain = judged.report["model_gain_db"][method][region]["mean"]
+                gain = evaluation.report["model_gain_db"][method][region]["mean"]
                 assert gain == pytest.approx(means[heldout.MODEL][region] - mean, abs=2e-3)
     example = examples[1]
-    own = metrics.psnr(example["paste"], example["target"], example["silhouette"])
-    assert clips[1]["paste"]["silhouette"] == pytest.approx(own, abs=1e-3)
+    expected = metrics.psnr(example["paste"], example["target"], example["silhouette"])
+    assert clips[1]["paste"]["silhouette"] == pytest.approx(expected, abs=1e-3)
 
 
-def test_judged_regions_do_not_know_the_jittered_mask(model: Model, examples: list[Example]):
+def test_scored_regions_do_not_depend_on_the_jittered_mask(model: Model, examples: list[Example]):
     inflation = model.arch.inflation
-    regions = heldout.judged_regions(examples[0], inflation)
-    moved = heldout.judged_regions({**examples[0], "mask": ~examples[0]["mask"]}, inflation)
+    regions = heldout.scored_regions(examples[0], inflation)
+    moved = heldout.scored_regions({**examples[0], "mask": ~examples[0]["mask"]}, inflation)
     for name in heldout.REGIONS:
         np.testing.assert_array_equal(regions[name], moved[name])
     assert (regions["target"] >= regions["silhouette"]).all()
     assert not (regions["target"] & regions["ring"]).any()
 
 
-def test_the_right_answer_wins_everywhere(model: Model, examples: list[Example]):
-    """With the target as the model's answer: the cap in every region, a gain over everything."""
+def test_the_ground_truth_has_the_highest_score_in_every_region(model: Model, examples: list[Example]):
+    """With the target as the model's composite: the cap in every region, and a gain over every baseline."""
     scores = []
     for example in examples:
-        regions = heldout.judged_regions(example, model.arch.inflation)
-        answers = {**heldout.baseline_answers(example, regions), heldout.MODEL: example["target"]}
-        scores.append(heldout.judge(answers, example["target"], regions))
-    out = heldout.summary(scores)
-    assert set(out["mean_db"][heldout.MODEL].values()) == {metrics.CAP}
-    for gains in out["model_gain_db"].values():
+        regions = heldout.scored_regions(example, model.arch.inflation)
+        composites = {**heldout.baseline_composites(example, regions), heldout.MODEL: example["target"]}
+        scores.append(heldout.score(composites, example["target"], regions))
+    summary = heldout.summary(scores)
+    assert set(summary["mean_db"][heldout.MODEL].values()) == {metrics.CAP}
+    for gains in summary["model_gain_db"].values():
         assert gains["target"]["mean"] > 10 and gains["silhouette"]["mean"] > 10
 
 
-def test_a_clip_without_a_ring_is_left_out_of_the_rings_mean():
+def test_the_mean_of_a_region_is_over_the_clips_that_have_it():
     full = dict.fromkeys(heldout.REGIONS, 10.0)
     without = {name: 20.0 for name in heldout.REGIONS if name != "ring"}
     methods = (*heldout.BASELINES, heldout.MODEL)
@@ -162,10 +162,10 @@ def test_a_clip_without_a_ring_is_left_out_of_the_rings_mean():
 def test_run_writes_what_it_returns(model: Model, tmp_path):
     checkpoints.save(tmp_path / "model", model)
     out = tmp_path / "results.json"
-    judged = heldout.run(tmp_path / "model", clips=1, options=OPTIONS, out=out)
-    assert json.loads(out.read_text()) == judged.report
-    assert judged.report["protocol"]["clips"] == 1
-    assert judged.report["model"]["trained_steps"] == 12
+    evaluation = heldout.run(tmp_path / "model", clips=1, options=OPTIONS, out=out)
+    assert json.loads(out.read_text()) == evaluation.report
+    assert evaluation.report["protocol"]["clips"] == 1
+    assert evaluation.report["model"]["trained_steps"] == 12
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "results.json"]
     with pytest.raises(InputError, match="--overwrite"):
         heldout.run(tmp_path / "model", out=out)
@@ -189,24 +189,24 @@ def test_the_command_prints_the_table_and_writes_the_report(model: Model, tmp_pa
         ({"out": "nowhere/results.json"}, "nowhere"),
     ],
 )
-def test_bad_arguments_are_refused_before_anything_is_loaded(arguments, names, monkeypatch):
+def test_bad_arguments_are_refused_before_the_evaluation(arguments, names, monkeypatch):
     monkeypatch.setattr(heldout, "evaluate", None)
     with pytest.raises(InputError, match=names):
         heldout.run(**arguments)
 
 
-def test_table_has_every_method_and_its_numbers(judged: heldout.Judged):
-    lines = report.table(judged.report).splitlines()
+def test_the_table_has_every_method_and_its_scores(evaluation: heldout.Evaluation):
+    lines = report.table(evaluation.report).splitlines()
     rows = [line for line in lines if line.startswith("| ")][1:]
-    assert len(rows) == len(report.ROWS) == len(judged.report["mean_db"])
+    assert len(rows) == len(report.ROWS) == len(evaluation.report["mean_db"])
     for line, method in zip(rows, report.ROWS, strict=True):
         for region in heldout.REGIONS:
-            assert f"{judged.report['mean_db'][method][region]:.1f}" in line
+            assert f"{evaluation.report['mean_db'][method][region]:.1f}" in line
     assert all(line.count("|") == 5 for line in lines[: len(rows) + 2])
     assert "3 held-out clips" in lines[-1] and "±" in lines[-1]
 
 
-def test_insert_replaces_what_stands_between_the_markers():
+def test_insert_replaces_the_text_between_the_markers():
     document = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
     once = report.insert(document, "new")
     assert once == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"

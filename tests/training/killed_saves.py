@@ -79,9 +79,9 @@ def main(folder, kills):
         started = int((started + lines.read()).split()[-1])
         unfinished = [path.name for path in folder.iterdir() if not path.name.isdigit()]
         left = resume.saved_steps(folder)
-        child, answer = forked(read, folder)
+        child, result = forked(read, folder)
         os.waitpid(child, 0)
-        found = json.loads(answer.read() or '{"exact": false}')
+        found = json.loads(result.read() or '{"exact": false}')
         print(json.dumps({"saved": started - 1, "left": left, "unfinished": len(unfinished), **found}))
 
 

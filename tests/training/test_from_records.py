@@ -1,5 +1,5 @@
-"""From the released training's folder to a model, with the VAE: the folder as it is, records, and records
-with the VAE's moments, all through the commands.
+"""Trains with the VAE by the commands: on VideoComp's folder, on records of it, and on records with the VAE's
+moments.
 """
 
 import json
@@ -27,7 +27,7 @@ STACK = {
     "text_dim": 8,
     "text_tokens": 2,
 }
-# The released architecture, with every size as small as it goes: the VAE and its posterior stay.
+# The released architecture at the smallest sizes, with the VAE and its posterior.
 SMALL = {
     "frames": 9,
     "height": 32,
@@ -46,7 +46,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A checkpoint of that size with random weights."""
+    """A checkpoint of these sizes with random weights."""
     arch = arch_lib.preset("released", SMALL)
     rng = np.random.default_rng(0)
     arrays = jax.tree.map(
@@ -65,7 +65,7 @@ def one_device(monkeypatch):
 
 
 def train(workdir, start, source, path, capsys, validation=0):
-    """Three steps; the losses."""
+    """The losses of three steps."""
     changes = [f"arch_changes.{k}={v}" for k, v in _flat(SMALL)]
     settings = [
         "arch=released",
@@ -83,8 +83,8 @@ def train(workdir, start, source, path, capsys, validation=0):
     ]
     overrides = [f"--config.{setting}" for setting in settings]
     code = main(["train", "--config", f"{CONFIG}:runlocal", "--workdir", str(workdir), *overrides])
-    told = capsys.readouterr()
-    assert code == 0, told.err
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert checkpoints.load(workdir / "model").provenance["step"] == 3
     return [row["loss"] for row in rows if "loss" in row]
@@ -110,7 +110,7 @@ def test_from_the_folder_to_records_to_moments(data, start, tmp_path, capsys):
     from_folder = train(tmp_path / "a", start, "videocomp", data, capsys, validation=3)
     from_records = train(tmp_path / "b", start, "arrayrecord", records, capsys)
     with_moments = train(tmp_path / "c", start, "arrayrecord", moments, capsys)
-    # JPEG and half-precision moments differ a little from what they stand for; other clips would a lot.
+    # JPEG and half-precision moments change the losses a little; other clips would change them a lot.
     np.testing.assert_allclose(from_records, from_folder, rtol=0.05)
     np.testing.assert_allclose(with_moments, from_records, rtol=0.01)
     assert with_moments != from_records

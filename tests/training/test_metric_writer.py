@@ -74,11 +74,14 @@ def test_without_tensorboardx_a_note_names_the_extra_and_the_rest_is_written(tmp
 @pytest.mark.parametrize("torn", ["", '{"step": 25, "lo', "\n", '{"step": 1'])
 def test_a_resumed_run_logs_what_an_uninterrupted_one_does(tmp_path, torn):
     """Killed after logging step 25, perhaps while writing a line; resumed from the checkpoint of step 20."""
-    (tmp_path / "whole").mkdir()
+    (tmp_path / "uninterrupted").mkdir()
     (tmp_path / "killed").mkdir()
-    with MetricWriter(tmp_path / "whole") as whole, MetricWriter(tmp_path / "killed") as killed:
+    with (
+        MetricWriter(tmp_path / "uninterrupted") as uninterrupted,
+        MetricWriter(tmp_path / "killed") as killed,
+    ):
         for step in range(5, 45, 5):
-            whole.scalars(step, {"loss": 1 / step})
+            uninterrupted.scalars(step, {"loss": 1 / step})
             if step <= 25:
                 killed.scalars(step, {"loss": 1 / step})
             if step == 20:
@@ -88,8 +91,8 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does(tmp_path, torn):
     with MetricWriter(tmp_path / "killed", step=20) as resumed:
         for step in range(25, 45, 5):
             resumed.scalars(step, {"loss": 1 / step})
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    assert seen(tmp_path / "killed") == seen(tmp_path / "whole")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "uninterrupted")
+    assert seen(tmp_path / "killed") == seen(tmp_path / "uninterrupted")
     assert len(list((tmp_path / "killed" / "tensorboard").iterdir())) == 2
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["metrics.jsonl", "tensorboard"]
 

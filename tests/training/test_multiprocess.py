@@ -1,5 +1,5 @@
-"""Two real processes of four virtual devices each: the same losses as one process with one device, also when
-they are killed, told to stop, and started again on another mesh.
+"""Two processes of four virtual devices each have the same losses as one process with one device, also when
+they are killed, preempted, and resumed on another mesh.
 """
 
 import json
@@ -63,37 +63,37 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(folder):
-    with start(folder / "alone", {"mesh.data": 1}, count=1, devices=1) as group:
+def one_device(folder):
+    with start(folder / "one_device", {"mesh.data": 1}, count=1, devices=1) as group:
         group.check(300)
-    found = losses(folder / "alone")
-    # Numbers come a step late, and the last report has two steps' mean.
+    found = losses(folder / "one_device")
+    # Metrics are logged one step late, and the last row has the mean of two steps.
     assert sorted(found) == list(range(2, STEPS + 1))
     return found
 
 
 @pytest.fixture(scope="module")
-def together(folder):
-    """The workdir of an uninterrupted run over `data`."""
+def two_processes(folder):
+    """The workdir of an uninterrupted run on the mesh of `data`."""
     with start(folder / "data", MESHES["data"]) as group:
         group.check(300)
     return folder / "data"
 
 
-def test_over_data_the_losses_are_those_of_one_device(alone, together):
-    assert_near(losses(together), alone)
-    model = checkpoints.load(together / "model")
+def test_over_data_the_losses_are_those_of_one_device(one_device, two_processes):
+    assert_near(losses(two_processes), one_device)
+    model = checkpoints.load(two_processes / "model")
     assert model.provenance["step"] == STEPS
-    assert (together / "sheets" / f"step-{STEPS:06d}.png").exists()
+    assert (two_processes / "sheets" / f"step-{STEPS:06d}.png").exists()
 
 
 @pytest.mark.parametrize(
     "name", ["fsdp", *(pytest.param(n, marks=pytest.mark.heavy) for n in ("context", "tensor"))]
 )
-def test_on_another_mesh_the_losses_are_those_of_one_device(alone, folder, name):
+def test_on_another_mesh_the_losses_are_those_of_one_device(one_device, folder, name):
     with start(folder / name, MESHES[name]) as group:
         group.check(300)
-    assert_near(losses(folder / name), alone)
+    assert_near(losses(folder / name), one_device)
 
 
 def assert_near(found, expected):
@@ -104,21 +104,21 @@ def assert_near(found, expected):
     assert len(set(found.values())) > STEPS / 2
 
 
-def test_killed_and_started_again_the_losses_are_the_same(together, alone, folder):
+def test_killed_and_resumed_the_losses_are_the_same(two_processes, folder):
     workdir = folder / "killed"
     with start(workdir, MESHES["data"]) as group:
-        group.wait_for(rf"step 1[6-9] of {STEPS}")  # by then the checkpoint of step 10 is whole
+        group.wait_for(rf"step 1[6-9] of {STEPS}")  # by then the checkpoint of step 10 is complete
         group.kill(0)
         codes = group.wait(150, grace=60)
-        assert all(codes), "the other process must not go on alone"
+        assert all(codes), "the other process must end, too"
     with start(workdir, MESHES["data"]) as group:
         log = group.check(300).log()
-    assert not re.search(rf"step 0 of {STEPS}", log), "it began anew"
-    assert losses(workdir) == losses(together)  # to the bit
+    assert not re.search(rf"step 0 of {STEPS}", log), "it started at step 0"
+    assert losses(workdir) == losses(two_processes)  # to the bit
 
 
-def test_told_to_stop_it_saves_and_goes_on_elsewhere(alone, folder):
-    """SIGTERM to one of two processes; then on one device, then to the end over fsdp and context."""
+def test_a_preempted_run_saves_and_resumes_on_another_mesh(one_device, folder):
+    """SIGTERM to one of two processes; then the run is resumed on a mesh of data, fsdp and context."""
     workdir = folder / "stopped"
     with start(workdir, MESHES["data"]) as group:
         group.wait_for(rf"step 4 of {STEPS}")
@@ -129,7 +129,7 @@ def test_told_to_stop_it_saves_and_goes_on_elsewhere(alone, folder):
     assert (workdir / "checkpoints" / stopped).is_dir()
     with start(workdir, {"mesh.data": 2, "mesh.fsdp": 2, "mesh.context": 2}) as group:
         group.check(300)
-    assert_near(losses(workdir), alone)
-    ours, theirs = (checkpoints.load(folder / run / "model").arrays for run in ("stopped", "alone"))
+    assert_near(losses(workdir), one_device)
+    ours, theirs = (checkpoints.load(folder / run / "model").arrays for run in ("stopped", "one_device"))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)  # exported in half precision
