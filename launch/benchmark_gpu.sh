@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Measures everything on one GPU, at full size, with random weights: sampling, training steps, and ours against
-# PyTorch. In pieces of less than nine minutes each, saved one by one, for a machine that is only lent.
+# Measures sampling, training steps and PyTorch on one GPU, at full size with random weights. Each measurement takes
+# less than nine minutes and is saved by itself, for machines that are available for a limited time.
 #
-#     launch/benchmark_gpu.sh [OUT]                  all pieces that aren't done yet (OUT: benchmarks/results/gpu)
-#     launch/benchmark_gpu.sh OUT sample train       these
+#     launch/benchmark_gpu.sh [OUT]                  all measurements not yet in OUT (benchmarks/results/gpu)
+#     launch/benchmark_gpu.sh OUT sample train       only these
 #
 #     sample       49 frames of 480 x 720 in 20 steps, from pixels to pixels
-#     guided       a few steps as with a prompt
-#     int8         the same as sample with weights in 8 bits
-#     convolutions the VAE's, as 3-D and as 2-D ones
-#     train        the training step of all parameters, without an average: what fits one GPU of 139 GiB
-#     attention    of the attention's kernels alone, all else frozen in bfloat16
-#     lora         of adapters alone
-#     torch        benchmarks/gpu_vs_torch.py; call it until it says that nothing is left
+#     guided       a few steps with guidance, as with a prompt
+#     int8         `sample` with 8-bit weights
+#     convolutions the VAE's convolutions, as 3-D and as 2-D ones
+#     train        the training step of all parameters, without EMA: this fits one GPU of 139 GiB
+#     attention    the training step of the attention's kernels alone, all else frozen in bfloat16
+#     lora         the training step of low-rank adapters alone
+#     torch        benchmarks/gpu_vs_torch.py; repeat until it reports that nothing is left
 #
-# OUT gets NAME.json (the last line that a piece printed) and NAME.log; a piece whose JSON is there is left out.
-# SMALL=1 runs tiny networks through the same pieces, on a CPU too. PYTHON and LIMIT (seconds) as you like.
+# OUT gets NAME.json (the last line that a measurement prints) and NAME.log; one whose JSON exists is skipped.
+# SMALL=1 runs tiny networks through the same code, also on a CPU. Set PYTHON and LIMIT (seconds) if necessary.
 set -u -o pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3} limit=${LIMIT:-530} out=${1:-benchmarks/results/gpu}
 shift || true
-pieces=("$@")
-if ((!$#)); then pieces=(sample convolutions train torch guided int8 attention lora torch); fi
+names=("$@")
+if ((!$#)); then names=(sample convolutions train torch guided int8 attention lora torch); fi
 mkdir -p "$out"
 
 config=configs/gencompositor_6b.py weights=(--random released) few=4 steps=20 small=()
@@ -31,18 +31,18 @@ if [[ -n ${SMALL:-} ]]; then
     config+=:runlocal weights=(--random tiny --size 5x32x48) few=1 steps=2 small=(--small --rounds 1 --steps 1)
 fi
 
-# measure NAME COMMAND...: runs a piece unless it is done; its last line becomes NAME.json.
+# measure NAME COMMAND...: runs a measurement unless it is done, and writes its last line to NAME.json.
 measure() {
     local name=$1 code=0
     shift
     if [[ -s $out/$name.json ]]; then
-        echo "$name: done before"
+        echo "$name: already measured"
         return 0
     fi
     echo "== $name: $*"
     timeout "$limit" "$python" "$@" 2> >(tee "$out/$name.err" >&2) | tee "$out/$name.log" || code=$?
     if ((code)); then
-        echo "$name: failed with code $code (124: out of time); $out/$name.err says why" >&2
+        echo "$name: failed with code $code (124: time limit); see $out/$name.err" >&2
         return "$code"
     fi
     tail -n 1 "$out/$name.log" >"$out/$name.json.part" && mv "$out/$name.json.part" "$out/$name.json"
@@ -51,13 +51,13 @@ measure() {
 sample() { measure "$1" -m gencompositor_jax benchmark --json "${weights[@]}" "${@:2}"; }
 
 train() {
-    # All of the GPU but what the driver needs; JAX takes three quarters unless told.
+    # All memory except what the driver needs; the default of JAX is three quarters.
     XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 measure "$1" -m gencompositor_jax benchmark --json --mode train "${@:2}" "${one[@]}"
 }
 
 failed=0
-for piece in "${pieces[@]}"; do
-    case $piece in
+for name in "${names[@]}"; do
+    case $name in
     sample) sample sample --steps "$steps" ;;
     guided) sample guided --steps "$few" --guided ;;
     int8) sample int8 --steps "$few" --weights int8 ;;
@@ -66,10 +66,10 @@ for piece in "${pieces[@]}"; do
     attention) train attention --config "$config" "--config.trainable=blocks/attention/" ;;
     lora) train lora --config "${config%:runlocal}:lora${SMALL:+,runlocal}" ;;
     torch)
-        rm -f "$out/torch.json" # it keeps what is done in a file of its own
+        rm -f "$out/torch.json" # it stores its progress in another file
         measure torch benchmarks/gpu_vs_torch.py --json --minutes 5 --out "$out/gpu_vs_torch.json" "${small[@]}"
         ;;
-    *) echo "$0: no piece is called $piece" >&2; exit 2 ;;
+    *) echo "$0: unknown measurement $name" >&2; exit 2 ;;
     esac || failed=1
 done
 exit "$failed"

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Runs a command in a container. Told to go away (SIGTERM: a node is drained or taken back), training saves and
-# ends with 0, which Kubernetes would take for finished; here that becomes 143, so that the JobSet starts again.
+# Runs a command in a container. On SIGTERM (a node is drained or preempted) training saves and exits with 0, which
+# Kubernetes takes for success; this script then exits with 143, so that the JobSet restarts.
 #
 #     launch/entrypoint.sh gencompositor train --config ... --workdir ...
 set -u
 
-# The exit code of a child. Not `wait` alone: a signal that comes just before it would be heard after it.
+# The exit code of a child. With `wait` alone a signal just before it would be handled only after it.
 await() {
     while kill -0 "$1" 2>/dev/null; do sleep 0.5; done
     wait "$1"
 }
 
-told=
+terminated=
 "$@" &
 child=$!
-trap 'told=1; kill -TERM "$child" 2>/dev/null' TERM INT
+trap 'terminated=1; kill -TERM "$child" 2>/dev/null' TERM INT
 await "$child"
 code=$?
-if [[ -n $told && $code -eq 0 ]]; then code=143; fi
+if [[ -n $terminated && $code -eq 0 ]]; then code=143; fi
 exit "$code"

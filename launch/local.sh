@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Trains in several processes on this machine, for real: they meet over loopback, and each has virtual CPU
-# devices. What runs here runs on a cluster; only slower.
+# Trains in several processes on this machine, joined over loopback, each with virtual CPU devices: the code paths
+# of a cluster.
 #
 #     launch/local.sh PROCESSES DEVICES --config ... --workdir ...
 #     launch/local.sh 2 4 --config configs/gencompositor_6b.py:runlocal --workdir runs/local
 #     RESTARTS=3 launch/local.sh 2 4 --config configs/tiny.py --workdir runs/local --config.mesh.fsdp=8
-#     launch/local.sh 2 4 -- python my_script.py         # instead of training; gets the three flags appended
+#     launch/local.sh 2 4 -- python my_script.py         # another command, with the three flags appended
 #
-# If one process fails, all end, with its exit code. RESTARTS=K starts again up to K times (not after exit code 2:
-# wrong input stays wrong); training goes on from its last checkpoint. Ctrl-C saves and stops, twice: stops.
-# Each line of a log starts with the process's number; only process 0 says what all would say.
+# If one process fails, all end, with its exit code. RESTARTS=K restarts up to K times (not after exit code 2, wrong
+# input); training resumes from its last checkpoint. Ctrl-C saves and stops; a second one stops at once.
+# Each line of output starts with the number of its process; only process 0 prints progress.
 set -euo pipefail
 
 number='^[1-9][0-9]*$'
@@ -44,7 +44,7 @@ stop() {
 trap stop INT TERM
 trap end_all EXIT
 
-# Runs all processes once. The answer is in `code`: that of the first one to fail, or 0.
+# Runs all processes once. Sets `code` to that of the first one to fail, or 0.
 run_all() {
     local i port running=() deadline=
     port=$("$python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -68,12 +68,12 @@ run_all() {
             fi
         done
         if [[ -n $deadline ]] && ((SECONDS >= deadline)); then end_all; fi
-    done 3>&2 2>/dev/null # bash itself would quote the whole command of a process that was killed
+    done 3>&2 2>/dev/null # bash would print the command of a killed process
     end_all # workers whose process was killed
 }
 
 for ((try = 1; ; try++)); do
     run_all
     if ((code == 0 || code == 2 || stopping || try > restarts)); then exit "$code"; fi
-    echo "$0: starting again ($try of $restarts)" >&2
+    echo "$0: restarting ($try of $restarts)" >&2
 done

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Trains on all workers of a Cloud TPU VM slice, from your own machine by gcloud. The workers find each other.
+# Trains on all workers of a Cloud TPU VM slice, from your machine, by gcloud. The workers find each other.
 #
 #     launch/tpu_vm.sh NAME ZONE install        # this checkout, as committed, to every worker
 #     launch/tpu_vm.sh NAME ZONE --config configs/gencompositor_6b.py --workdir /mnt/shared/runs/6b \
 #         --config.init=/mnt/shared/released --config.data.path=/mnt/shared/VideoComp
 #     launch/tpu_vm.sh NAME ZONE stop           # saves and stops
 #
-# The folders must be seen by all workers: mount Filestore or a bucket (gcsfuse) at the same place. RESTARTS=K
-# starts again up to K times after a failure; training goes on from its last checkpoint. A spot slice that was
-# taken back has to be made anew first.
+# All workers must see the folders: mount Filestore or a bucket (gcsfuse) at the same path. RESTARTS=K restarts up
+# to K times after a failure; training resumes from its last checkpoint. A preempted spot slice must be created
+# again first.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
@@ -28,14 +28,14 @@ install)
     archive=$(mktemp -d)/$folder.tar.gz
     git -C "$(dirname "$0")/.." archive --format=tar.gz --output="$archive" HEAD
     gcloud compute tpus tpu-vm scp "$archive" "$name:$folder.tar.gz" --zone="$zone" --worker=all
-    # The image's own Python is too old; uv brings one along.
+    # The Python of the image is too old; uv installs a newer one.
     everywhere "mkdir -p $folder && tar -xzf $folder.tar.gz -C $folder && cd $folder \
         && python3 -m pip install --quiet --user uv && PATH=\$HOME/.local/bin:\$PATH \
         && uv venv --quiet --allow-existing --python 3.12 .venv \
         && uv pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[all,tpu]'"
     ;;
 stop)
-    everywhere "pkill -TERM -u \$USER -f '[b]in/gencompositor train'" # the brackets: not this command itself
+    everywhere "pkill -TERM -u \$USER -f '[b]in/gencompositor train'" # the brackets keep it from matching itself
     ;;
 *)
     command="cd $folder && exec .venv/bin/gencompositor train $(printf '%q ' "$@")"
@@ -43,8 +43,8 @@ stop)
         code=0
         everywhere "$command" || code=$?
         if ((code == 0 || code == 2 || try > restarts)); then exit "$code"; fi
-        echo "$0: code $code: starting again ($try of $restarts)" >&2
-        sleep 60 # processes that are still there notice by then that one is missing
+        echo "$0: code $code: restarting ($try of $restarts)" >&2
+        sleep 60 # until the remaining processes have ended, too
     done
     ;;
 esac

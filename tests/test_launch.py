@@ -1,4 +1,4 @@
-"""The launch scripts: they run, their flags and files exist, and they start again when they should."""
+"""The launch scripts: they run, their flags and files exist, and they restart when they should."""
 
 import os
 import re
@@ -25,7 +25,7 @@ ARGS = ["--config", "configs/tiny.py:runlocal", "--workdir", "runs/a b"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_valid_and_said_to_be_executable(script):
+def test_scripts_are_valid_and_executable(script):
     shell = "bash" if b"bash" in script.read_bytes().splitlines()[0] else "sh"
     subprocess.run([shell, "-n", script], check=True)
     if script.suffix == ".sh" and shell == "bash":
@@ -37,7 +37,7 @@ def texts():
 
 
 def train_commands(text):
-    """The arguments, from --config on, of each command written in a file; its own variables are left out."""
+    """The arguments from --config on of each command in a file, without its shell variables."""
     for line in re.sub(r"\\\n#?\s*", " ", text).splitlines():
         found = re.search(
             r"(?:gencompositor(?:_jax)? train|launch/\w+\.\w+) .*?(?=--config[ =]configs/)", line
@@ -49,13 +49,13 @@ def train_commands(text):
 
 
 @pytest.mark.parametrize("path", texts(), ids=lambda path: path.name)
-def test_commands_in_comments_and_documents_are_ours(path):
+def test_commands_in_comments_and_documents_are_valid(path):
     for words in train_commands(path.read_text()):
         args = parse(["train", "--workdir", "runs/here", *words])
         load_config(str(ROOT / args.config), args.overrides)
 
 
-def test_there_are_such_commands():
+def test_such_commands_are_found():
     assert sum(len(list(train_commands(path.read_text()))) for path in texts()) >= 7
 
 
@@ -71,35 +71,35 @@ def test_links_in_the_readme_exist():
 
 
 def job(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    whole = yaml.safe_load(path.read_text())
-    (replicated,) = whole["spec"]["replicatedJobs"]
-    return whole, replicated, replicated["template"]["spec"]
+    jobset = yaml.safe_load(path.read_text())
+    (replicated,) = jobset["spec"]["replicatedJobs"]
+    return jobset, replicated, replicated["template"]["spec"]
 
 
 @pytest.mark.parametrize("path", JOBSETS, ids=lambda path: path.name)
-def test_jobsets_restart_all_or_nothing(path):
-    whole, replicated, spec = job(path)
-    assert (whole["apiVersion"], whole["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    assert whole["spec"]["failurePolicy"]["maxRestarts"] > 0
-    assert replicated["replicas"] == 1  # more would need process numbers across jobs
+def test_jobsets_restart_all_machines_together(path):
+    jobset, replicated, spec = job(path)
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
+    assert replicated["replicas"] == 1  # several jobs would need process numbers across jobs
     assert spec["parallelism"] == spec["completions"]
     assert (spec["completionMode"], spec["backoffLimit"]) == ("Indexed", 0)
     pod = spec["template"]["spec"]
-    assert pod["restartPolicy"] == "Never"  # which a pod failure policy requires
+    assert pod["restartPolicy"] == "Never"  # required by a pod failure policy
     (rule,) = spec["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"] == {"containerName": "train", "operator": "In", "values": [2]}
-    (judged,) = whole["spec"]["failurePolicy"]["rules"]
-    assert (judged["action"], judged["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    (exit_rule,) = jobset["spec"]["failurePolicy"]["rules"]
+    assert (exit_rule["action"], exit_rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 
 
 @pytest.mark.parametrize("path", JOBSETS, ids=lambda path: path.name)
-def test_jobsets_run_our_command_on_their_volumes(path):
+def test_jobsets_run_a_valid_command_on_their_volumes(path):
     _, _, spec = job(path)
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     assert container["name"] == "train"
-    assert "command" not in container  # the image's entry point stays in front
+    assert "command" not in container  # so the entry point of the image runs
     words = [word.replace("$(JOB_COMPLETION_INDEX)", "1") for word in container["args"]]
     assert words[:2] == ["gencompositor", "train"]
     args = parse(words[1:])
@@ -112,7 +112,7 @@ def test_jobsets_run_our_command_on_their_volumes(path):
     assert container["image"].endswith({"google.com/tpu": ":tpu", "nvidia.com/gpu": ":cuda"}[kind])
 
 
-def test_the_tpu_job_has_the_slices_machines():
+def test_the_tpu_job_has_as_many_machines_as_its_slice():
     _, _, spec = job(LAUNCH / "gke.yaml")
     pod = spec["template"]["spec"]
     x, y, z = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
@@ -120,24 +120,25 @@ def test_the_tpu_job_has_the_slices_machines():
 
 
 def test_the_gpu_job_names_its_first_pod():
-    whole, replicated, spec = job(LAUNCH / "gke_gpu.yaml")
+    jobset, replicated, spec = job(LAUNCH / "gke_gpu.yaml")
     (container,) = spec["template"]["spec"]["containers"]
     args = container["args"]
-    said = dict(word.split("=", 1) for word in args if "=" in word)
-    host, _, port = said["--coordinator"].partition(":")
-    name = whole["metadata"]["name"]
+    flags = dict(word.split("=", 1) for word in args if "=" in word)
+    host, _, port = flags["--coordinator"].partition(":")
+    name = jobset["metadata"]["name"]
     assert host == f"{name}-{replicated['name']}-0-0.{name}"
     assert int(port) in {p["containerPort"] for p in container["ports"]}
-    assert int(said["--processes"]) == spec["parallelism"]
-    assert said["--process"] == "$(JOB_COMPLETION_INDEX)"
+    assert int(flags["--processes"]) == spec["parallelism"]
+    assert flags["--process"] == "$(JOB_COMPLETION_INDEX)"
     gpus = spec["parallelism"] * container["resources"]["limits"]["nvidia.com/gpu"]
     config = load_config(
-        str(ROOT / said["--config"]), [w.removeprefix("--config.") for w in args if w.startswith("--config.")]
+        str(ROOT / flags["--config"]),
+        [w.removeprefix("--config.") for w in args if w.startswith("--config.")],
     )
     assert config.batch_size % gpus == 0
 
 
-def test_the_image_is_made_of_files_that_are_there():
+def test_the_files_of_the_image_exist():
     text = (LAUNCH / "Dockerfile").read_text()
     ignored = (LAUNCH / "Dockerfile.dockerignore").read_text().split()
     sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
@@ -152,7 +153,7 @@ def test_the_image_is_made_of_files_that_are_there():
         assert needed.removesuffix("*") in sources
 
 
-# local.sh, for real
+# local.sh, as it is
 
 
 def run_local(*args, **env):
@@ -178,13 +179,13 @@ def test_local_joins_processes_over_loopback(tmp_path):
 
 
 @pytest.mark.multiprocess
-def test_local_ends_all_when_one_dies_and_starts_again(tmp_path):
-    """Process 1 fails the first time while process 0 waits for it; the second time both are done."""
+def test_local_ends_all_processes_when_one_dies_and_restarts(tmp_path):
+    """Process 1 fails at the first start, while process 0 waits; at the second start both succeed."""
     script = tmp_path / "member.py"
     script.write_text(
         "import os, pathlib, sys, time\n"
         f"mark = pathlib.Path({str(tmp_path / 'failed')!r})\n"
-        "if mark.exists(): print('well'); sys.exit(0)\n"
+        "if mark.exists(): print('success'); sys.exit(0)\n"
         "if sys.argv[-1] == '1': time.sleep(0.5); mark.touch(); os.kill(os.getpid(), 9)\n"
         "time.sleep(600)\n"
     )
@@ -195,31 +196,31 @@ def test_local_ends_all_when_one_dies_and_starts_again(tmp_path):
     (tmp_path / "failed").unlink()
     again = run_local(*command, GRACE="0", RESTARTS="1")
     assert again.returncode == 0
-    assert "starting again (1 of 1)" in again.stderr
-    assert {"0| well", "1| well"} <= set(again.stdout.splitlines())
+    assert "restarting (1 of 1)" in again.stderr
+    assert {"0| success", "1| success"} <= set(again.stdout.splitlines())
 
 
 @pytest.mark.multiprocess
-def test_local_does_not_repeat_wrong_input(tmp_path):
+def test_local_does_not_restart_after_wrong_input(tmp_path):
     done = run_local("1", "1", "--config", str(tmp_path / "no.py"), "--workdir", str(tmp_path), RESTARTS="3")
     assert done.returncode == 2
     assert "0| gencompositor: --config" in done.stdout
-    assert "starting again" not in done.stderr
+    assert "restarting" not in done.stderr
 
 
 @pytest.mark.parametrize("args", [(), ("2", "2"), ("0", "1", "--config"), ("2", "x", "--config")])
-def test_local_says_how_it_is_used(args):
+def test_local_prints_its_usage(args):
     done = run_local(*args)
     assert done.returncode == 2
     assert "usage:" in done.stderr
 
 
-# The others, with stand-ins for the cluster's commands
+# The other scripts, with replacements for the cluster's commands
 
 
 @pytest.fixture
-def stand_ins(tmp_path, monkeypatch):
-    """A folder in front of PATH whose commands write their words to calls.txt; `script` adds to one."""
+def fake_commands(tmp_path, monkeypatch):
+    """Commands in front of PATH that append their arguments to calls.txt and then run `script`."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -252,7 +253,7 @@ def sbatch(**env):
 
 
 def codes(tmp_path, *numbers):
-    """A script that ends with these codes, one after another from call to call."""
+    """A script that exits with these codes, one per call."""
     file = tmp_path / "codes.txt"
     file.write_text("\n".join(map(str, numbers)) + "\n")
     return f'code=$(head -n 1 {file}); sed -i 1d {file}; exit "$code"'
@@ -261,8 +262,8 @@ def codes(tmp_path, *numbers):
 @pytest.mark.parametrize(
     ("ends", "code", "starts"), [([0], 0, 1), ([134, 1, 0], 0, 3), ([2, 0], 2, 1), ([9] * 9, 9, 3)]
 )
-def test_slurm_starts_again_what_may_work(stand_ins, tmp_path, ends, code, starts):
-    add, calls = stand_ins
+def test_slurm_restarts_unless_the_input_is_wrong(fake_commands, tmp_path, ends, code, starts):
+    add, calls = fake_commands
     add("srun", codes(tmp_path, *ends))
     assert sbatch(RESTARTS="2").returncode == code
     assert len(calls()) == starts
@@ -273,22 +274,24 @@ def test_slurm_starts_again_what_may_work(stand_ins, tmp_path, ends, code, start
         parse(words[at + 1 :])
 
 
-def test_slurm_saves_and_queues_again_before_the_time_is_up(stand_ins, tmp_path):
-    add, calls = stand_ins
-    told = tmp_path / "told"
-    add("srun", f"touch {tmp_path}/runs; while [ ! -e {told} ]; do sleep 0.05; done")
-    add("scancel", f"touch {told}")
+def test_slurm_saves_and_queues_again_before_the_time_limit(fake_commands, tmp_path):
+    add, calls = fake_commands
+    cancelled = tmp_path / "cancelled"
+    add("srun", f"touch {tmp_path}/runs; while [ ! -e {cancelled} ]; do sleep 0.05; done")
+    add("scancel", f"touch {cancelled}")
     add("scontrol")
-    with processes.start(["bash", str(LAUNCH / "slurm.sbatch"), *ARGS], tmp_path, env=slurm_names()) as group:
+    with processes.start(
+        ["bash", str(LAUNCH / "slurm.sbatch"), *ARGS], tmp_path, env=slurm_environment()
+    ) as group:
         wait_for_file(tmp_path / "runs")
-        group.kill(0, signal.SIGTERM)  # Slurm's own notice to the script, which waits for its step
+        group.kill(0, signal.SIGTERM)  # from Slurm, to the script as well, which waits for its step
         group.kill(0, signal.SIGUSR1)
         assert group.wait(30) == [0], group.told()
     assert [words[0] for words in calls()] == ["srun", "scancel", "scontrol"]
     assert calls()[1:] == [["scancel", "--quiet", "--signal=TERM", "17"], ["scontrol", "requeue", "17"]]
 
 
-def slurm_names():
+def slurm_environment():
     return {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
 
 
@@ -297,14 +300,14 @@ def wait_for_file(path):
         if path.exists():
             return
         signal.sigtimedwait([], 0.05)
-    raise AssertionError(f"{path} never came")
+    raise AssertionError(f"{path} was never created")
 
 
 def test_slurm_asks_for_one_task_per_node_and_time_to_save():
-    said = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?", (LAUNCH / "slurm.sbatch").read_text(), re.M))
-    assert said["ntasks-per-node"] == "1"
-    assert re.fullmatch(r"B:USR1@\d{3,}", said["signal"])
-    assert "requeue" in said
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?", (LAUNCH / "slurm.sbatch").read_text(), re.M))
+    assert options["ntasks-per-node"] == "1"
+    assert re.fullmatch(r"B:USR1@\d{3,}", options["signal"])
+    assert "requeue" in options
 
 
 def tpu_vm(*args, **env):
@@ -318,8 +321,8 @@ def tpu_vm(*args, **env):
     )
 
 
-def test_tpu_vm_trains_on_all_workers_and_starts_again(stand_ins, tmp_path):
-    add, calls = stand_ins
+def test_tpu_vm_trains_on_all_workers_and_restarts(fake_commands, tmp_path):
+    add, calls = fake_commands
     add("gcloud", codes(tmp_path, 1, 0))
     add("sleep")
     assert tpu_vm(*ARGS, RESTARTS="1").returncode == 0
@@ -329,12 +332,12 @@ def test_tpu_vm_trains_on_all_workers_and_starts_again(stand_ins, tmp_path):
     assert {"--zone=zone-a", "--worker=all"} <= set(first)
     (command,) = [w.removeprefix("--command=") for w in first if w.startswith("--command=")]
     words = shlex.split(command)
-    assert words[words.index("train") + 1 :] == ARGS  # the space in the workdir has survived two shells
+    assert words[words.index("train") + 1 :] == ARGS  # the space in the workdir is still quoted
     assert words[words.index("train") - 1].endswith("bin/gencompositor")
 
 
-def test_tpu_vm_installs_what_is_committed(stand_ins, tmp_path):
-    add, calls = stand_ins
+def test_tpu_vm_installs_the_commit(fake_commands, tmp_path):
+    add, calls = fake_commands
     add("gcloud")
     assert tpu_vm("install").returncode == 0
     copy, install = calls()
@@ -346,13 +349,13 @@ def test_tpu_vm_installs_what_is_committed(stand_ins, tmp_path):
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 5", 5)])
-def test_the_entry_point_passes_codes_on(script, code):
+def test_the_entry_point_returns_the_exit_code(script, code):
     done = subprocess.run([LAUNCH / "entrypoint.sh", "bash", "-c", script], check=False, timeout=30)
     assert done.returncode == code
 
 
 @pytest.mark.parametrize(("own", "code"), [(0, 143), (7, 7)])
-def test_the_entry_point_tells_saved_from_finished(tmp_path, own, code):
+def test_the_entry_point_exits_with_143_after_sigterm(tmp_path, own, code):
     script = f"trap 'sleep 0.2; echo saved; exit {own}' TERM; echo ready; while :; do sleep 0.05; done"
     with processes.start([str(LAUNCH / "entrypoint.sh"), "bash", "-c", script], tmp_path) as group:
         group.wait_for("ready", timeout=30)

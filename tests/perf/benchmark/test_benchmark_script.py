@@ -68,7 +68,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(run, tmp_path):
     assert "train: failed with code 3" in done.stderr
     assert not (tmp_path / "out" / "train.json").exists()
     done, calls = run("sample", "train")
-    assert done.returncode == 0 and "sample: done before" in done.stdout
+    assert done.returncode == 0 and "sample: already measured" in done.stdout
     assert len(calls) == 1 and "--mode train" in calls[0]
 
 
