@@ -42,7 +42,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.checkpoints import restore
 folder = sys.argv[1]
 mesh = jax.make_mesh((jax.device_count(),), ("shares",))
-shardings = restore.spread(checkpoints.read_facts(folder)[0], mesh)
+shardings = restore.fully_sharded(checkpoints.read_metadata(folder).arch, mesh)
 model = restore.load_sharded(folder, shardings)
 leaves = jax.tree.leaves(model.arrays)
 print(sum(s.data.nbytes for x in leaves for s in x.addressable_shards if s.device == jax.devices()[0]))
@@ -84,7 +84,7 @@ def torch_tensors(arch: ModelArch) -> dict[str, dict[str, tuple[int, ...]]]:
 def write_release(
     folder: Path, arch: ModelArch, dtype: Any = jnp.bfloat16, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes deterministic random weights as the release's folders."""
+    """Write deterministic random weights as the release's folders."""
     values = np.random.default_rng(0).standard_normal(2**22 + 17, np.float32).astype(dtype)
     rng = np.random.default_rng(1)
     for component, fields in to_configs(arch).items():
@@ -102,7 +102,7 @@ def write_release(
 
 
 def measure(command: list[str], folder: Path = ROOT, env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs a command in a process of its own: seconds, peak memory in bytes, and its output."""
+    """Run a command in a process of its own: seconds, peak memory in bytes, and its output."""
     began, peak, cpu = time.perf_counter(), 0, _cpu_of_children()
     process = subprocess.Popen(
         command,
@@ -134,7 +134,7 @@ def _cpu_of_children() -> float:
 
 
 def drop_caches() -> bool:
-    """Empties the page cache. Returns whether that is permitted."""
+    """Empty the page cache. Returns whether that is permitted."""
     subprocess.run(["sync"], check=False)
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -156,7 +156,7 @@ def tensor_hashes(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Measure and writes the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

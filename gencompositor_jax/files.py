@@ -20,7 +20,7 @@ _FULL = {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_write(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what the block writes there is renamed to `path` at its end.
+    """Yield a temporary path beside `path`; what the block writes there is renamed to `path` at its end.
 
     After an error nothing is left. Processes that write the same path at once use different temporary paths,
     and those of killed processes of this host are removed.
@@ -61,13 +61,13 @@ def atomic_folder(folder: PathLike, overwrite: bool = False) -> Iterator[Path]:
 
 
 def atomic_write_text(path: PathLike, text: str) -> None:
-    """Writes or replaces a UTF-8 file by `atomic_write`."""
+    """Write or replaces a UTF-8 file by `atomic_write`."""
     with atomic_write(path, overwrite=True) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def check_output(path: PathLike, overwrite: bool) -> None:
-    """Raises InputError where a result can't be written; to be called before heavy work.
+    """Raise InputError where a result can't be written; to be called before heavy work.
 
     Refused: what exists (unless `overwrite`), a folder that holds anything but numbered PNG images even then,
     a device, an address, a missing or write-protected folder above, a disk with less than 64 MiB free.
@@ -91,7 +91,7 @@ def check_output(path: PathLike, overwrite: bool) -> None:
 
 
 def check_new_folder(folder: Path, overwrite: bool) -> None:
-    """Raises InputError where `atomic_folder` would, as far as that is known before heavy work."""
+    """Raise InputError where `atomic_folder` would, as far as that is known before heavy work."""
     _check_new(folder, overwrite)
     above = _nearest_existing(folder.absolute().parent)
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -99,7 +99,7 @@ def check_new_folder(folder: Path, overwrite: bool) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raises InputError where `needed` bytes and 64 MiB don't fit on the disk; `path` need not exist."""
+    """Raise InputError where `needed` bytes and 64 MiB don't fit on the disk; `path` need not exist."""
     free = shutil.disk_usage(_nearest_existing(path.absolute())).free
     needed += MIN_FREE
     if free < needed:
@@ -131,7 +131,7 @@ def _host() -> str:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Removes what killed processes of this host left of their writes to `target`, or restores the old
+    """Remove what killed processes of this host left of their writes to `target`, or restores the old
     target.
     """
     start, names = f".{target.name}.{_host()}-", list[str]()
@@ -161,7 +161,7 @@ def _is_running(process: int) -> bool:
 
 
 def _sync(file: Path) -> None:
-    """Forces a file to the disk: some file systems report a lack of space only then."""
+    """Force a file to the disk: some file systems report a lack of space only then."""
     handle = os.open(file, os.O_RDONLY)
     try:
         os.fsync(handle)

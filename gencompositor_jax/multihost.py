@@ -22,7 +22,7 @@ def from_first(text: str) -> str:
 
 
 def agree(problem: InputError | None = None) -> None:
-    """Waits for all processes. Raises `problem`, and InputError on the processes that have none."""
+    """Wait for all processes. Raises `problem`, and InputError on the processes that have none."""
     failing = processes_where(problem is not None)
     if problem is not None:
         raise problem

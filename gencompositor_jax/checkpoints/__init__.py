@@ -1,43 +1,41 @@
-"""Models on disk: `load` and `save`, the `Model` in between, and what a folder says of itself."""
+"""Models on disk: `load`, `save`, the `Model` in memory and the metadata of a checkpoint."""
 
 from gencompositor_jax.checkpoints.format import (
-    Facts,
-    all_facts,
-    checked,
+    Metadata,
     load,
     packaged,
-    read_facts,
+    read_metadata,
     save,
-    stored_arrays,
-    write_facts,
+    stored_specs,
+    validate,
+    write_metadata,
 )
 from gencompositor_jax.checkpoints.model import (
     Model,
     array_shapes,
+    array_specs,
     at_size,
     check_prompt,
-    cut_axis,
-    facts_of,
     is_stacked,
     named_leaves,
+    shard_axis,
 )
 
 __all__ = [
-    "Facts",
+    "Metadata",
     "Model",
-    "all_facts",
     "array_shapes",
+    "array_specs",
     "at_size",
     "check_prompt",
-    "checked",
-    "cut_axis",
-    "facts_of",
     "is_stacked",
     "load",
     "named_leaves",
     "packaged",
-    "read_facts",
+    "read_metadata",
     "save",
-    "stored_arrays",
-    "write_facts",
+    "shard_axis",
+    "stored_specs",
+    "validate",
+    "write_metadata",
 ]

@@ -86,7 +86,7 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Checks everything, then converts."""
+    """Check everything, then converts."""
     from gencompositor_jax.conversion import text_encoder
     from gencompositor_jax.files import check_new_folder
 

@@ -145,7 +145,7 @@ def run_moments(args: argparse.Namespace) -> None:
     from gencompositor_jax.data_pipelines.build import add_moments
     from gencompositor_jax.training import vae_moments
 
-    arch = checkpoints.all_facts(args.checkpoint).arch
+    arch = checkpoints.read_metadata(args.checkpoint).arch
     vae_moments.vae_of(arch)
     codec = checkpoints.load(args.checkpoint).arrays["codec"]
     encode = vae_moments.encoder(codec, arch)

@@ -23,7 +23,7 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Exports."""
+    """Export."""
     from gencompositor_jax.cli.progress import gigabytes
     from gencompositor_jax.conversion.export import export
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from gencompositor_jax.checkpoints.manifest import ArrayFacts
+    from gencompositor_jax.checkpoints.manifest import ArraySpec
 
 
 def register(subcommands: Any) -> None:
@@ -34,13 +34,13 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints. Raises InputError for a damaged checkpoint."""
+    """Print. Raises InputError for a damaged checkpoint."""
     from gencompositor_jax import checkpoints
     from gencompositor_jax.checkpoints import manifest
     from gencompositor_jax.cli.progress import gigabytes
 
     folder = args.checkpoint or checkpoints.packaged()
-    facts, written = checkpoints.all_facts(folder), manifest.read(folder)
+    metadata, written = checkpoints.read_metadata(folder), manifest.read(folder)
     if written is not None and args.verify:
         with gigabytes("verifying") as progress:
             manifest.verify(folder, written, progress=progress)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
     elif written is not None:
         manifest.verify(folder, written, hash_up_to=0)
-    stored = checkpoints.stored_arrays(folder)
+    stored = checkpoints.stored_specs(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     state = (
         "verified: no file has changed"
@@ -61,18 +61,18 @@ def run(args: argparse.Namespace) -> None:
 
     described = {
         "checkpoint": str(folder),
-        "architecture": to_json(facts.arch),
+        "architecture": to_json(metadata.arch),
         "parameters": {name: count for name, (count, *_) in table(stored).items()},
         "dtypes": sorted({array.dtype for array in stored.values()}),
         "bytes": size,
-        "prompts": list(facts.prompts),
-        "provenance": facts.provenance,
+        "prompts": list(metadata.prompts),
+        "provenance": metadata.provenance,
         "state": state,
     }
     print(json.dumps(described, indent=2) if args.json else "\n".join(_lines(described, stored)))
 
 
-def table(stored: "dict[str, ArrayFacts]") -> dict[str, tuple[int, int, list[str]]]:
+def table(stored: "dict[str, ArraySpec]") -> dict[str, tuple[int, int, list[str]]]:
     """(numbers, bytes, types) of each component; position tables count as buffers, not as parameters."""
     import jax.numpy as jnp
 
@@ -86,7 +86,7 @@ def table(stored: "dict[str, ArrayFacts]") -> dict[str, tuple[int, int, list[str
     return found
 
 
-def _lines(described: dict[str, Any], stored: "dict[str, ArrayFacts]") -> list[str]:
+def _lines(described: dict[str, Any], stored: "dict[str, ArraySpec]") -> list[str]:
     arch = described["architecture"]
     codec = arch["codec"]
     lines = [

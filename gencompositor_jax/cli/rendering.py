@@ -28,7 +28,7 @@ def checkpoint_arch(
     from gencompositor_jax import checkpoints
     from gencompositor_jax.arch import changed
 
-    facts = checkpoints.all_facts(checkpoints.packaged() if folder is None else folder)
+    facts = checkpoints.read_metadata(checkpoints.packaged() if folder is None else folder)
     checkpoints.check_prompt(prompt, facts.prompts)
     return changed(facts.arch, changes)
 

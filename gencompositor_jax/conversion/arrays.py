@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gencompositor_jax import checkpoints
-from gencompositor_jax.checkpoints.manifest import ArrayFacts, FileFacts
+from gencompositor_jax.checkpoints.manifest import ArraySpec, FileHash
 
 STRIP = 4 * 2**20  # bytes written at a time
 BLOCK = 256  # side of the blocks transposed by NumPy: two of them fit a core's cache
@@ -35,15 +35,15 @@ class ArrayFolder:
     """The arrays of a checkpoint while they are written; `put` may be called from several threads."""
 
     def __init__(
-        self, folder: Path, specs: Mapping[str, ArrayFacts], empty: Sequence[str] = (), shards: int = 1
+        self, folder: Path, specs: Mapping[str, ArraySpec], empty: Sequence[str] = (), shards: int = 1
     ):
-        """Writes everything but the arrays' contents into `folder`, which must not exist.
+        """Create `folder` with everything but the arrays' contents.
 
         specs: every array by its path. empty: paths of nodes without arrays. shards: number of files per
-        layer, see `checkpoints.cut_axis`.
+        layer, see `checkpoints.shard_axis`.
         """
         self.folder, self.specs = folder, dict(specs)
-        self.hashes: dict[str, FileFacts] = {}  # of the chunk files, by their path below `folder`
+        self.hashes: dict[str, FileHash] = {}  # of the chunk files, by their path below `folder`
         self._lock = threading.Lock()
         tree: dict[str, Any] = {}
         for name in [*specs, *empty]:
@@ -66,7 +66,7 @@ class ArrayFolder:
             (folder / _folder_name(name) / ".zarray").write_text(text, encoding="utf-8")
 
     def put(self, name: str, layer: int | None, array: np.ndarray) -> None:
-        """Writes a whole array, or one layer of a stacked one, converted to the array's type."""
+        """Write a whole array, or one layer of a stacked one, converted to the array's type."""
         spec, chunk = self.specs[name], self._chunks[name]
         shape, prefix = spec.shape, tuple[int, ...]()
         if layer is not None:
@@ -88,7 +88,7 @@ class ArrayFolder:
         return sorted(wanted - self.hashes.keys())
 
     def _write(self, name: str, chunk: np.ndarray) -> None:
-        """Writes a chunk file, a few rows at a time: transposed, hashed and written while in the cache."""
+        """Write a chunk file, a few rows at a time: transposed, hashed and written while in the cache."""
         digest, rows = hashlib.sha256(), np.atleast_1d(chunk)
         step = max(1, STRIP * len(rows) // max(1, rows.nbytes))
         with (self.folder / name).open("wb", buffering=0) as file:
@@ -97,9 +97,9 @@ class ArrayFolder:
                 digest.update(data)
                 while len(data):
                     data = data[file.write(data) :]
-            facts = FileFacts(file.tell(), digest.hexdigest())
+            written = FileHash(file.tell(), digest.hexdigest())
         with self._lock:
-            self.hashes[name] = facts
+            self.hashes[name] = written
 
 
 class _Leaf:
@@ -107,7 +107,7 @@ class _Leaf:
 
 
 class _LeafHandler(ocp.type_handlers.NumpyHandler):
-    """Writes nothing; what is restored is an array."""
+    """Writes nothing; a restored leaf is an array."""
 
     async def serialize(
         self, values: Sequence[Any], infos: Sequence[Any], args: Sequence[Any] | None = None
@@ -118,7 +118,7 @@ class _LeafHandler(ocp.type_handlers.NumpyHandler):
 
 @contextlib.contextmanager
 def _errors_only(logger: logging.Logger) -> Iterator[None]:
-    """Hides Orbax's warning about a tree without contents."""
+    """Hide Orbax's warning about a tree without contents."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -140,14 +140,14 @@ def _chunk_indices(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[t
 
 
 def _chunk_shape(name: str, shape: tuple[int, ...], shards: int) -> tuple[int, ...]:
-    axis = checkpoints.cut_axis(name, shape, shards) if shards > 1 else None
+    axis = checkpoints.shard_axis(name, shape, shards) if shards > 1 else None
     chunk = [n // shards if i == axis else n for i, n in enumerate(shape)]
     if checkpoints.is_stacked(name):
         chunk[0] = 1
     return tuple(chunk)
 
 
-def _zarray(spec: ArrayFacts, chunk: tuple[int, ...]) -> dict[str, Any]:
+def _zarray(spec: ArraySpec, chunk: tuple[int, ...]) -> dict[str, Any]:
     dtype = jnp.dtype(spec.dtype)
     return {
         "zarr_format": 2,

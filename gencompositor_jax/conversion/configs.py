@@ -79,20 +79,20 @@ class Config:
         return float(value)
 
     def is_class(self, known: tuple[str, ...], remedy: str = "") -> None:
-        """Raises InputError unless `_class_name` is one of `known` or absent."""
+        """Raise InputError unless `_class_name` is one of `known` or absent."""
         name = self.fields.get("_class_name")
         if name is not None and name not in known:
             raise self.wrong("_class_name", remedy or f"not {known[0]}")
 
     def constants(self, values: dict[str, Any]) -> None:
-        """Raises InputError where a field has another value."""
+        """Raise InputError where a field has another value."""
         for field, value in values.items():
             if field in self.fields and self.fields[field] != value:
                 raise self.wrong(field, f"only {value!r} is supported")
 
 
 def read_config(file: Path) -> Config:
-    """Reads a JSON object. Raises InputError."""
+    """Read a JSON object. Raises InputError."""
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

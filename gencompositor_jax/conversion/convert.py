@@ -2,7 +2,7 @@
 
 Each file is read once from start to end and hashed on the way. Every tensor is checked for NaN, converted and
 written at once as its part of an array, while the next one is read, so memory holds a few tensors. All that
-the headers tell is checked before anything is written, and the checkpoint appears once it is complete.
+the headers show is checked before anything is written, and the checkpoint appears once it is complete.
 
 The buffers of the tensors are reused: allocating memory would cost more than reading into it.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import manifest
-from gencompositor_jax.checkpoints.manifest import ArrayFacts
+from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.conversion import configs, tensor_map
 from gencompositor_jax.conversion.arrays import ArrayFolder, all_finite
 from gencompositor_jax.conversion.configs import Config
@@ -71,7 +71,7 @@ class Report:
 
 
 def check_released(parts: Components, dtype: str = "keep", released_tiles: bool = True) -> Conversion:
-    """Checks the release's components, tensor by tensor, from the headers of their files.
+    """Check the release's components, tensor by tensor, from the headers of their files.
 
     Raises InputError with the file and field, or with the list of all differences.
     """
@@ -99,7 +99,7 @@ def check(
     constants: Mapping[str, np.ndarray],
     dtype: str,
 ) -> Conversion:
-    """Checks a tensor map against the files' headers. Raises InputError with the list of differences."""
+    """Check a tensor map against the files' headers. Raises InputError with the list of differences."""
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: supported are {', '.join(DTYPES)}")
     tensors = {name: each.tensors for name, each in weights.items()}
@@ -130,7 +130,7 @@ def run(
     provenance: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Converts. The checkpoint appears once it is complete; after a crash, run it again.
+    """Convert. The checkpoint appears once it is complete; after a crash, run the conversion again.
 
     shards: number of files per large layer, for loading onto a mesh of as many devices. Raises InputError
     with the list of all tensors that hold NaN or infinity, and where the checkpoint can't be written.
@@ -168,13 +168,13 @@ def run(
             "unused": {name: list(names) for name, names in conversion.unused.items() if names},
             **text.provenance,
         }
-        checkpoints.write_facts(folder, checkpoints.Facts(conversion.arch, origin, tuple(text.prompts)))
+        checkpoints.write_metadata(folder, checkpoints.Metadata(conversion.arch, origin, tuple(text.prompts)))
         known = {f"arrays/{name}": file for name, file in arrays.hashes.items()}
         manifest.write(folder, specs, known)
     return Report(out, total, needed, conversion.unused)
 
 
-def _specs(conversion: Conversion, text: TextEmbeddings) -> dict[str, ArrayFacts]:
+def _specs(conversion: Conversion, text: TextEmbeddings) -> dict[str, ArraySpec]:
     """Type and shape of every array. Raises InputError where a text embedding doesn't fit."""
     shapes = tensor_map.shapes_by_path(conversion.arch)
     wanted = shapes.pop("null_text")
@@ -183,8 +183,8 @@ def _specs(conversion: Conversion, text: TextEmbeddings) -> dict[str, ArrayFacts
             raise InputError(f"{name}: shape {list(array.shape)}, the model takes {list(wanted)}")
         if not np.isfinite(array).all():
             raise InputError(f"{name}: holds NaN or infinity")
-    specs = {name: ArrayFacts(conversion.dtypes[name], shape) for name, shape in shapes.items()}
-    return specs | {name: ArrayFacts(array.dtype.name, wanted) for name, array in text.arrays.items()}
+    specs = {name: ArraySpec(conversion.dtypes[name], shape) for name, shape in shapes.items()}
+    return specs | {name: ArraySpec(array.dtype.name, wanted) for name, array in text.arrays.items()}
 
 
 class _Writers:
@@ -212,7 +212,7 @@ class _Writers:
         return self._buffer[:count]
 
     def put(self, where: str, tensor: np.ndarray, targets: Sequence[Target]) -> None:
-        """Has a tensor, stored in the buffer that `allocate` returned last, written to its targets."""
+        """Queue a tensor, stored in the buffer that `allocate` returned last, for writing to its targets."""
         buffer = self._buffer
         self._pool.submit(self._write, where, tensor, targets).add_done_callback(
             lambda future: self._done(future, buffer)

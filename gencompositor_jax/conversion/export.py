@@ -16,7 +16,7 @@ import numpy as np
 
 from gencompositor_jax import checkpoints
 from gencompositor_jax.checkpoints import manifest
-from gencompositor_jax.checkpoints.manifest import ArrayFacts
+from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.checkpoints.restore import open_array
 from gencompositor_jax.conversion import safetensors_io, tensor_map
 from gencompositor_jax.conversion.configs import to_configs
@@ -47,17 +47,17 @@ def export(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> int:
-    """Writes the components of a checkpoint below `out`, which appears once it is complete.
+    """Write the components of a checkpoint below `out`, which appears once it is complete.
 
     Returns the bytes of all tensors. Raises InputError for models that the release doesn't support, and
     damaged checkpoints.
     """
-    facts, stored = checkpoints.all_facts(folder), checkpoints.stored_arrays(folder)
-    configs = to_configs(facts.arch)
+    metadata, stored = checkpoints.read_metadata(folder), checkpoints.stored_specs(folder)
+    configs = to_configs(metadata.arch)
     written = manifest.read(folder)
     if written is not None:
-        manifest.verify_cheaply(folder, written)
-    rules = tensor_map.component_rules(facts.arch)
+        manifest.quick_verify(folder, written)
+    rules = tensor_map.component_rules(metadata.arch)
     exports = {name: _exports(component, stored) for name, component in rules.items()}
     total, done = sum(each.tensor.bytes for found in exports.values() for each in found.values()), 0
     check_new_folder(out, overwrite)
@@ -92,7 +92,7 @@ def write_shards(
     shard_bytes: int,
     on_written: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a component as one file, or as several of at most `shard_bytes` and their index.
+    """Write a component as one file, or as several of at most `shard_bytes` and their index.
 
     read: the arrays of some tensors in the given order.
     """
@@ -120,7 +120,7 @@ def write_shards(
         (folder / f"{FILE}.safetensors.index.json").write_text(text, encoding="utf-8")
 
 
-def _exports(component: ComponentRules, stored: Mapping[str, ArrayFacts]) -> dict[str, _Export]:
+def _exports(component: ComponentRules, stored: Mapping[str, ArraySpec]) -> dict[str, _Export]:
     found = {}
     for name, layer, rule in component.tensors():
         array = f"{component.root}/{rule.path}"
@@ -128,7 +128,7 @@ def _exports(component: ComponentRules, stored: Mapping[str, ArrayFacts]) -> dic
     return found
 
 
-def _exported(rule: Rule, spec: ArrayFacts, layer: int | None) -> Tensor:
+def _exported(rule: Rule, spec: ArraySpec, layer: int | None) -> Tensor:
     """Shape and type of an array, or of one layer of it, as a PyTorch tensor."""
     shape = spec.shape if layer is None else spec.shape[1:]
     dtype = np.dtype(jnp.dtype(spec.dtype))

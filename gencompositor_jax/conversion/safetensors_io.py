@@ -57,7 +57,7 @@ class SafetensorsFile:
     """A safetensors file whose header has been read and checked against the file's size."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError for a file that is truncated, damaged, or holds tensors of an unknown type."""
+        """Read the header. Raises InputError for a truncated or damaged file, or one of another type."""
         self.path = path
         try:
             self.size = path.stat().st_size
@@ -122,7 +122,7 @@ class SafetensorsFile:
 
 
 def _read(file: io.FileIO, data: np.ndarray, on_read: OnRead | None = None) -> np.ndarray:
-    """Fills uint8 `data` with the next bytes of a file and returns it."""
+    """Fill uint8 `data` with the next bytes of a file and return it."""
     view, done = data.data, 0
     while done < len(view):
         got = file.readinto(view[done : done + BLOCK])
@@ -135,7 +135,7 @@ def _read(file: io.FileIO, data: np.ndarray, on_read: OnRead | None = None) -> n
 
 
 def _drop_from_cache(descriptor: int, end: int) -> None:
-    """Lets the system reuse the cache pages of a file's bytes before `end`.
+    """Let the operating system reuse the cache pages of a file's bytes before `end`.
 
     Allocating new pages for what is read next may cost more than the reading.
     """
@@ -150,7 +150,7 @@ def write(
     metadata: Mapping[str, str] | None = None,
     on_written: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes a file, not atomically: exports write into an `atomic_folder`.
+    """Write a file, not atomically: exports write into an `atomic_folder`.
 
     tensors: shape and dtype of each tensor by its name. arrays: the tensors in that order. on_written: called
     with the bytes of each.
@@ -176,7 +176,7 @@ def write(
 
 
 def _write_all(file: io.FileIO, data: bytes | memoryview) -> None:
-    """Writes all of `data`; one call of an unbuffered file may write less."""
+    """Write all of `data`; one call of an unbuffered file may write less."""
     view = memoryview(data)
     while len(view):
         view = view[file.write(view) :]

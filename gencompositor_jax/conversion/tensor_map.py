@@ -102,7 +102,7 @@ def check(
     filled: set[str],
     where: Mapping[str, Any],
 ) -> dict[str, list[str]]:
-    """Checks that every tensor has a target or is known to be unused, and that every array is filled exactly.
+    """Check that every tensor has a target or is known to be unused, and that every array is filled exactly.
 
     tensors: those of each component. shapes: of all arrays. filled: arrays that come from elsewhere. where:
     the folder of each component, for the message. Returns the unused tensors by component. Raises InputError

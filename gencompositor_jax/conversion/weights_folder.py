@@ -60,7 +60,7 @@ class WeightsFolder:
 
     @property
     def config(self) -> Config:
-        """Its config.json. Raises InputError where there is none."""
+        """Its config.json. Raises InputError if it is missing."""
         file = self.folder / "config.json"
         if not file.exists():
             raise InputError(f"{file}: missing; put the {self.name}'s config.json beside its weights")
@@ -84,7 +84,7 @@ def find(name: str, folders: Sequence[Path], given: Path | None = None) -> Path 
 
 
 def open_weights(name: str, path: Path, allow_pickle: bool = False) -> WeightsFolder:
-    """Opens a component's folder or single file; reads headers only.
+    """Open a component's folder or single file; reads headers only.
 
     Raises InputError for missing or truncated files, an index that disagrees with them, and pickle files that
     are not allowed.
@@ -107,7 +107,7 @@ def open_weights(name: str, path: Path, allow_pickle: bool = False) -> WeightsFo
 def stream_and_hash(
     weights: WeightsFolder, hashes: dict[str, str], on_read: Callable[[int], None], allocate: Allocate
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """All tensors, each in the memory that `allocate` returns for it; adds each file's SHA-256 to `hashes`.
+    """All tensors, each in the memory that `allocate` returns for it; add each file's SHA-256 to `hashes`.
 
     on_read: called with the number of bytes of each piece that was read.
     """
@@ -180,7 +180,7 @@ class PickleFile:
     """A file of torch.save, read with weights_only, which refuses anything but tensors."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError where torch is missing or refuses the file."""
+        """Load with torch. Raises InputError where torch is missing or refuses the file."""
         try:
             import torch
         except ImportError as error:

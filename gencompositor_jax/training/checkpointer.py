@@ -31,7 +31,7 @@ from jax.experimental import multihost_utils
 
 from gencompositor_jax import checkpoints
 from gencompositor_jax.checkpoints import manifest
-from gencompositor_jax.checkpoints.manifest import ArrayFacts
+from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import system_error
 from gencompositor_jax.multihost import agree, processes_where
@@ -81,7 +81,7 @@ class Checkpointer:
         )
         with self._explain_write_errors(step):
             self._checkpointer.save(self.folder / str(step), args=arguments)
-        self._saving = step, self._thread.submit(self._finish, step, checkpoints.facts_of(leaves))
+        self._saving = step, self._thread.submit(self._finish, step, checkpoints.array_specs(leaves))
 
     def wait(self) -> None:
         """Wait until the last save and its hashes are on the disk. Raises the error of that save, once."""
@@ -132,7 +132,7 @@ class Checkpointer:
                 raise
             _warn(str(error))  # the exception that ended the run is the one to raise
 
-    def _finish(self, step: int, arrays: Mapping[str, ArrayFacts]) -> None:
+    def _finish(self, step: int, arrays: Mapping[str, ArraySpec]) -> None:
         """In the background, after Orbax: the first process hashes this checkpoint and deletes older ones."""
         self._checkpointer.wait_until_finished()
         if jax.process_index() > 0:

@@ -75,7 +75,7 @@ def initial_weights(
 
 def compare(arch: ModelArch, folder: Path) -> Fit:
     """Compare a checkpoint with an architecture, reading no arrays. Raises InputError if there is none."""
-    facts, stored = checkpoints.checked(folder)
+    facts, stored = checkpoints.validate(folder)
     shapes = {
         name: tuple(leaf.shape)
         for name, leaf in checkpoints.named_leaves(checkpoints.array_shapes(arch)).items()

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 
 from gencompositor_jax import checkpoints
 from gencompositor_jax.checkpoints import manifest
-from gencompositor_jax.checkpoints.manifest import ArrayFacts
+from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.multihost import processes_where
 from gencompositor_jax.training import partition
@@ -103,7 +103,7 @@ def _read(folder: Path, wanted: Leaves) -> tuple[Leaves, dict[str, Any]]:
     _check_fit(folder, stored, wanted)
     if hashes is not None:
         try:
-            manifest.verify(folder, hashes, share=(jax.process_index(), jax.process_count()))
+            manifest.verify(folder, hashes, shard=(jax.process_index(), jax.process_count()))
         except (OSError, InputError) as error:
             problem = _shorten(folder, error)
         _raise_on_all_processes(problem)
@@ -117,8 +117,8 @@ def _read(folder: Path, wanted: Leaves) -> tuple[Leaves, dict[str, Any]]:
     return leaves, data
 
 
-def _stored(folder: Path) -> dict[str, ArrayFacts]:
-    return checkpoints.facts_of(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree)
+def _stored(folder: Path) -> dict[str, ArraySpec]:
+    return checkpoints.array_specs(ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree)
 
 
 def _read_arrays(folder: Path, wanted: Leaves) -> Leaves:
@@ -139,9 +139,9 @@ def _read_arrays(folder: Path, wanted: Leaves) -> Leaves:
     return partition.flatten(ocp.PyTreeCheckpointHandler().restore(folder, args=arguments))
 
 
-def _check_fit(folder: Path, stored: Mapping[str, ArrayFacts], wanted: Leaves) -> None:
+def _check_fit(folder: Path, stored: Mapping[str, ArraySpec], wanted: Leaves) -> None:
     """Raise InputError with the arrays that differ in type or shape, are missing, or are not wanted."""
-    expected = {name: ArrayFacts(leaf.dtype.name, tuple(leaf.shape)) for name, leaf in wanted.items()}
+    expected = {name: ArraySpec(leaf.dtype.name, tuple(leaf.shape)) for name, leaf in wanted.items()}
     problems = [
         f"{name} is {_format(stored[name])}, not {_format(expected[name])}"
         for name in expected
@@ -158,7 +158,7 @@ def _check_fit(folder: Path, stored: Mapping[str, ArrayFacts], wanted: Leaves) -
         )
 
 
-def _format(facts: ArrayFacts) -> str:
+def _format(facts: ArraySpec) -> str:
     return f"{facts.dtype}{list(facts.shape)}"
 
 

@@ -66,7 +66,7 @@ def test_missing_truncated_and_strange_files_are_listed(folder, capsys):
 
 
 def test_large_checkpoints_are_compared_in_sizes_and_small_files(folder, monkeypatch):
-    monkeypatch.setattr(manifest, "CHEAP", 0)
+    monkeypatch.setattr(manifest, "SMALL_FOLDER", 0)
     monkeypatch.setattr(manifest, "SMALL_FILE", 2000)
     files = [path for path in files_of(folder) if path.name != manifest.NAME]
     for file in files:
@@ -78,7 +78,7 @@ def test_large_checkpoints_are_compared_in_sizes_and_small_files(folder, monkeyp
             pytest.raises(InputError, match="damaged") if len(data) <= 2000 else contextlib.nullcontext()
         )
         with expectation:
-            manifest.verify_cheaply(folder, manifest.read(folder))
+            manifest.quick_verify(folder, manifest.read(folder))
         file.write_bytes(sound)
 
 
@@ -121,7 +121,7 @@ def test_type_shape_missing_and_extra_array_are_four_errors(small_model, folder)
     said["missing"] = str(error.value)
     assert "null_text is of type float16, not float32" in said["dtype"]
     assert "null_text is (1, 15), not (1, 16)" in said["shape"]
-    assert "unknown other (1, 16)" in said["extra"]
+    assert "unexpected other (1, 16)" in said["extra"]
     assert "missing null_text (1, 16)" in said["missing"]
 
 

@@ -49,7 +49,7 @@ def test_released_names_and_counts():
 
 
 def test_converted_is_read_by_load_and_by_plain_orbax(released_once, converted_once, small_arch):
-    facts = checkpoints.all_facts(converted_once)
+    facts = checkpoints.read_metadata(converted_once)
     assert facts.arch == small_arch
     model = checkpoints.load(converted_once, dtype=None)
     found = checkpoints.named_leaves(model.arrays)
@@ -99,7 +99,7 @@ def test_blocks_and_strips_do_not_show(released_once, converted_once, convert, m
         assert ours.pop(f"arrays/{name}") and expected.pop(f"arrays/{name}")
     assert ours == expected
     manifest.verify(again, manifest.read(again))
-    for component, files in checkpoints.all_facts(again).provenance["sources"].items():
+    for component, files in checkpoints.read_metadata(again).provenance["sources"].items():
         for name, sha256 in files.items():
             assert manifest.hash_file(released_once / component / name).sha256 == sha256
 
@@ -118,10 +118,10 @@ def test_shares_on_eight_devices(released_once, tmp_path, monkeypatch):
 import sys, jax, numpy as np
 from gencompositor_jax.checkpoints import model, restore
 from gencompositor_jax import checkpoints
-model.SMALL = 64
+model.MIN_SHARDED = 64
 folder = sys.argv[1]
 mesh = jax.make_mesh((8,), ("shares",))
-shardings = restore.spread(checkpoints.read_facts(folder)[0], mesh)
+shardings = restore.fully_sharded(checkpoints.read_metadata(folder).arch, mesh)
 model = restore.load_sharded(folder, shardings)
 whole = checkpoints.named_leaves(checkpoints.load(folder, dtype=None).arrays)
 cut = 0
@@ -132,7 +132,7 @@ for name, array in checkpoints.named_leaves(model.arrays).items():
 print(cut)
 """
     out = tmp_path / "out"
-    monkeypatch.setattr(model, "SMALL", 64)
+    monkeypatch.setattr(model, "MIN_SHARDED", 64)
     null = ["--null-text", str(released_once / "null.npy")]
     command(["convert", str(released_once), *null, "--shard", "8", "--out", str(out)])
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
@@ -158,7 +158,7 @@ def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatc
     layers = NamedSharding(mesh, PartitionSpec("shares"))
     shardings = {
         name: layers if checkpoints.is_stacked(name) else sharding
-        for name, sharding in restore.spread(small_arch, mesh).items()
+        for name, sharding in restore.fully_sharded(small_arch, mesh).items()
     }
     model = restore.load_sharded(converted_once, shardings, dtype=np.float32)
     stacked = [name for name in shardings if checkpoints.is_stacked(name)]
@@ -173,7 +173,7 @@ def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatc
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_dtype(convert, dtype):
-    stored = checkpoints.stored_arrays(convert("--dtype", dtype))
+    stored = checkpoints.stored_specs(convert("--dtype", dtype))
     assert {facts.dtype for name, facts in stored.items() if name != "null_text"} == {dtype}
 
 
@@ -182,11 +182,11 @@ def test_single_files_in_other_places(released_once, tmp_path):
     parts = [f"--{name}={released_once / name}" for name in ("transformer", "branch", "scheduler")]
     null = f"--null-text={released_once / 'null.npy'}"
     command(["convert", *parts, f"--vae={released_once / VAE}", null, "--out", str(tmp_path / "out")])
-    assert checkpoints.stored_arrays(tmp_path / "out")
+    assert checkpoints.stored_specs(tmp_path / "out")
 
 
 def test_tiles_are_a_choice(convert):
-    assert checkpoints.all_facts(convert("--tiles", "none")).arch.codec.tile is None
+    assert checkpoints.read_metadata(convert("--tiles", "none")).arch.codec.tile is None
 
 
 def test_everything_that_does_not_fit_is_in_one_error(release, convert, tmp_path):
