@@ -1,1 +1,1 @@
-"""Where training and evaluation data come from; knows no network."""
+"""Training and evaluation data: sources, augmentation, procedural clips, records."""

@@ -1,4 +1,4 @@
-"""Procedural backgrounds: textured, panning, with natural statistics and objects that move by themselves."""
+"""Procedural backgrounds: textured, panning, with natural image statistics and small moving objects."""
 
 import cv2
 import numpy as np
@@ -20,8 +20,8 @@ KINDS = ("clouds", "leaves", "landscape", "room")
 def make_background(rng: np.random.Generator, frames: int, height: int, width: int) -> np.ndarray:
     """Albedo float32 [frames, height, width, 3] in [0, 1] of a moving scene.
 
-    Mean luminance is always near one half and contrast alike, so that what differs between clips is the
-    light: it can be inferred.
+    Mean luminance is always near one half and contrast similar, so that the light, which differs between
+    clips, can be inferred from the lit scene.
     """
     unit = height / 64
     kind = KINDS[rng.integers(len(KINDS))]
@@ -63,7 +63,7 @@ def _normalise(rng: np.random.Generator, video: np.ndarray) -> np.ndarray:
     luminance = (video @ LUMINANCE)[..., None]
     mean = luminance.mean()
     gain = min(rng.uniform(0.14, 0.2) / max(float(luminance.std()), 0.06), 2.0)
-    # Colourfulness is not amplified with the contrast.
+    # Amplifies contrast, but not saturation.
     video = (video - luminance) * min(gain, 1.0) + (luminance - mean) * gain + rng.uniform(0.46, 0.54)
     return np.clip(video, 0.02, 0.98, dtype=np.float32)
 
@@ -134,7 +134,7 @@ _PAINTERS = {"clouds": _clouds, "leaves": _leaves, "landscape": _landscape, "roo
 
 
 def _add_distractors(rng: np.random.Generator, video: np.ndarray, unit: float) -> None:
-    """Up to two small objects that cross the scene: not every moving thing is the element."""
+    """Up to two small objects that cross the scene, so that not everything that moves is the element."""
     frames, height, width = video.shape[:3]
     for _ in range(rng.integers(0, 3)):
         family = list(FAMILIES)[rng.integers(len(FAMILIES))]

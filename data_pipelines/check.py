@@ -1,4 +1,4 @@
-"""Is a VideoComp folder whole? What `gencompositor data check` finds before a training does."""
+"""Checks a VideoComp folder before a training run reads it: `gencompositor data check`."""
 
 import dataclasses
 import os
@@ -26,12 +26,12 @@ from gencompositor_jax.data_pipelines.videocomp import (
 from gencompositor_jax.data_pipelines.workers import progress_bar
 from gencompositor_jax.errors import InputError
 
-SHOWN = 20  # problems in the table; JSON has all
+SHOWN = 20  # problems in the table; JSON lists all
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Something that keeps a row from being read, or is not as the release's folder has it."""
+    """Something that prevents a row from being read, or differs from the release's folder."""
 
     kind: str  # "csv", "missing file", "unreadable", "damaged", "frame count", "size", "rate"
     file: str  # relative to the folder
@@ -40,19 +40,19 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was found. Only the files of rows that count are looked at."""
+    """The result. Only the files of usable rows are checked."""
 
     folder: str
     csv: str
     rows: int
-    counting: int
-    not_counting: dict[str, int]  # rows by reason
-    files: int  # videos looked at
+    usable: int
+    unusable: dict[str, int]  # rows by reason
+    files: int  # videos checked
     decoded: bool  # whether every frame of them was decoded
     problems: list[Problem]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """As plain values."""
         return dataclasses.asdict(self)
 
 
@@ -66,21 +66,21 @@ def check(
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Report:
-    """Looks at the CSV and at every video of the rows that count.
+    """Checks the CSV and every video of the usable rows.
 
-    Videos are read packet by packet, which tells missing, cut and foreign files, sizes, rates and frame
-    counts. Damage inside a picture shows only when it is decoded.
+    Videos are read packet by packet, which finds missing, truncated and foreign files, and gives sizes, rates
+    and frame counts. Damage inside a picture is found only by decoding it.
 
     Args:
         folder: the VideoComp folder.
-        frames, fps: what a row must have to count; the model's frames and the rate of sampling.
-        csv_file: where the folder holds several CSVs, which.
+        frames, fps: the model's frames and the sampling rate, which decide whether a row is usable.
+        csv_file: which CSV, if the folder holds several.
         decode: also decode every frame; takes many times as long.
-        workers: threads; as many as there are cores when None.
+        workers: threads; one per core when None.
         progress: a bar on stderr; None: where that is a terminal.
 
     Raises:
-        InputError: the folder or its CSV can't be read at all, or an argument is out of its range.
+        InputError: the folder or its CSV can't be read, or an argument is out of its range.
     """
     if frames < 1 or not 0 < fps <= 1000 or (workers is not None and workers < 1):
         raise InputError(
@@ -91,8 +91,8 @@ def check(
     rows, wrong = read_rows(csv_path, folder)
     problems = [Problem("csv", csv_path.name, line) for line in wrong]
     reasons = [why_not(row, frames, fps) for row in rows]
-    counting = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-    clips = {row.file: row for row in counting}  # a file may have several rows
+    usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    clips = {row.file: row for row in usable}  # a file may have several rows
     found = {}
     with (
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
@@ -105,14 +105,14 @@ def check(
     problems += _check_white(folder)
     for infos, faults in found.values():
         problems += faults + _contradictions(infos, folder)
-    for row in counting:
+    for row in usable:
         problems += _check_row(row, found[row.file][0])
     return Report(
         folder=str(folder),
         csv=csv_path.name,
         rows=len(rows) + len(wrong),
-        counting=len(counting),
-        not_counting=dict(Counter(reason for reason in reasons if reason is not None)),
+        usable=len(usable),
+        unusable=dict(Counter(reason for reason in reasons if reason is not None)),
         files=sum(len(infos) for infos, _ in found.values()),
         decoded=decode,
         problems=problems,
@@ -120,13 +120,13 @@ def check(
 
 
 def table(report: Report) -> str:
-    """The report as a person reads it."""
-    how = "every frame decoded" if report.decoded else "by their packets; --decode decodes every frame"
+    """The report as a table."""
+    how = "every frame decoded" if report.decoded else "packet by packet; --decode decodes every frame"
     lines = [
         f"{report.folder} ({report.csv})",
-        f"  rows      {report.rows:,}, of which {report.counting:,} can be trained on",
-        *(f"            {count:,} have {reason}" for reason, count in report.not_counting.items()),
-        f"  videos    {report.files:,} looked at, {how}",
+        f"  rows      {report.rows:,}, of which {report.usable:,} are usable",
+        *(f"            {count:,} have {reason}" for reason, count in report.unusable.items()),
+        f"  videos    {report.files:,} checked, {how}",
         f"  problems  {len(report.problems):,}",
         *(
             f"            {count:,} x {kind}"
@@ -143,7 +143,7 @@ def table(report: Report) -> str:
 
 
 def _check_videos(row: Row, decode: bool) -> tuple[dict[str, Media], list[Problem]]:
-    """What each of a row's readable videos is, by kind, and what is wrong with the others."""
+    """A row's readable videos by kind, and the problems of the others."""
     infos, problems = {}, []
     for kind in KINDS:
         path = row.video(kind)
@@ -162,7 +162,7 @@ def _check_videos(row: Row, decode: bool) -> tuple[dict[str, Media], list[Proble
 
 
 def _damage(path: Path) -> str | None:
-    """Decodes a video from end to end; what goes wrong."""
+    """Decodes a whole video; returns what is damaged, or None."""
     number = 0
     try:
         with opened(path) as container:
@@ -178,8 +178,8 @@ def _damage(path: Path) -> str | None:
 def _check_white(folder: Path) -> list[Problem]:
     path = folder / WHITE_VIDEO
     if not path.is_file():
-        said = "no such file; the release's removal samples show it, training here makes its own white"
-        return [Problem("missing file", WHITE_VIDEO, said)]
+        what = "no such file; the release reads it for removal samples, this package doesn't"
+        return [Problem("missing file", WHITE_VIDEO, what)]
     try:
         probe(path)
     except InputError as error:
@@ -188,7 +188,7 @@ def _check_white(folder: Path) -> list[Problem]:
 
 
 def _contradictions(infos: dict[str, Media], folder: Path) -> list[Problem]:
-    """Where the videos of one clip don't belong together."""
+    """Videos of one clip that don't match each other."""
     problems = []
     target = infos.get(TARGET)
     for kind, info in infos.items():
@@ -208,18 +208,18 @@ def _contradictions(infos: dict[str, Media], folder: Path) -> list[Problem]:
 
 
 def _check_row(row: Row, infos: dict[str, Media]) -> list[Problem]:
-    """Where a row says something else than its right answer's video."""
+    """Where a row differs from its target's video."""
     target = infos.get(TARGET)
     problems = []
     file = f"{TARGET}/{row.file}"
     if target is not None and target.frames < row.end:
         problems.append(Problem("frame count", file, f"{target.frames} frames, its row ends at {row.end}"))
     if target is not None and abs(target.fps / row.fps - 1) > RATE_TOLERANCE:
-        said = f"{target.fps:.4g} frames per second, its row says {row.fps:g}"
-        problems.append(Problem("rate", file, said))
+        what = f"{target.fps:.4g} frames per second, its row says {row.fps:g}"
+        problems.append(Problem("rate", file, what))
     return problems
 
 
 def _without(path: Path, error: InputError) -> str:
-    """The message without the path in front, which stands in its own column."""
+    """The message without the path in front, which has a column of its own."""
     return str(error).removeprefix(f"{path}: ")

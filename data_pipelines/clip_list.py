@@ -1,9 +1,9 @@
-"""A list of one's own clips: a video, a mask of what moves in it, and perhaps the same scene without that.
+"""A list of your own clips: a video, a mask of the element in it, and optionally the empty scene.
 
-The list is a CSV with a first line of names, or a JSONL file with one object per line. Columns: `target` and
-`mask` (videos or folders of images; a mask may be one picture), and if wanted `background`, `caption`,
-`name`, `start` (seconds). Paths are relative to the list. All else that training needs is derived: the
-element is what the mask covers, moved to the middle of the frame on white.
+The list is a CSV with a header line, or a JSONL file with one object per line. Columns: `target` and `mask`
+(videos or folders of images; a mask may be a single image), and optionally `background`, `caption`, `name`,
+`start` (seconds). Paths are relative to the list. The foreground is derived: the pixels under the mask, moved
+to the centre of the frame, on white.
 """
 
 import csv
@@ -33,12 +33,12 @@ class ListedClip:
     mask: str
     background: str = ""
     caption: str = ""
-    name: str = ""  # the target's path where none is given
+    name: str = ""  # the target's path if none is given
     start: float = 0.0  # seconds
 
 
 def read_list(path: Path) -> list[ListedClip]:
-    """The clips of a .csv or .jsonl file. Raises InputError with the line that can't be used."""
+    """The clips of a .csv or .jsonl file. Raises InputError, naming the line, for what can't be read."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             if path.suffix.lower() == ".csv":
@@ -48,7 +48,7 @@ def read_list(path: Path) -> list[ListedClip]:
                 lines = [(n, json.loads(text)) for n, text in enumerate(file, 1) if text.strip()]
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}: a line is no JSON object ({error.msg}): write one object per line"
+            f"{path}: a line isn't a JSON object ({error.msg}): write one object per line"
         ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: can't be read as a list of clips ({error})") from error
@@ -59,11 +59,11 @@ def read_list(path: Path) -> list[ListedClip]:
 
 
 def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float) -> ClipArrays:
-    """One listed clip at the model's size: target, foreground, mask (the silhouette) and maybe background.
+    """One listed clip at the model's size: target, foreground, mask (the silhouette), background if given.
 
-    Frames are taken as inference takes them: at each instant start + i / fps the nearest one. Aspect is kept,
-    borders are filled with the edge. Raises InputError, naming the file, for what can't be read, sizes that
-    differ, a rate below `fps`, and a mask that covers nothing.
+    Frames are sampled as for inference: the nearest one at each time start + i / fps. The aspect ratio is
+    kept, borders repeat the edge pixels. Raises InputError, naming the file, for what can't be read, sizes
+    that differ, a rate below `fps`, and an empty mask.
     """
     target = _video(clip, clip.target, frames, fps)
     native = target.shape[1:3]
@@ -73,7 +73,7 @@ def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float
     covered = grey >= INSIDE
     silhouette = mask_to_model(covered, view)
     if not silhouette.any():
-        raise InputError(f"{clip.folder / clip.mask}: covers nothing: white is where the element is")
+        raise InputError(f"{clip.folder / clip.mask}: is empty: paint the element white")
     target = to_model(target, view)
     alpha = to_model(covered[..., None].astype(np.uint8) * 255, view)[..., 0]
     arrays = {
@@ -89,9 +89,9 @@ def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float
 
 
 def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """What `alpha` covers, on white, moved by whole pixels so that its box is in the middle of every frame.
+    """Composites frames over white under `alpha`, moved by whole pixels so that its box is centred.
 
-    uint8 [T, H, W, 3] and uint8 [T, H, W] -> uint8 [T, H, W, 3]; white where a frame's alpha is 0 everywhere.
+    uint8 [T, H, W, 3] and uint8 [T, H, W] -> uint8 [T, H, W, 3]; frames without alpha are white.
     """
     height, width = frames.shape[1:3]
     out = np.full_like(frames, 255)
@@ -102,14 +102,14 @@ def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         h, w = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
         top, left = (height - h) // 2, (width - w) // 2
-        share = cover[part][..., None].astype(np.float32) / 255
+        opacity = cover[part][..., None].astype(np.float32) / 255
         element = frame[part].astype(np.float32)
-        drawn[top : top + h, left : left + w] = np.rint(255 + share * (element - 255))
+        drawn[top : top + h, left : left + w] = np.rint(255 + opacity * (element - 255))
     return out
 
 
 def _video(clip: ListedClip, name: str, frames: int, fps: float, still: bool = False) -> np.ndarray:
-    """uint8 [frames, H, W, 3]; a single picture is repeated where it may be."""
+    """uint8 [frames, H, W, 3]; still: a single image is repeated."""
     path = clip.folder / name
     media = probe(path)
     if still and media.frames == 1:
@@ -132,7 +132,7 @@ def _check_size(clip: ListedClip, name: str, size: tuple[int, ...], native: tupl
 def _clip(path: Path, line: int, fields: Any) -> ListedClip:
     where = f"{path}: line {line}"
     if not isinstance(fields, dict):
-        raise InputError(f"{where}: is no object with fields target and mask")
+        raise InputError(f"{where}: isn't an object with the fields target and mask")
     fields = {name: value for name, value in fields.items() if value not in (None, "")}
     unknown = [str(name) for name in fields if name not in KNOWN]
     if unknown:
@@ -146,5 +146,5 @@ def _clip(path: Path, line: int, fields: Any) -> ListedClip:
     except (TypeError, ValueError):
         start = -1.0
     if not 0 <= start < 1e9:
-        raise InputError(f"{where}: start {fields['start']!r} is no number of seconds from 0 on")
+        raise InputError(f"{where}: start {fields['start']!r}: pass seconds, 0 or more")
     return ListedClip(path.parent, **{"name": texts["target"], **texts}, start=start)

@@ -1,15 +1,15 @@
-"""One clip as one record: sampled, sized and encoded beforehand, so that a training step waits for little.
+"""One clip as one record: sampled, resized and encoded beforehand, so that reading it is cheap.
 
-A record's bytes, all numbers little-endian (docs/data.md has the table):
+A record's bytes, numbers little-endian (see the table in docs/data.md):
 
     8 bytes   "GENCLIP" and the format version, one byte each
     uint32    length of the header
     header    JSON: name, caption, fps, frames, height, width, mask_is, foreground_box, moments_shape, parts
-    parts     one after the other, as `parts` lists them: [name, length in bytes]
+    parts     one after the other, as the header's `parts` lists them: [name, length in bytes]
 
 Parts: `target`, `background` (may be empty) and `foreground` are JPEG pictures (uint32 lengths of all frames,
 then the pictures); `mask` is zlib over the bits [T, H, W], first pixel in the highest bit; moments are raw
-float16. Only what an example needs is decoded.
+float16. Only the parts that an example needs are decoded.
 """
 
 import dataclasses
@@ -26,11 +26,12 @@ from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.data_pipelines.foreground_fit import element_box
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.masks.inflation import inflate
 
-VERSION = 1  # of the record; raise it when old records can't be read any more
+VERSION = 1  # of the format; raise it when old records can't be read any more
 MAGIC = b"GENCLIP" + bytes([VERSION])
-QUALITY = 90  # of JPEG, 4:4:4: about 44 dB, well above what the video it came from and the VAE keep
-MARGIN = 4  # pixels kept around the element's box
+QUALITY = 90  # of JPEG, 4:4:4: about 44 dB, well above the quality of source videos and of the VAE
+MARGIN = 4  # pixels around the element's box
 
 MaskIs = Literal["region", "silhouette"]
 Moments = Literal["target_moments", "background_moments"]
@@ -40,11 +41,11 @@ Moments = Literal["target_moments", "background_moments"]
 class Record:
     """An encoded clip of T frames, H x W pixels.
 
-    `mask_is` says what the mask holds: "region", the target region (inflated by whoever made it), or
-    "silhouette", the element's own outline, which is inflated when it is read, with the model's settings.
-    `foreground_box` is where (top, left, height, width) the foreground's pictures lie on white; 0 high where
-    there is no element. Moments are the VAE's mean and logarithm of variance, float16 of `moments_shape`
-    [t, h, w, 2C]; empty where none were computed.
+    `mask_is` is the kind of mask: "region", a target region that is inflated already, or "silhouette", the
+    element's silhouette, which is inflated when it is read, with the model's settings. `foreground_box` (top,
+    left, height, width) is where the foreground's pictures belong on white, of height 0 without an element.
+    Moments are the VAE's mean and logarithm of variance, float16 of `moments_shape` [t, h, w, 2C]; empty if
+    they weren't computed.
     """
 
     name: str
@@ -83,12 +84,12 @@ def encode(
     """A record of uint8 videos [T, H, W, 3] and a bool mask [T, H, W], all of one shape.
 
     Args:
-        name: what messages call it; unique in its data set.
+        name: for messages; unique in its data set.
         caption: may be empty.
         fps: frames per second of the frames given.
-        target: the right answer.
+        target: the ground truth.
         background: the scene without the element; None: no removal samples from this clip.
-        foreground: the element on white; only the box that holds it is kept.
+        foreground: the element on white; only its box is stored.
         mask: the target region or the silhouette.
         mask_is: which of the two.
         quality: of JPEG, 1 to 100.
@@ -117,7 +118,7 @@ def with_moments(record: Record, target: np.ndarray, background: np.ndarray | No
     """The record with the VAE's moments [t, h, w, 2C] of its target and, if it has one, its background."""
     arrays = [np.ascontiguousarray(a, np.float16) for a in (target, background) if a is not None]
     if (background is None) != (not record.background) or arrays[0].shape != arrays[-1].shape:
-        raise ValueError(f"{record.name}: moments belong to the target and the background, in one shape")
+        raise ValueError(f"{record.name}: pass moments of target and background, of one shape")
     t, h, w, channels = arrays[0].shape
     return dataclasses.replace(
         record,
@@ -130,13 +131,9 @@ def with_moments(record: Record, target: np.ndarray, background: np.ndarray | No
 def decode(record: Record, inflation: Inflation, removal: bool) -> ClipArrays:
     """The clip's arrays; see `data_pipelines.source.ClipSource.read`.
 
-    A record without a background can't teach removal: it is read as a composition whatever `removal` says.
-    Raises InputError, naming the record, where its parts aren't what its facts say.
+    A record without a background is read as a composite even if `removal` is True. Raises InputError, naming
+    the record, if a part is damaged.
     """
-    from gencompositor_jax.masks.inflation import (
-        inflate,  # brings JAX, which building and its workers don't need
-    )
-
     removal = removal and bool(record.background)
     target = pictures(record, "background" if removal else "target")
     mask = mask_of(record)
@@ -153,7 +150,7 @@ def decode(record: Record, inflation: Inflation, removal: bool) -> ClipArrays:
 
 
 def pictures(record: Record, part: Literal["target", "background"]) -> np.ndarray:
-    """uint8 [T, H, W, 3] of one part; InputError where it is damaged."""
+    """uint8 [T, H, W, 3] of one part; InputError if it is damaged."""
     out = np.empty((record.frames, record.height, record.width, 3), np.uint8)
     return _unpack_pictures(record, part, out)
 
@@ -168,7 +165,7 @@ def foreground_of(record: Record) -> np.ndarray:
 
 
 def mask_of(record: Record) -> np.ndarray:
-    """bool [T, H, W], as it is stored."""
+    """bool [T, H, W], as stored."""
     shape = (record.frames, record.height, record.width)
     count = int(np.prod(shape))
     try:
@@ -187,7 +184,7 @@ def moments_of(record: Record, part: Moments) -> np.ndarray:
 
 
 def to_bytes(record: Record) -> bytes:
-    """The record's bytes, as the module's docstring says."""
+    """The record's bytes, in the format above."""
     facts: dict[str, Any] = {name: getattr(record, name) for name in FACTS}
     facts["parts"] = [[name, len(getattr(record, name))] for name in BYTES]
     header = json.dumps(facts).encode()
@@ -197,12 +194,12 @@ def to_bytes(record: Record) -> bytes:
 
 
 def from_bytes(data: bytes) -> Record:
-    """Inverse of `to_bytes`. Raises InputError for bytes of another kind, or of another version."""
+    """Inverse of `to_bytes`. Raises InputError for other data, or another version."""
     if data[:7] != MAGIC[:7]:
-        raise InputError("is no clip of ours: pass a data set made by gencompositor data build")
+        raise InputError("isn't a clip: pass a data set made by gencompositor data build")
     if data[7:8] != MAGIC[7:]:
         raise InputError(
-            f"is a clip of version {data[7]}, this code reads version {VERSION}: build the data set again"
+            f"is a clip of version {data[7]}, this release reads version {VERSION}: build the data set again"
         )
     try:
         (length,) = struct.unpack_from("<I", data, 8)
@@ -212,24 +209,24 @@ def from_bytes(data: bytes) -> Record:
             parts[name] = data[at : at + size]
             at += size
         if at != len(data):
-            raise ValueError(f"{len(data)} bytes where {at} are stated")
+            raise ValueError(f"{len(data)} bytes instead of {at}")
         return from_facts({**facts, **parts})
     except (ValueError, TypeError, KeyError, struct.error) as error:
         raise InputError(f"is a damaged clip ({error}): build the data set again") from error
 
 
 def from_facts(fields: Mapping[str, Any]) -> Record:
-    """A record of plain values: lists become tuples. Raises TypeError for unknown or missing names."""
+    """A record from plain values: lists become tuples. Raises TypeError for unknown or missing names."""
     box, shape = (tuple(int(v) for v in fields[name]) for name in ("foreground_box", "moments_shape"))
     return Record(**{**fields, "foreground_box": box, "moments_shape": shape})
 
 
 def check_fits(record: Record, arch: ModelArch) -> None:
-    """Raises InputError where a record isn't of the model's frames and size."""
+    """Raises InputError if a record isn't of the model's frames and size."""
     have = f"{record.frames} frames, {record.height} pixels high and {record.width} wide"
     want = f"--frames {arch.frames} --height {arch.height} --width {arch.width}"
     if (record.frames, record.height, record.width) != (arch.frames, arch.height, arch.width):
-        raise InputError(f"holds clips of {have}, which the model doesn't take: build it again with {want}")
+        raise InputError(f"holds clips of {have}, not of the model's size: build it again with {want}")
 
 
 def _with_margin(box: tuple[int, int, int, int] | None, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""The demo's inputs, as a user would bring them: a background video, an element with alpha, a trajectory."""
+"""The demo's inputs: a background video, an element with alpha, a trajectory."""
 
 import dataclasses
 import os
@@ -7,24 +7,24 @@ from pathlib import Path
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, make_clip
 
-SEED = HELD_OUT_SEED + 19  # never trained on
+SEED = HELD_OUT_SEED + 19  # not in the training data
 HEIGHT, WIDTH, FPS = 384, 576, 8.0
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoInputs:
-    """What `write_inputs` left, in the words of the command line."""
+    """What `write_inputs` wrote, as options of the command line."""
 
     background: str  # an .mp4 of WIDTH x HEIGHT pixels
     foreground: str  # a folder of PNG images with alpha
     trajectory: str = "126,256 276,134 446,236"
-    scale: str = "0.4,0.34"  # it flies away from us
+    scale: str = "0.4,0.34"  # it recedes
 
 
 def write_inputs(folder: str | os.PathLike[str], frames: int, overwrite: bool = False) -> DemoInputs:
     """Makes a clip of `frames` frames and writes its scene and its element into an existing folder.
 
-    Raises InputError where they can't be written, or exist and `overwrite` is False.
+    Raises InputError if they can't be written, or exist and `overwrite` is False.
     """
     clip = make_clip(SEED, frames, HEIGHT, WIDTH, family="wings")
     inputs = DemoInputs(str(Path(folder) / "background.mp4"), str(Path(folder) / "element"))

@@ -1,7 +1,7 @@
-"""From a procedural clip to what training and evaluation read: compact uint8 and bool arrays.
+"""From a procedural clip to the uint8 and bool arrays of training and evaluation.
 
-Training sees the foreground cut from the lit target (`clip_arrays`, which can be cached, and
-`data_pipelines.augmentation`); the evaluation's foregrounds are the element's own look under another light.
+Training takes the foreground from the lit target (`clip_arrays`, which can be cached, and
+`data_pipelines.augmentation`); evaluation takes the element's unlit colours under another light.
 """
 
 import cv2
@@ -18,20 +18,19 @@ from gencompositor_jax.data_pipelines.procedural import (
 from gencompositor_jax.masks.inflation import blacken, inflate
 
 TEST_GAMMAS = (0.4, 0.7, 1.6, 2.2)
-RING = 8  # pixels around the target region that are judged as well
+RING = 8  # pixels around the target region that are evaluated, too
 
-
-# Arrays by name, of one clip: uint8 [T, H, W, 3] and bool [T, H, W]. Of several, with one more axis in front.
+# Arrays of one clip by name, uint8 [T, H, W, 3] and bool [T, H, W]; of several clips with a leading axis.
 PlainClip = dict[str, np.ndarray]  # target, background, foreground, mask, silhouette
-# masked_background, foreground, mask; and what it is judged by: target, silhouette, background, ring, paste.
+# Inputs: masked_background, foreground, mask. For scores: target, silhouette, background, ring, paste.
 TestExample = dict[str, np.ndarray]
 
 
 def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> PlainClip:
-    """What a cache stores of a clip.
+    """The arrays of a clip that a cache stores.
 
-    `target` (the right answer), `background` (without element and shadow), `foreground` (lit as in the
-    target, centred on white), `mask` (the target region: the silhouette, inflated) and `silhouette`.
+    `target` (the ground truth), `background` (without element and shadow), `foreground` (lit as in the
+    target, centred on white), `mask` (the target region: the inflated silhouette) and `silhouette`.
     """
     silhouette = clip.silhouette
     return PlainClip(
@@ -46,23 +45,21 @@ def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> PlainClip:
 def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
     """One example of the evaluation.
 
-    The foreground is the element's own look, not lit by the scene, under one of TEST_GAMMAS and a colour
-    cast. The mask the model gets is jittered: grown or shrunk by a pixel and moved by up to two, before
-    inflation. The silhouette is the true one; the target region that is judged is it, inflated, and `ring`
-    lies around that.
+    The foreground has the element's unlit colours under one of TEST_GAMMAS and a colour cast. The model's
+    mask is jittered before inflation: grown or shrunk by a pixel and moved by up to two. `silhouette` is the
+    true one; scores are taken in the target region, its inflation, and in `ring` around that.
     """
     gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
     cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
-    look = clip.element.copy()
-    colour = (clip.element[..., :3] / 255.0) ** gamma * (cast / cast.max())
-    look[..., :3] = to_uint8(colour)
+    element = clip.element.copy()
+    element[..., :3] = to_uint8((clip.element[..., :3] / 255.0) ** gamma * (cast / cast.max()))
     height, width = clip.target.shape[1:3]
     centre = np.broadcast_to(np.array([(width - 1) / 2, (height - 1) / 2], np.float32), clip.xy.shape)
-    centred = warp(look, centre, clip.scale, clip.rotation, height, width)
-    placed = warp(look, clip.xy, clip.scale, clip.rotation, height, width)
+    centred = warp(element, centre, clip.scale, clip.rotation, height, width)
+    moved = warp(element, clip.xy, clip.scale, clip.rotation, height, width)
     foreground = to_uint8(1.0 + centred[..., 3:] * (centred[..., :3] - 1.0))
     background = clip.background / 255.0
-    paste = to_uint8(background + placed[..., 3:] * (placed[..., :3] - background))
+    paste = to_uint8(background + moved[..., 3:] * (moved[..., :3] - background))
 
     silhouette = clip.silhouette
     mask = inflate(jitter(silhouette, rng), inflation)
@@ -81,13 +78,13 @@ def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Infl
 def held_out_example(
     index: int, inflation: Inflation, frames: int = 9, height: int = 64, width: int = 96
 ) -> TestExample:
-    """The evaluation's example number `index` (0, 1, ...): the same for everyone, never trained on."""
+    """The evaluation's example number `index` (0, 1, ...): fixed, and not in the training data."""
     clip = make_clip(HELD_OUT_SEED + index, frames, height, width)
     return test_example(clip, np.random.default_rng([HELD_OUT_SEED, index]), inflation)
 
 
 def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """bool [T, H, W] grown, kept or shrunk by a pixel and moved by up to two, alike in the whole clip."""
+    """bool [T, H, W] grown, kept or shrunk by a pixel and moved by up to two, alike in all frames."""
     element = np.ones((3, 3), np.uint8)
     change = (cv2.erode, None, cv2.dilate)[rng.integers(3)]
     dx, dy = rng.integers(-2, 3, 2)
@@ -100,7 +97,7 @@ def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def ring(region: np.ndarray, width: int = RING) -> np.ndarray:
-    """bool [T, H, W]: the pixels within `width` of a region, outside it."""
+    """bool [T, H, W]: the pixels outside a region within `width` pixels of it."""
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     grown = [cv2.dilate(frame.astype(np.uint8), element) > 0 for frame in region]
     return np.stack(grown) & ~region

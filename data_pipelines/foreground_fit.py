@@ -1,32 +1,32 @@
-"""How a square foreground video of the data folder is fitted into the model's frame.
+"""Fits a square foreground video of the training folder into the model's frame.
 
-The release stores the element centred on a white square of 576 pixels and shows it to a model 480 pixels
-high: shrunk to 480 where the element is taller than half of the square, else as the central 480 pixels, and
-then white to both sides. Here 480 is the model's shorter side and 5/6 the ratio, so any size is served, and
-an element that the crop would cut (a wide, flat one) is shrunk as well.
+The release stores the element centred on a white square of 576 pixels. For a model 480 pixels high the square
+is resized to 480 if the element is taller than half of it, else its central 480 pixels are cropped; white
+fills both sides. Here 480 stands for the model's shorter side and 480 / 576 is a ratio, so that any size
+works, and an element that the crop would cut (a wide, flat one) is resized, too.
 """
 
 import cv2
 import numpy as np
 
-WHITE = 250  # a pixel with all channels above it is background (lossy coding leaves white a little grey)
-TALL = 1 / 2  # of the square's side; taller elements are shrunk
-CENTRE = 480 / 576  # share of the side that is kept of the others
+WHITE = 250  # a pixel with all channels above it is background: lossy coding makes white slightly grey
+TALL = 1 / 2  # of the square's side; taller elements are resized
+CENTRE = 480 / 576  # fraction of the side that the crop keeps
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
 def element_box(frames: np.ndarray) -> Box | None:
-    """The smallest box around all that isn't white in uint8 frames [T, H, W, 3]; None where all is white."""
+    """The smallest box of all pixels that aren't white in uint8 frames [T, H, W, 3]; None if all are."""
     boxes = _boxes(frames)
     return _union(boxes) if boxes else None
 
 
 def fit_foreground(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 squares [T, S, S, 3] -> uint8 [T, H, W, 3] with the square's centre in the middle, rest white.
+    """uint8 squares [T, S, S, 3] -> uint8 [T, H, W, 3], centred, white around the square.
 
-    The element is drawn at one scale in all frames. With s the shorter of H and W: where it is taller than
-    S / 2 in any frame, or reaches out of the central 5/6 S, the square becomes s x s; else those 5/6 do.
+    All frames have one scale. With s the shorter of H and W: if the element is taller than S / 2 in any
+    frame, or exceeds the central 5/6 S, the whole square is resized to s x s, else its central 5/6.
 
     Args:
         frames: the element on white.
@@ -51,7 +51,7 @@ def fit_foreground(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized(frame: np.ndarray, side: int) -> np.ndarray:
-    """A square picture [S, S, 3] to [side, side, 3]: areas averaged when it shrinks, cubic when it grows."""
+    """Resizes a square picture [S, S, 3] to [side, side, 3]: area averages if smaller, cubic if larger."""
     if len(frame) == side:
         return frame
     rule = cv2.INTER_AREA if side < len(frame) else cv2.INTER_CUBIC
@@ -59,7 +59,7 @@ def resized(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def _boxes(frames: np.ndarray) -> list[Box]:
-    """Of each frame that isn't all white."""
+    """The box of each frame that isn't all white."""
     boxes = []
     for frame in frames:
         # 255 inside, 0 where every channel is nearly white.

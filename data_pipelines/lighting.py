@@ -2,8 +2,7 @@
 
     lit = clip(albedo ^ gamma * tint * drift[t] * (1 + slope * <direction, position>), 0, 1)
 
-Because the background is rendered under the same light, the right answer for the element can be read off the
-scene.
+The background is rendered under the same light, so the element's ground truth can be inferred from the scene.
 """
 
 import dataclasses
@@ -19,9 +18,9 @@ class Light:
     gamma: float
     tint: np.ndarray  # float32 [3]: gain times colour
     drift: np.ndarray  # float32 [T]: gain over time
-    direction: np.ndarray  # float32 [2], unit (x, y) pointing to where the light comes from
+    direction: np.ndarray  # float32 [2], unit vector (x, y) towards the light
     slope: float  # relative change of brightness from the centre of the frame to its edge
-    shadow_strength: float  # share of light taken where the shadow is deepest
+    shadow_strength: float  # fraction of light taken where the shadow is deepest
     shadow_length: float  # pixels from the element to its shadow
     shadow_blur: float  # sigma of the shadow's soft edge in pixels
 
@@ -62,7 +61,7 @@ def light_field(light: Light, height: int, width: int, shift: np.ndarray | None 
 
 
 def relight(albedo: np.ndarray, light: Light, field: np.ndarray) -> np.ndarray:
-    """[T, H, W, 3] float32 in [0, 1]: `albedo` in [0, 1] under the light; `field` is `light_field`'s."""
+    """float32 [T, H, W, 3] in [0, 1]: `albedo` in [0, 1] under the light; `field` from `light_field`."""
     lit = np.power(albedo, np.float32(light.gamma))
     lit *= field[..., None]
     lit *= light.tint
@@ -70,9 +69,9 @@ def relight(albedo: np.ndarray, light: Light, field: np.ndarray) -> np.ndarray:
 
 
 def cast_shadow(alpha: np.ndarray, light: Light) -> np.ndarray:
-    """Share of light taken [T, H, W] in [0, 1): the silhouette moved away from the light and blurred.
+    """Fraction of light taken, [T, H, W] in [0, 1): the silhouette moved away from the light and blurred.
 
-    The part under the element is kept; compositing hides it.
+    The part under the element stays; compositing covers it.
     """
     dx, dy = -light.direction * light.shadow_length
     move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)

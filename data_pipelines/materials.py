@@ -1,7 +1,7 @@
-"""What procedural elements are made of: a square painted with colour, inner texture and coverage.
+"""Materials of procedural elements: a square painted with colour, inner texture and coverage.
 
 Coordinates run from -1 to 1 over the square, x to the right and y down; shapes stay inside radius 0.95. Each
-`paint_*` function paints one family on a canvas with three colours: two strong ones and an accent.
+`paint_*` function paints one family on a canvas with three colours: two saturated ones and an accent.
 """
 
 import cv2
@@ -14,7 +14,7 @@ GLYPHS = "ABEFGHJKMNPQRSTWXYZ23456789&?!#"
 
 
 class Canvas:
-    """A material in the making: colour [S, S, 3] and coverage [S, S], painted with smooth-edged shapes."""
+    """A material that is being painted: colour [S, S, 3] and coverage [S, S], from antialiased shapes."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -37,7 +37,7 @@ class Canvas:
         return cover.astype(np.float32) / 255.0
 
     def put(self, cover: np.ndarray, colour: np.ndarray | np.float32, inside: bool = False) -> None:
-        """Paints `colour` ([3] or [S, S, 3]) where `cover`; `inside` keeps to what is painted already."""
+        """Paints `colour` ([3] or [S, S, 3]) under `cover`; `inside` clips it to the current coverage."""
         if inside:
             cover = cover * self.alpha
         self.rgb += cover[..., None] * (colour - self.rgb)
@@ -52,7 +52,7 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, turn: float = 0.0) -> np
 
 
 def element_colours(rng: np.random.Generator) -> np.ndarray:
-    """[3, 3]: two strong colours of clearly different hue, and an accent that stands out from the first."""
+    """[3, 3]: two saturated colours of clearly different hue, and an accent that contrasts with the first."""
     hue = rng.random()
     other = hue + rng.choice([-1, 1]) * rng.uniform(0.15, 0.5)
     first = hsv(hue, rng.uniform(0.7, 1.0), rng.uniform(0.75, 0.95))
@@ -86,12 +86,12 @@ def pattern(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
         wave = np.sin(np.arctan2(y, x) * rng.integers(2, 5) + 4 * np.hypot(x, y) * rng.uniform(-1, 1))
     mix = np.clip(0.5 + wave * rng.uniform(0.8, 3.0), 0, 1)[..., None].astype(np.float32)
     grain = (natural_noise(rng, MATERIAL, MATERIAL, 1.1) - 0.5)[..., None] * rng.uniform(0.1, 0.35)
-    shade = 1.0 - 0.18 * (y[..., None] + 0.3)  # a little darker below, so that up and down differ
+    shade = 1.0 - 0.18 * (y[..., None] + 0.3)  # darker below, so that up and down differ
     return np.clip((colours[0] + mix * (colours[1] - colours[0])) * shade + grain, 0.02, 0.98)
 
 
 def paint_glyph(canvas: Canvas, colour: np.ndarray | np.float32, cx: float, cy: float, size: float) -> None:
-    """A letter, digit or sign, `size` high, centred at (cx, cy), inside what is painted; units of -1..1."""
+    """A letter, digit or sign, `size` high, centred at (cx, cy), inside the coverage; units of -1..1."""
     text = GLYPHS[canvas.rng.integers(len(GLYPHS))]
     height = size * MATERIAL / 2
     font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(2, round(height * 0.22))
@@ -104,7 +104,7 @@ def paint_glyph(canvas: Canvas, colour: np.ndarray | np.float32, cx: float, cy: 
 
 
 def outline(canvas: Canvas, colour: np.ndarray | np.float32) -> None:
-    """Darkens the rim of what is painted, a few material pixels wide."""
+    """Darkens the rim of the coverage, a few material pixels wide."""
     inner = cv2.erode(canvas.alpha, np.ones((7, 7), np.uint8))
     rim = canvas.alpha - cv2.GaussianBlur(inner, (5, 5), 0) * canvas.alpha
     canvas.put(np.clip(rim, 0, 1) * 0.75, colour, inside=True)
@@ -164,7 +164,7 @@ def paint_wings(canvas: Canvas, colours: np.ndarray) -> None:
 
 
 def paint_creature(canvas: Canvas, colours: np.ndarray) -> None:
-    """A body on legs with eyes that look somewhere, a mouth, often ears."""
+    """A body on legs with eyes, a mouth, often ears."""
     rng = canvas.rng
     texture = pattern(rng, colours)
     for x in (-0.42, -0.14, 0.14, 0.42) if rng.random() < 0.5 else (-0.34, 0.34):

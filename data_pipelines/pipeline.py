@@ -1,9 +1,9 @@
-"""From a source to batches, with Grain: the order, the draws, the workers.
+"""From a source to batches, with Grain: order, random draws, workers.
 
-The order is the source's records, shuffled anew in every epoch, without end: positions 0, 1, 2, ... Global
-batch n is the positions n B to n B + B - 1, and a process reads only its own rows of it. What an example is
-depends on the seed and its position alone, so batches are the same for any number of workers and any split of
-rows over hosts, and where a run stands is one number: the next batch.
+The records are reshuffled every epoch, endlessly: positions 0, 1, 2, ... Global batch n holds the positions
+n B to n B + B - 1, and a process reads only its own rows of it. An example depends only on the seed and its
+position, so batches are the same for any number of workers and any split of rows over hosts, and a run
+resumes from one number: the next batch.
 """
 
 import os
@@ -21,30 +21,30 @@ from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.workers import set_up
 from gencompositor_jax.errors import InputError
 
-ATTEMPTS = 8  # records that are tried for one example
+ATTEMPTS = 8  # records that are tried per example
+NAMED = 3  # of them in a message
 
 
 def make_example(
     source: ClipSource, index: int, rng: np.random.Generator, augmentation: Augmentation
 ) -> Example:
-    """Reads and augments one record, or another one in its place where it can't be used.
+    """Reads and augments one record, or a random other one if it is broken.
 
     Args:
-        source: where from.
+        source: the clips.
         index: of the record, 0 to len(source) - 1.
-        rng: where all draws come from, those of replacements too; always as many.
+        rng: for all draws, those of replacements included; always the same number.
         augmentation: what is drawn.
 
     Returns:
-        What `augment` makes of the clip, and `broken`, int64 [ATTEMPTS]: the records that could not be used,
-        -1 behind them.
+        The arrays of `augment`, and `broken`, int64 [ATTEMPTS]: the broken records, filled with -1.
 
     Raises:
-        InputError: ATTEMPTS records in a row can't be used; it names them.
+        InputError: ATTEMPTS records in a row are broken; it names them.
     """
     removal = bool(rng.random() < augmentation.removal)
     candidates = [index, *rng.integers(len(source), size=ATTEMPTS - 1).tolist()]
-    # Generators of their own: what a source draws doesn't shift what the augmentation draws.
+    # Separate generators: draws of the source don't shift those of the augmentation.
     for_clip, *for_reads = (np.random.default_rng(s) for s in rng.integers(2**63, size=ATTEMPTS + 1))
     broken = np.full(ATTEMPTS, -1, np.int64)
     for attempt, (candidate, draws) in enumerate(zip(candidates, for_reads, strict=True)):
@@ -54,8 +54,8 @@ def make_example(
             broken[attempt], reason = candidate, str(error)
             continue
         return {**augment(clip, for_clip, augmentation), "broken": broken}
-    names = ", ".join(dict.fromkeys(source.name(i) for i in candidates))
-    raise InputError(f"none of {ATTEMPTS} records drawn can be used ({names}); the last: {reason}")
+    names = ", ".join(list(dict.fromkeys(source.name(i) for i in candidates))[:NAMED])
+    raise InputError(f"{ATTEMPTS} records in a row can't be read ({names}, ...); the last: {reason}")
 
 
 def batches(
@@ -73,20 +73,19 @@ def batches(
     """The batches `start` to `stop` - 1, each [len(rows), ...]. Close the iterator to end its workers.
 
     Args:
-        source: where from.
+        source: the clips.
         augmentation: what is drawn for each clip.
-        seed: of the order and of all draws, 0 to 2^32 - 1.
+        seed: of the order and all draws, 0 to 2^32 - 1.
         batch_size: B, of the global batch.
-        rows: of the global batch that this process needs, in its order.
-        start: number of the first batch; 0 begins, the number after the last one read goes on.
-        stop: number of the first batch that is not made.
+        rows: the rows of the global batch that this process needs, in its order.
+        start: number of the first batch; to resume, the number after the last one read.
+        stop: number after the last batch.
         workers: processes that read; 0 for threads of this process.
-        prefetch: about so many batches are made ahead, over all workers; what workers made lies in shared
-            memory.
+        prefetch: number of batches made ahead, approximately, over all workers; in shared memory.
 
     Raises:
-        InputError: at once where an argument is out of its range; later as `make_example` does.
-        RuntimeError: while iterating, within seconds of a worker process being killed.
+        InputError: at once if an argument is out of its range; later as `make_example`.
+        RuntimeError: while iterating, seconds after a worker process was killed.
     """
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: pass a whole number from 0 to below 2^32")
@@ -109,15 +108,15 @@ def batches(
         examples = dataset.to_iter_dataset(grain.ReadOptions(threads, ahead))
     else:
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain reads its own ones when it starts workers
-        # No threads in a worker: what it has sent and nobody has taken yet is read ahead. Grain keeps as much
-        # again on this side.
+            flags.FLAGS.mark_as_parsed()  # Grain reads its flags when it starts workers
+        # Workers use no threads: the buffers between them and this process hold what is read ahead, one on
+        # each side.
         examples = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         each = max(1, ahead // (2 * workers))
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=each)
         examples = examples.mp_prefetch(options, worker_init_fn=_start_worker)
-    # Stacked here and not by the workers: a batch's examples are read side by side, fewer of them wait in
-    # memory, and a worker that is told to stop has at most one example to finish.
+    # Stacked here and not by the workers: the examples of a batch are read in parallel, fewer are held in
+    # memory, and a worker that has to stop finishes one example at most.
     return _closing(iter(examples.batch(len(rows))))
 
 
@@ -146,7 +145,7 @@ def _load(source: ClipSource, augmentation: Augmentation, index: int, rng: np.ra
 
 
 def _closing(iterator: Any) -> Generator[Example, None, None]:
-    """Passes batches on, and ends the workers when the consumer closes it or has had the last one."""
+    """Yields the batches; ends the workers after the last one or when it is closed."""
     try:
         for batch in iterator:
             yield {name: np.asarray(value) for name, value in batch.items()}
@@ -154,11 +153,11 @@ def _closing(iterator: Any) -> Generator[Example, None, None]:
     except GeneratorExit:
         iterator.close()
         raise
-    except RuntimeError as error:  # the workers that are left end when `iterator` is collected: nobody waits
+    except RuntimeError as error:  # the other workers end when `iterator` is garbage-collected
         if "Worker process" not in str(error):
             raise
         raise RuntimeError(
-            f"a data worker is gone: {error} If memory ran out, lower data.workers or data.prefetch."
+            f"a data worker died: {error} If memory ran out, lower data.workers or data.prefetch."
         ) from error
 
 

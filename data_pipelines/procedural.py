@@ -1,7 +1,7 @@
-"""Procedural clips: an element moves through a scene, in the scene's light, and throws a soft shadow.
+"""Procedural clips: an element moves through a scene, in the scene's light, and casts a soft shadow.
 
-`make_clip(seed)` draws everything from one seed. The held-out clips of the evaluation are the same
-distribution under other seeds.
+`make_clip(seed)` draws everything from one seed. The held-out clips of the evaluation have the same
+distribution and other seeds.
 """
 
 import dataclasses
@@ -14,24 +14,24 @@ from gencompositor_jax.data_pipelines.lighting import Light, cast_shadow, draw_l
 from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
 from gencompositor_jax.errors import InputError
 
-TRAINING_SEEDS = range(1_000_000)  # training draws from these seeds only
+TRAINING_SEEDS = range(1_000_000)  # for training only
 HELD_OUT_SEED = 1_000_000_000  # the evaluation's seeds start here
 
 
 @dataclasses.dataclass(frozen=True)
 class ProceduralClip:
-    """One clip with everything known about it. Frames are uint8 RGB [T, H, W, 3].
+    """One clip with its ground truth. Frames are uint8 RGB [T, H, W, 3].
 
-    Convention of the placement: the centre of the element's own canvas, ((w - 1) / 2, (h - 1) / 2), lies on
-    `xy`; in the foreground it lies on the centre of the frame.
+    Placement convention: the centre of the element's canvas, ((w - 1) / 2, (h - 1) / 2), is at `xy`; in the
+    foreground it is at the centre of the frame.
     """
 
-    target: np.ndarray  # the right answer: background, shadow and lit element
+    target: np.ndarray  # the ground truth: background, shadow and lit element
     background: np.ndarray  # the scene without the element and without its shadow
-    foreground: np.ndarray  # the lit element as it is in the target, moved to the centre, on white
-    alpha: np.ndarray  # float32 [T, H, W] in [0, 1]: coverage of the placed element
-    shadow: np.ndarray  # float32 [T, H, W] in [0, 1): share of light the shadow takes
-    element: np.ndarray  # uint8 [T, h, w, 4]: straight-alpha RGBA in its own colours, not lit
+    foreground: np.ndarray  # the lit element of the target, moved to the centre, on white
+    alpha: np.ndarray  # float32 [T, H, W] in [0, 1]: coverage of the element in the target
+    shadow: np.ndarray  # float32 [T, H, W] in [0, 1): fraction of light that the shadow takes
+    element: np.ndarray  # uint8 [T, h, w, 4]: straight-alpha RGBA, unlit
     xy: np.ndarray  # float32 [T, 2]: trajectory in pixels
     scale: np.ndarray  # float32 [T]: multiplies the element's own pixels
     rotation: np.ndarray  # float32 [T]: degrees, counter-clockwise
@@ -40,7 +40,7 @@ class ProceduralClip:
 
     @property
     def silhouette(self) -> np.ndarray:
-        """bool [T, H, W]: where the placed element covers at least half of a pixel."""
+        """bool [T, H, W]: where the element covers at least half of a pixel."""
         return self.alpha >= 0.5
 
 
@@ -53,19 +53,19 @@ def make_clip(
     size: float = 1.0,
     reach: float = 1.0,
 ) -> ProceduralClip:
-    """Makes one clip, deterministic by its seed and arguments.
+    """Makes one clip, determined by its seed and arguments.
 
     Args:
-        seed: TRAINING_SEEDS to train, HELD_OUT_SEED and above to evaluate.
+        seed: one of TRAINING_SEEDS for training, HELD_OUT_SEED and above for evaluation.
         frames: at least 1.
         height: pixels, a multiple of 16.
         width: pixels, a multiple of 16.
         family: one of `data_pipelines.sprites.FAMILIES`; drawn when None.
         size: multiplies the element's extent.
-        reach: draws the trajectory in towards the frame's centre, to this part of its distance.
+        reach: multiplies the trajectory's distance from the frame's centre.
 
     Raises:
-        InputError: a size or the family is not as described.
+        InputError: a size or the family isn't as described.
     """
     if frames < 1 or height < 16 or width < 16 or height % 16 or width % 16:
         raise InputError(
@@ -85,18 +85,18 @@ def make_clip(
 
     centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
     xy = centre + np.float32(reach) * (xy - centre)
-    placed = warp(element, xy, scale, rotation, height, width)
+    moved = warp(element, xy, scale, rotation, height, width)
     centred = warp(element, np.broadcast_to(centre, xy.shape), scale, rotation, height, width)
 
     field = light_field(light, height, width)
     background = relight(albedo, light, field)
-    alpha = placed[..., 3]
+    alpha = moved[..., 3]
     shadow = cast_shadow(alpha, light)
-    lit = relight(placed[..., :3], light, field)
+    lit = relight(moved[..., :3], light, field)
     target = background * (1.0 - shadow[..., None])
     target += alpha[..., None] * (lit - target)
 
-    # The same pixels as in the target: the light is the one at the place they have there.
+    # The same pixels as in the target: lit as at their positions there.
     moved_field = light_field(light, height, width, xy - centre)
     cover = centred[..., 3:]
     foreground = 1.0 + cover * (relight(centred[..., :3], light, moved_field) - 1.0)
@@ -116,30 +116,29 @@ def make_clip(
 
 
 def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int = 96) -> ProceduralClip:
-    """A clip as a window sees it that follows the element through a scene half as large again in both
-    directions.
+    """A clip seen through a window that follows the element, in a scene 1.5 times as large along both axes.
 
-    The window moves in whole pixels, as `controls.window` does for real backgrounds.
+    The window moves in whole pixels, as `controls.geometry.window` does.
     """
-    room = height // 32 * 16, width // 32 * 16
-    whole = height + room[0], width + room[1]
-    size = min(height / whole[0], width / whole[1])  # so that the element has its usual extent in the window
-    reach = min(room[0] / whole[0], room[1] / whole[1])  # so that the window never meets the scene's edge
+    margin = height // 32 * 16, width // 32 * 16
+    whole = height + margin[0], width + margin[1]
+    size = min(height / whole[0], width / whole[1])  # the element keeps its usual extent in the window
+    reach = min(margin[0] / whole[0], margin[1] / whole[1])  # the window stays inside the scene
     clip = make_clip(seed, frames, *whole, size=size, reach=reach)
-    origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, room[::-1]).astype(int)
+    origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, margin[::-1]).astype(int)
     window = [(slice(y, y + height), slice(x, x + width)) for x, y in origins]
-    middle = (slice(room[0] // 2, room[0] // 2 + height), slice(room[1] // 2, room[1] // 2 + width))
+    middle = (slice(margin[0] // 2, margin[0] // 2 + height), slice(margin[1] // 2, margin[1] // 2 + width))
 
-    def cut(frames_: np.ndarray) -> np.ndarray:
-        return np.stack([frame[part] for frame, part in zip(frames_, window, strict=True)])
+    def crop(video: np.ndarray) -> np.ndarray:
+        return np.stack([frame[part] for frame, part in zip(video, window, strict=True)])
 
     return dataclasses.replace(
         clip,
-        target=cut(clip.target),
-        background=cut(clip.background),
+        target=crop(clip.target),
+        background=crop(clip.background),
         foreground=np.ascontiguousarray(clip.foreground[(slice(None), *middle)]),
-        alpha=cut(clip.alpha),
-        shadow=cut(clip.shadow),
+        alpha=crop(clip.alpha),
+        shadow=crop(clip.shadow),
         xy=(clip.xy - origins).astype(np.float32),
     )
 
@@ -147,7 +146,7 @@ def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int 
 def warp(
     element: np.ndarray, xy: np.ndarray, scale: np.ndarray, rotation: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """Places an element with the centre of its canvas on `xy`.
+    """Moves the centre of an element's canvas to `xy`, scaled and rotated.
 
     Args:
         element: uint8 [T, h, w, 4], straight-alpha RGBA.
@@ -173,17 +172,17 @@ def warp(
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """[0, 1] to 0..255, rounded."""
+    """[0, 1] -> 0..255, clipped and rounded."""
     return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
 
 
 def _extent(rng: np.random.Generator) -> float:
     """Side of an element in pixels of a frame 64 high.
 
-    Mostly 5 tokens and more, where learning is easy; some as small as real elements are, and some large.
+    Mostly 5 tokens and more, which is easy to learn; some as small as real elements, and some large.
     """
-    share = rng.random()
-    low, high = (14, 34) if share < 0.15 else (34, 60) if share < 0.83 else (60, 68)
+    kind = rng.random()
+    low, high = (14, 34) if kind < 0.15 else (34, 60) if kind < 0.83 else (60, 68)
     return rng.uniform(low, high)
 
 
@@ -197,6 +196,22 @@ def draw_motion(
     """
     s = np.linspace(0.0, 1.0, frames)
     size = np.array([width, height], np.float64)
+    path = _draw_path(rng, s) * (1.0, width / height * 0.6)
+    offset = rng.uniform(-0.2, 0.2, 2)
+    if rng.random() < 0.5:  # far from the centre
+        axis = 0 if rng.random() < 0.7 else 1
+        offset[axis] = rng.choice([-1, 1]) * rng.uniform(0.27, 0.4 if axis == 0 else 0.32)
+    xy = _keep_in_frame(rng, (0.5 + offset + path) * size - 0.5, size)
+
+    grow = rng.uniform(-0.18, 0.18) if rng.random() < 0.7 else 0.0
+    scale = rng.uniform(0.85, 1.0) * np.exp(grow * (s - 0.5))
+    spin = rng.uniform(-22, 22) if rng.random() < 0.7 else 0.0
+    rotation = rng.uniform(-15, 15) + spin * (s - 0.5)
+    return xy.astype(np.float32), scale.astype(np.float32), rotation.astype(np.float32)
+
+
+def _draw_path(rng: np.random.Generator, s: np.ndarray) -> np.ndarray:
+    """[T, 2] of mean 0, in relative coordinates, for times `s` [T] in 0..1."""
     along = rng.uniform(0, 2 * np.pi)
     heading = np.array([np.cos(along), 0.7 * np.sin(along)])
     side = np.array([-heading[1], heading[0]])
@@ -214,27 +229,19 @@ def draw_motion(
     elif kind == 3:  # part of a circle
         turn = np.pi * rng.uniform(0.6, 1.6) * (s - 0.5)
         path = 0.5 * (np.outer(np.sin(turn), heading) + np.outer(np.cos(turn), side))
-    else:  # starts slowly, runs, slows down
+    else:  # accelerates, then slows down
         path = np.outer(s * s * (3 - 2 * s) - 0.5, heading)
-    path = (path - path.mean(0)) * reach * (1.0, width / height * 0.6)
+    return (path - path.mean(0)) * reach
 
-    offset = rng.uniform(-0.2, 0.2, 2)
-    if rng.random() < 0.5:  # far from the centre
-        axis = 0 if rng.random() < 0.7 else 1
-        offset[axis] = rng.choice([-1, 1]) * rng.uniform(0.27, 0.4 if axis == 0 else 0.32)
-    xy = (0.5 + offset + path) * size - 0.5
-    # The element's centre stays in the frame, but for one clip in eight, which begins or ends at the border.
+
+def _keep_in_frame(rng: np.random.Generator, xy: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Clips a trajectory [T, 2] to the frame; in one clip of eight it begins or ends at the border."""
     border = 0.04 if rng.random() < 0.875 else -0.06
     xy = np.clip(xy, border * size, (1 - border) * size)
     if border < 0:
-        edge = np.array([rng.choice([border, 1 - border]) * width, xy[0, 1]])
-        reach_in = np.linspace(1, 0, frames)[:, None] * 0.6
+        edge = np.array([rng.choice([border, 1 - border]) * size[0], xy[0, 1]])
+        weight = np.linspace(1, 0, len(xy))[:, None] * 0.6
         if rng.random() < 0.5:
-            reach_in = reach_in[::-1]
-        xy = xy + reach_in * (edge - xy)
-
-    grow = rng.uniform(-0.18, 0.18) if rng.random() < 0.7 else 0.0
-    scale = rng.uniform(0.85, 1.0) * np.exp(grow * (s - 0.5))
-    spin = rng.uniform(-22, 22) if rng.random() < 0.7 else 0.0
-    rotation = rng.uniform(-15, 15) + spin * (s - 0.5)
-    return xy.astype(np.float32), scale.astype(np.float32), rotation.astype(np.float32)
+            weight = weight[::-1]
+        xy = xy + weight * (edge - xy)
+    return xy

@@ -1,14 +1,14 @@
-"""The sources of procedural clips, and the door to all sources.
+"""Sources of procedural clips, and the function that opens any source.
 
 `open_source(config.data, arch)` reads `data.source`:
 
-    procedural    endless, made when read                      data.followed
-    cache         made once, kept in the folder `data.path`    data.clips, data.followed_clips, data.followed
-    videocomp     the released training's folder `data.path`   data.fps, data.start
-    arrayrecord   a folder that `gencompositor data build` made
+    procedural    rendered when read                           data.followed
+    cache         rendered once into the folder `data.path`    data.clips, data.followed_clips, data.followed
+    videocomp     the release's training folder `data.path`    data.fps, data.start
+    arrayrecord   a folder of `gencompositor data build`
     tfds          the same as a TFDS dataset
 
-A share `data.followed` of the procedural clips is seen through a window that follows the element.
+A fraction `data.followed` of the procedural clips is seen through a window that follows the element.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ KINDS = ("procedural", "cache", "videocomp", "arrayrecord", "tfds")
 
 @dataclasses.dataclass(frozen=True)
 class ProceduralSource:
-    """A clip for each of TRAINING_SEEDS, made when it is read: no file, and a million clips an epoch."""
+    """A clip per TRAINING_SEEDS, rendered when it is read: no files, and a million clips per epoch."""
 
     arch: ModelArch
-    followed: float = 0.0  # share of clips seen through a window that follows the element
+    followed: float = 0.0  # fraction of clips seen through a window that follows the element
 
     def __len__(self) -> int:
         return len(TRAINING_SEEDS)
@@ -55,19 +55,19 @@ class ProceduralSource:
 class CachedSource:
     """Clips of two cache folders (`data_pipelines.clip_cache`): whole scenes, and windows that follow.
 
-    Record i is clip i of the one or of the other, as it is drawn; the smaller cache is gone through again.
+    Record i is clip i of a cache chosen at random; the smaller cache repeats.
     """
 
     whole: Path
     following: Path
-    followed: float  # share of clips from `following`
+    followed: float  # fraction of clips from `following`
 
     @functools.cached_property
     def _caches(self) -> tuple[ClipCache, ClipCache]:
         return ClipCache(self.whole), ClipCache(self.following)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without the open caches, whose maps would be copied whole.
+        # Without the open caches: pickling would copy their memory maps.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class CachedSource:
 
 
 def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
-    # The masked background is cut from the empty scene: inference has no shadow to look at.
+    # The masked background comes from the empty scene: at inference it holds no shadow either.
     scene = clip["background"]
     return {
         "target": scene if removal else clip["target"],
@@ -99,9 +99,9 @@ def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
 def build_caches(
     folder: str | os.PathLike[str], arch: ModelArch, clips: int, followed_clips: int, followed: float
 ) -> CachedSource:
-    """Makes the clips that are not there yet, `whole` and `followed` in a folder, and opens them.
+    """Makes the missing clips of the caches `whole` and `followed` in a folder, and opens them.
 
-    Raises InputError as `build_cache` does.
+    Raises InputError as `build_cache`.
     """
     whole = CacheSettings(
         clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
@@ -113,13 +113,13 @@ def build_caches(
 
 
 def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> ClipSource:
-    """The source that a config's `data` names, for a model's frames, size and inflation.
+    """The source of a config's `data`, for a model's frames, size and inflation.
 
-    Readers are imported only when asked for. Raises InputError for an unknown name, a folder without data, or
-    data that don't fit the model.
+    Readers are imported when needed. Raises InputError for an unknown source, a folder without data, or data
+    of another size.
     """
     if data.source in KINDS[1:] and not data.path:
-        raise InputError(f"data.path: name the folder that data.source={data.source!r} is to read")
+        raise InputError(f"data.path: is empty: pass the folder that data.source={data.source!r} reads")
     match data.source:
         case "procedural":
             return ProceduralSource(arch, data.followed)

@@ -1,7 +1,7 @@
-"""Procedural foreground elements: a painted material and a motion that bends it over time.
+"""Procedural foreground elements: a painted material and a deformation over time.
 
-A family is a pair: paint, and draw a bend. A bend gives, for the points of the element at a time in 0..1, the
-points of the material seen there; both in -1..1 over the square.
+A family is a pair of functions: one paints, the other draws a bend. A bend maps points of the element at a
+time in 0..1 to points of the material; both are in -1..1 over the square.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Paint = Callable[[Canvas, np.ndarray], None]
 
 
 def bend_wobble(rng: np.random.Generator) -> Bend:
-    """Breathing and wobbling, as jelly does."""
+    """Wobbles like jelly."""
     p, amount, speed = rng.uniform(0, 6.3, 2), rng.uniform(0.03, 0.09), rng.uniform(0.6, 1.3)
 
     def move(x: np.ndarray, y: np.ndarray, t: float) -> Grid:
@@ -39,7 +39,7 @@ def bend_wobble(rng: np.random.Generator) -> Bend:
 
 
 def bend_turn(rng: np.random.Generator) -> Bend:
-    """Turning about the centre."""
+    """Turns about the centre."""
     turn = rng.choice([-1, 1]) * rng.uniform(0.5, 2.2)
 
     def move(x: np.ndarray, y: np.ndarray, t: float) -> Grid:
@@ -50,7 +50,7 @@ def bend_turn(rng: np.random.Generator) -> Bend:
 
 
 def bend_flap(rng: np.random.Generator) -> Bend:
-    """Wings that fold towards a body that stays."""
+    """Wings fold towards a still body."""
     phase, beats, deep = rng.uniform(0, 6.3), rng.uniform(0.7, 1.6), rng.uniform(0.12, 0.26)
 
     def move(x: np.ndarray, y: np.ndarray, t: float) -> Grid:
@@ -62,7 +62,7 @@ def bend_flap(rng: np.random.Generator) -> Bend:
 
 
 def bend_sway(rng: np.random.Generator) -> Bend:
-    """Swaying in the wind, more at the far end."""
+    """Sways, more at the far end."""
     phase, beats, amount = rng.uniform(0, 6.3), rng.uniform(0.5, 1.2), rng.uniform(0.08, 0.2)
 
     def move(x: np.ndarray, y: np.ndarray, t: float) -> Grid:
@@ -73,7 +73,7 @@ def bend_sway(rng: np.random.Generator) -> Bend:
 
 
 def bend_swim(rng: np.random.Generator) -> Bend:
-    """A wave that grows towards the tail; half of the fishes look left."""
+    """A wave that grows towards the tail; half of the fish face left."""
     phase, beats, amount = rng.uniform(0, 6.3), rng.uniform(0.8, 1.6), rng.uniform(0.05, 0.12)
     side = float(rng.choice([-1, 1]))
 
@@ -99,18 +99,17 @@ def make_sprite(rng: np.random.Generator, family: str, frames: int, extent: floa
 
     Args:
         family: a key of FAMILIES.
-        extent: side of the square it lives in, in pixels; the silhouette fills about nine tenths of it.
+        extent: side of its square in pixels; the silhouette spans about nine tenths of it.
 
     Returns:
-        uint8 [frames, h, w, 4], straight-alpha RGBA in its own colours, cropped to the union of its extent
-        over time.
+        uint8 [frames, h, w, 4], straight-alpha RGBA, unlit, cropped to the union of its extent over time.
     """
     paint, bend = FAMILIES[family]
     canvas = Canvas(rng)
     paint(canvas, element_colours(rng))
     material = np.dstack([canvas.rgb * canvas.alpha[..., None], canvas.alpha])
     side = max(8, round(extent))
-    material = cv2.GaussianBlur(material, (0, 0), 0.35 * MATERIAL / side)  # no aliasing when it gets smaller
+    material = cv2.GaussianBlur(material, (0, 0), 0.35 * MATERIAL / side)  # antialiases the resize
     axis = (np.arange(side, dtype=np.float32) + 0.5) * (2.0 / side) - 1.0
     x, y = np.meshgrid(axis, axis)
     move = bend(rng)
@@ -125,6 +124,6 @@ def make_sprite(rng: np.random.Generator, family: str, frames: int, extent: floa
     frames8 = np.round(np.concatenate([straight, alpha], -1) * 255).astype(np.uint8)
     seen = np.max(frames8[..., 3], axis=0) > 127
     rows, columns = np.flatnonzero(np.any(seen, axis=1)), np.flatnonzero(np.any(seen, axis=0))
-    # One pixel more on each side keeps the soft edge.
+    # One more pixel on each side keeps the soft edge.
     top, left = max(rows[0] - 1, 0), max(columns[0] - 1, 0)
     return np.ascontiguousarray(frames8[:, top : rows[-1] + 2, left : columns[-1] + 2])

@@ -1,6 +1,6 @@
-"""Noise, dead leaves and palettes: the still textures that procedural backgrounds and sprites are made of.
+"""Noise, dead leaves and palettes: still textures of procedural backgrounds and sprites.
 
-Colours are float32 RGB in [0, 1]; every function draws only from the generator it is given.
+Colours are float32 RGB in [0, 1]; every function draws only from its generator.
 """
 
 import cv2
@@ -10,7 +10,7 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """float32 [3] RGB of a hue (turns, wraps), a saturation and a value in [0, 1]."""
+    """float32 [3] RGB of a hue (in turns, wraps), a saturation and a value in [0, 1]."""
     ramp = np.clip(np.abs((hue * 6.0 + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
     return (value * (1.0 - saturation + saturation * ramp)).astype(np.float32)
 
@@ -61,16 +61,16 @@ def scene_palette(rng: np.random.Generator, count: int) -> np.ndarray:
 def dead_leaves(
     rng: np.random.Generator, height: int, width: int, colours: np.ndarray, unit: float
 ) -> np.ndarray:
-    """[h, w, 3]: opaque discs, boxes and triangles piled up: the edges and occlusions of natural images.
+    """[h, w, 3]: a pile of opaque discs, boxes and triangles, with edges and occlusions as in natural images.
 
-    Radii have a 1 / r^3 density from 3.5 to 30 `unit` pixels, which makes the pile look alike at every scale.
+    Radii have a density of 1 / r^3 from 3.5 to 30 `unit` pixels, which makes the pile scale-invariant.
     """
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = np.clip(colours[0] * 255, 0, 255)
     count = int(240 * height * width / (96 * 144) / unit**2)
     low, high = (3.5 * unit) ** -2, (30.0 * unit) ** -2
     radii = (high + rng.random(count) * (low - high)) ** -0.5
-    # Sorted loosely: the largest first, or they would hide everything.
+    # Loosely sorted, the largest first, or they would cover everything.
     radii = radii[np.argsort(-radii * np.exp(0.5 * rng.standard_normal(count)))]
     centres = rng.random((count, 2)) * (width, height)
     shapes = rng.integers(0, 4, count)

@@ -1,15 +1,15 @@
-"""The training folder of the PyTorch release, read as it is.
+"""The training folder of the PyTorch release.
 
-    FOLDER/GTs/NAME.mp4                     the right answer
+    FOLDER/GTs/NAME.mp4                     the target (ground truth)
            fg/NAME.mp4                      the element, centred on a white square (576 pixels)
            filtered_mask/NAME.mp4           the target region, white
-           filtered_masked_video/NAME.mp4   GTs with the target region black (made here from the two others)
+           filtered_masked_video/NAME.mp4   GTs with the target region black (not read: made here)
            inpainted_sum/NAME.mp4           the scene without the element
-           fg/white_video.mp4               the release's foreground of removal samples (never read here)
+           fg/white_video.mp4               the release's foreground of removal samples (not read)
            ANY.csv                          path, start_frame, end_frame, fps, caption
 
-Frame n of one kind belongs to frame n of the others. The masks of this folder are inflated already (the
-release has put them through its Gaussian filter), so nothing here inflates them again.
+Frame n of one kind belongs to frame n of the others. The masks of this folder are inflated already, by the
+release's Gaussian filter, and aren't inflated again.
 """
 
 import csv
@@ -37,8 +37,8 @@ TARGET, FOREGROUND, MASK, MASKED, BACKGROUND = KINDS = (
 )
 WHITE_VIDEO = "fg/white_video.mp4"
 COLUMNS = ("path", "start_frame", "end_frame", "fps", "caption")
-CAPTION = 50  # a row counts if its caption has more characters
-FPS = 8.0  # frames per second that clips are sampled at
+CAPTION = 50  # a usable row's caption has more characters
+FPS = 8.0  # frames per second of clips
 INSIDE = 128  # grey from which a pixel of a mask is inside
 
 Start = Literal["first", "random"]
@@ -46,7 +46,7 @@ Start = Literal["first", "random"]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the CSV: the frames `start` to `end` - 1 of one clip's five videos."""
+    """A line of the CSV: the frames `start` to `end` - 1 of a clip's five videos."""
 
     folder: Path
     file: str  # NAME.mp4
@@ -61,17 +61,16 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Unique among the rows of a folder that doesn't repeat itself."""
+        """Unique among the distinct rows of a folder."""
         return f"{self.file}@{self.start}"
 
 
 class VideoCompSource:
-    """The rows that count, as clips at a model's size (see `data_pipelines.source.ClipSource`).
+    """The usable rows, as clips at a model's size (see `data_pipelines.source.ClipSource`).
 
     A clip is every `stride`-th frame from `start_frame` on, or from a random later frame that leaves enough.
-    The scene is the target itself: what the masked background is cut from has the element's shadow outside
-    the region, if the folder's masks leave it there. A removal sample reads `inpainted_sum` and the mask, any
-    other one reads `GTs`, `fg` and the mask, and nothing else is decoded.
+    The scene is the target itself, so the masked background shows shadows outside the mask. A removal sample
+    reads `inpainted_sum` and the mask, any other sample `GTs`, `fg` and the mask; nothing else is decoded.
     """
 
     def __init__(
@@ -83,17 +82,17 @@ class VideoCompSource:
         start: Start = "first",
         csv_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Reads the CSV, and no video.
+        """Reads the CSV, but no video.
 
         Args:
             folder: the data folder.
             arch: the model's, for its frames and size.
             fps: rate to sample at; see `stride`.
-            start: where a clip begins in its row's frames.
-            csv_file: where the folder holds more than one CSV, which.
+            start: first frame of a clip among those of its row.
+            csv_file: which CSV, if the folder holds several.
 
         Raises:
-            InputError: no CSV, a line of it can't be read, or no row counts.
+            InputError: no CSV, a line of it can't be read, or no row is usable.
         """
         self.folder, self.fps, self.start = Path(folder), fps, start
         self.frames, self.size = arch.frames, (arch.height, arch.width)
@@ -106,14 +105,14 @@ class VideoCompSource:
         self.rows = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
         if not self.rows:
             counts = Counter(reason for reason in reasons if reason is not None)
-            said = ", ".join(f"{count} with {reason}" for reason, count in counts.items()) or "it is empty"
-            raise InputError(f"{csv_path}: no row can be trained on: {said}")
+            why = ", ".join(f"{count} with {reason}" for reason, count in counts.items()) or "it is empty"
+            raise InputError(f"{csv_path}: no row is usable: {why}")
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        """The right answer's file."""
+        """The target's file."""
         return str(self.rows[index].video(TARGET))
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
@@ -128,11 +127,11 @@ class VideoCompSource:
 def read_clip(row: Row, numbers: np.ndarray, size: tuple[int, int], removal: bool) -> ClipArrays:
     """The frames `numbers` [T] of a row at the model's size (H, W), aspect kept; see `ClipSource.read`.
 
-    Raises InputError, naming the file: missing, too short, of another rate than the row says, sizes that
-    contradict each other, a foreground that isn't square, a mask without a region.
+    Raises InputError, naming the file: missing, too short, of another rate than the row's, sizes that don't
+    match, a foreground that isn't square, an empty mask.
     """
     scene_kind = BACKGROUND if removal else TARGET
-    # The rate of GTs is what the row states; the others were made frame by frame, at whatever rate.
+    # A row states the rate of GTs; the others were made frame by frame and may have any.
     scene = read_frames(row.video(scene_kind), numbers, None if removal else row.fps)
     grey = read_frames(row.video(MASK), numbers)
     if grey.shape != scene.shape:
@@ -143,7 +142,7 @@ def read_clip(row: Row, numbers: np.ndarray, size: tuple[int, int], removal: boo
     view = make_view((scene.shape[1], scene.shape[2]), size)
     mask = region(grey)
     if not mask.any():
-        raise InputError(f"{row.video(MASK)}: marks nothing in frames {numbers[0]} to {numbers[-1]}")
+        raise InputError(f"{row.video(MASK)}: is empty in frames {numbers[0]} to {numbers[-1]}")
     if view.native != view.model:
         scene, mask = to_model(scene, view), mask_to_model(mask, view)
     if removal:
@@ -153,32 +152,32 @@ def read_clip(row: Row, numbers: np.ndarray, size: tuple[int, int], removal: boo
         if square.shape[1] != square.shape[2]:
             raise InputError(
                 f"{row.video(FOREGROUND)}: {square.shape[2]}x{square.shape[1]} pixels: "
-                "a square with the element in its middle is expected"
+                "a square with the element in its centre is expected"
             )
         foreground = fit_foreground(square, size)
     return {"target": scene, "scene": scene, "foreground": foreground, "mask": mask}
 
 
 def region(grey: np.ndarray) -> np.ndarray:
-    """bool [T, H, W] of a mask video, uint8 [T, H, W, 3]: where it is at least half bright."""
+    """bool [T, H, W] of a mask video, uint8 [T, H, W, 3]: where green is at least INSIDE."""
     return grey[..., 1] >= INSIDE
 
 
 def stride(source_fps: float, fps: float = FPS) -> int:
-    """Every how many-th frame is taken: source_fps // fps of the whole rate (23.976 counts as 24); 0: none.
+    """Step between sampled frames: the rounded rate (23.976 counts as 24) // fps; 0 if that is too low.
 
-    So frames are evenly spaced, and 30 frames per second are read at 10 rather than 8, as in the release.
+    Frames are evenly spaced, so 30 frames per second are sampled at 10 rather than 8, as in the release.
     """
     return int(round(source_fps) / fps + 1e-9)
 
 
 def frame_numbers(row: Row, frames: int, fps: float = FPS) -> np.ndarray:
-    """int64 [frames]: the first clip of a row that counts."""
+    """int64 [frames]: the first clip of a usable row."""
     return row.start + stride(row.fps, fps) * np.arange(frames)
 
 
 def why_not(row: Row, frames: int, fps: float = FPS) -> str | None:
-    """Why a row doesn't count, or None: (end - start) // stride >= frames, more than 50 characters said."""
+    """Why a row isn't usable. None if (end - start) // stride >= frames and the caption is long enough."""
     if len(row.caption) <= CAPTION:
         return f"a caption of at most {CAPTION} characters"
     if stride(row.fps, fps) < 1:
@@ -189,7 +188,7 @@ def why_not(row: Row, frames: int, fps: float = FPS) -> str | None:
 
 
 def find_csv(folder: Path, csv_file: str | os.PathLike[str] | None = None) -> Path:
-    """The CSV of a folder. Raises InputError where it isn't there, or one of several must be named."""
+    """The CSV of a folder. Raises InputError if there is none, or one of several must be named."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if csv_file is not None:
@@ -206,9 +205,9 @@ def find_csv(folder: Path, csv_file: str | os.PathLike[str] | None = None) -> Pa
 
 
 def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
-    """The rows of a CSV, and what is wrong with the lines that are none ("line 7: ...").
+    """The rows of a CSV, and the problems of lines that can't be read ("line 7: ...").
 
-    Raises InputError where it is no CSV or lacks a column.
+    Raises InputError if it isn't a CSV or lacks a column.
     """
     rows, wrong = [], []
     try:
@@ -216,9 +215,7 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise InputError(
-                    f"{csv_path}: has no column {', '.join(missing)}: name them in its first line"
-                )
+                raise InputError(f"{csv_path}: has no column {', '.join(missing)}: add it to the header line")
             for fields in reader:
                 try:
                     rows.append(_row(folder, fields))
@@ -232,8 +229,8 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
 def _row(folder: Path, fields: dict[str, str]) -> Row:
     """Raises ValueError that says which column is wrong."""
     if any(fields[name] is None for name in COLUMNS):
-        raise ValueError("has fewer columns than the first line")
-    # The folder is flat: wherever the path once led, the file's name is what counts.
+        raise ValueError("has fewer columns than the header line")
+    # The folder is flat: of a path only the file's name matters.
     file = fields["path"].strip().replace("\\", "/").rsplit("/", 1)[-1]
     if not file:
         raise ValueError("path is empty")
@@ -242,12 +239,12 @@ def _row(folder: Path, fields: dict[str, str]) -> Row:
         try:
             numbers[name] = float(fields[name])
         except ValueError:
-            raise ValueError(f"{name} {fields[name]!r} is no number") from None
+            raise ValueError(f"{name} {fields[name]!r} isn't a number") from None
     start, end, fps = numbers["start_frame"], numbers["end_frame"], numbers["fps"]
     if not (0 <= start < end < 2**40 and start == int(start) and end == int(end)):
-        raise ValueError(f"start_frame {start:g} to end_frame {end:g} are no frame numbers from 0 on")
+        raise ValueError(f"start_frame {start:g} to end_frame {end:g} isn't a range of frame numbers")
     if not 0 < fps <= 1000:
-        raise ValueError(f"fps {fps:g} is no frame rate")
+        raise ValueError(f"fps {fps:g} isn't a frame rate from 0 to 1000")
     if not file.lower().endswith(".mp4"):
         file += ".mp4"
     return Row(folder, file, int(start), int(end), fps, fields["caption"].strip())

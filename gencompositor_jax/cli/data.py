@@ -120,8 +120,8 @@ def run_check(args: argparse.Namespace) -> None:
     print(json.dumps(report.to_json(), indent=2) if args.json else table(report))
     if report.problems:
         raise InputError(f"{args.folder}: {len(report.problems)} problems, see the report")
-    if not report.counting:
-        raise InputError(f"{args.folder}: no row of {report.csv} can be trained on, see the report")
+    if not report.usable:
+        raise InputError(f"{args.folder}: no row of {report.csv} is usable, see the report")
 
 
 def run_build(args: argparse.Namespace) -> None:

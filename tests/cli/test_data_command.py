@@ -1,4 +1,4 @@
-"""`gencompositor data` from its words to its exit code."""
+"""`gencompositor data`: output, errors and exit codes."""
 
 import json
 import subprocess
@@ -18,9 +18,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("videocomp") / "data", range(3), frames=30)
 
 
-def test_check_says_that_a_folder_is_whole(folder, capsys):
+def test_check_reports_a_complete_folder(folder, capsys):
     assert main(["data", "check", str(folder), "--frames=9"]) == 0
-    assert "3, of which 3 can be trained on" in capsys.readouterr().out
+    assert "3, of which 3 are usable" in capsys.readouterr().out
 
 
 def test_check_fails_with_the_list(folder, tmp_path, capsys):
@@ -34,14 +34,14 @@ def test_check_fails_with_the_list(folder, tmp_path, capsys):
     assert said.err.strip().endswith("1 problems, see the report")
 
 
-def test_check_fails_where_no_row_counts(folder, capsys):
-    assert main(["data", "check", str(folder)]) == 2  # 49 frames at 8 fps are more than there are
+def test_check_fails_if_no_row_is_usable(folder, capsys):
+    assert main(["data", "check", str(folder)]) == 2  # too few for 49 frames at 8 fps
     said = capsys.readouterr()
-    assert "3 have less than 49 frames" in said.out and "no row of data.csv" in said.err
+    assert "3 have less than 49 frames" in said.out and "no row of data.csv is usable" in said.err
 
 
 @pytest.mark.parametrize("format", ["arrayrecord", "tfds"])
-def test_build_says_what_it_left_out_and_how_to_go_on(folder, tmp_path, capsys, format):
+def test_build_reports_broken_inputs_and_the_next_command(folder, tmp_path, capsys, format):
     spoilt = copy(folder, tmp_path / "spoilt")
     cut_short(spoilt / "GTs" / "1.mp4")
     words = ["data", "build", str(spoilt), f"--out={tmp_path / 'set'}", f"--format={format}", *SIZE]
@@ -72,7 +72,7 @@ def test_build_says_what_it_left_out_and_how_to_go_on(folder, tmp_path, capsys, 
         (["check", "nowhere", "--frames=few"], "--frames"),
     ],
 )
-def test_bad_words(words, says, capsys, tmp_path, monkeypatch):
+def test_bad_arguments(words, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["data", *words]) == 2
     said = capsys.readouterr()

@@ -44,7 +44,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_it_reads_as_the_folder_does(folder, built):
+def test_records_read_like_the_folder(folder, built):
     one, other = VideoCompSource(folder, ARCH), ArrayRecordSource(built, ARCH)
     assert len(one) == len(other) == CLIPS
     for index in range(CLIPS):
@@ -59,7 +59,7 @@ def test_it_reads_as_the_folder_does(folder, built):
     assert (facts.name, facts.caption, facts.fps, facts.mask_is) == ("3.mp4@0", CAPTION, 8.0, "region")
 
 
-def test_shards_are_described(built):
+def test_dataset_json_lists_the_shards(built):
     facts = json.loads((built / "dataset.json").read_text())
     assert [shard["clips"] for shard in facts["shards"]] == [2, 2, 1] and facts["clips"] == CLIPS
     assert sorted(p.name for p in built.glob("*.arrayrecord")) == [s["file"] for s in facts["shards"]]
@@ -74,7 +74,7 @@ def test_worker_processes_build_the_same(folder, built, tmp_path):
         assert ArrayRecordSource(there, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
 
 
-def test_an_interrupted_build_goes_on(folder, built, tmp_path, monkeypatch):
+def test_an_interrupted_build_resumes(folder, built, tmp_path, monkeypatch):
     made: list[str] = []
     original = build_module.encode
 
@@ -107,7 +107,7 @@ def test_an_interrupted_build_goes_on(folder, built, tmp_path, monkeypatch):
     for index in range(CLIPS):
         assert ArrayRecordSource(out, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
     rest.clear()
-    assert run(folder, out).clips == CLIPS and not rest  # nothing is left to do
+    assert run(folder, out).clips == CLIPS and not rest  # nothing to do
 
 
 def test_a_deleted_or_cut_shard_is_made_again(folder, built, tmp_path):
@@ -164,7 +164,7 @@ def test_other_settings_and_other_files_are_refused(folder, built, tmp_path):
         run(folder, folder / "data.csv" / "set")
 
 
-def test_what_a_killed_build_left_is_cleared(folder, built, tmp_path):
+def test_leftovers_of_a_killed_build_are_removed(folder, built, tmp_path):
     out = copy(built, tmp_path / "set")
     for name in ("dataset.json", "clips-00001-of-00003.json"):
         (out / name).rename(out / f".{name}.abc.part")
@@ -180,7 +180,7 @@ def test_the_folder_may_move(folder, built, tmp_path):
     assert run(copy(folder, tmp_path / "moved"), built).clips == CLIPS
 
 
-def test_too_little_disk_is_said_before_any_work(folder, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_refused_before_any_work(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
     with pytest.raises(InputError, match="GB needed"):
         run(folder, tmp_path / "set")
@@ -201,7 +201,7 @@ def test_bad_settings(folder, changes, match):
         inputs_of(folder, Settings(**changes))
 
 
-def test_sources_are_picked_up_by_other_processes_and_shared_by_threads(built):
+def test_sources_can_be_pickled_and_shared_by_threads(built):
     source = ArrayRecordSource(built, ARCH)
     data = pickle.dumps(source)
     assert len(data) < 3000
@@ -219,7 +219,7 @@ def test_sources_are_picked_up_by_other_processes_and_shared_by_threads(built):
     assert got == [True] * 8 * CLIPS
 
 
-def test_folders_that_are_no_data_set(tmp_path, built, folder):
+def test_folders_without_a_data_set_are_refused(tmp_path, built, folder):
     for wrong in (tmp_path, folder, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="holds no data set"):
             ArrayRecordSource(wrong, ARCH)
@@ -270,7 +270,7 @@ def test_a_full_disk_leaves_no_shard(folder, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "set").iterdir()] == ["dataset.json"]
 
 
-# Lists of one's own clips.
+# Lists of your own clips.
 
 
 @pytest.fixture(scope="module")
@@ -300,14 +300,16 @@ def test_a_list_gives_the_element_the_mask_and_the_background(listed, tmp_path):
     assert read["mask"].sum() > outline.sum() * 1.1  # inflated when read
     assert np.abs(read["target"].astype(int) - made["GTs"][taken]).mean() < 4
     # The element in the middle has the colours that the target has under the mask.
-    for shown, target, inside in zip(read["foreground"], made["GTs"][taken], outline, strict=True):
-        element = (shown < 220).any(-1)  # JPEG rings a little around it
+    for foreground, target, inside in zip(read["foreground"], made["GTs"][taken], outline, strict=True):
+        element = (foreground < 220).any(-1)  # JPEG rings a little around it
         rows, columns = np.nonzero(element)
         assert abs(rows.mean() - 31.5) < 1.5 and abs(columns.mean() - 47.5) < 1.5
         assert element.sum() == pytest.approx(inside.sum(), rel=0.06)
-        assert np.abs(shown[element].mean(0) - target[inside].mean(0)).max() < 6
+        assert np.abs(foreground[element].mean(0) - target[inside].mean(0)).max() < 6
     assert np.abs(source.read(0, rng(), True)["target"].astype(int) - made["inpainted_sum"][taken]).mean() < 4
-    np.testing.assert_array_equal(source.read(1, rng(), True)["target"], read["target"])  # has no background
+    np.testing.assert_array_equal(
+        source.read(1, rng(), True)["target"], read["target"]
+    )  # without a background
 
 
 def test_a_jsonl_list_with_start_and_a_still_mask(listed, tmp_path):
@@ -336,7 +338,7 @@ def test_a_jsonl_list_with_start_and_a_still_mask(listed, tmp_path):
         ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "start": 1.0}, r"GTs\.mp4: has \d frames"),
         ({"target": "GTs.mp4", "mask": "small.mp4"}, r"small\.mp4: 48x32 pixels, but .*GTs\.mp4 has 96x64"),
         ({"target": "slow.mp4", "mask": "filtered_mask.mp4"}, r"slow\.mp4: has 4 frames per second"),
-        ({"target": "GTs.mp4", "mask": "black.mp4"}, r"black\.mp4: covers nothing"),
+        ({"target": "GTs.mp4", "mask": "black.mp4"}, r"black\.mp4: is empty"),
         ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "background": "small.mp4"}, r"small\.mp4: 48x32"),
     ],
 )
@@ -358,12 +360,12 @@ def test_broken_lines_are_named(listed, tmp_path, line, match):
         ("a.csv", "target,maske\na,b\n", "line 2: unknown field maske"),
         ("a.csv", "target,mask\na\n", "line 2: field mask is missing"),
         ("a.csv", "target,mask,start\na,b,soon\n", "line 2: start 'soon'"),
-        ("a.jsonl", "{not json", "no JSON object"),
-        ("a.jsonl", "[1]", "line 1: is no object"),
+        ("a.jsonl", "{not json", "isn't a JSON object"),
+        ("a.jsonl", "[1]", "line 1: isn't an object"),
         ("a.jsonl", '{"target": "a", "mask": "b", "start": [1]}', "line 1: start"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_said(tmp_path, name, text, match):
+def test_errors_of_a_list_name_the_line(tmp_path, name, text, match):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=match):
         read_list(tmp_path / name)

@@ -20,10 +20,10 @@ def found(folder: Path, **options: object) -> list[tuple[str, str, str]]:
     return [(p.kind, p.file, p.problem) for p in report.problems]
 
 
-def test_a_whole_folder_has_no_problem(folder):
+def test_a_complete_folder_has_no_problems(folder):
     report = check(folder, frames=9, decode=True, progress=False)
-    assert (report.rows, report.counting, report.files, report.problems) == (3, 3, 15, [])
-    assert "3, of which 3 can be trained on" in table(report) and "problems  0" in table(report)
+    assert (report.rows, report.usable, report.files, report.problems) == (3, 3, 15, [])
+    assert "3, of which 3 are usable" in table(report) and "problems  0" in table(report)
 
 
 def test_each_kind_of_problem_is_found(folder, tmp_path):
@@ -45,17 +45,17 @@ def test_each_kind_of_problem_is_found(folder, tmp_path):
     ]
 
 
-def test_rows_are_held_against_their_videos(folder, tmp_path):
+def test_rows_are_compared_with_their_videos(folder, tmp_path):
     spoilt = copy(folder, tmp_path / "spoilt")
     rows = [["0.mp4", 0, 31, 24, CAPTION], ["1.mp4", 0, 30, 30, CAPTION], ["2.mp4", "x", 30, 24, CAPTION]]
     write_csv(spoilt, [*rows, ["2.mp4", 0, 30, 24, "too short"], ["2.mp4", 0, 20, 24, CAPTION]])
     assert found(spoilt) == [
-        ("csv", "data.csv", "line 4: start_frame 'x' is no number"),
+        ("csv", "data.csv", "line 4: start_frame 'x' isn't a number"),
         ("frame count", "GTs/0.mp4", "30 frames, its row ends at 31"),
         ("rate", "GTs/1.mp4", "24 frames per second, its row says 30"),
     ]
     report = check(spoilt, frames=9, progress=False)
-    assert (report.rows, report.counting, sum(report.not_counting.values())) == (5, 2, 2)
+    assert (report.rows, report.usable, sum(report.unusable.values())) == (5, 2, 2)
 
 
 def test_damage_shows_when_decoded(folder, tmp_path):

@@ -21,7 +21,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_cache, "SHARD", 2)
 
 
-def test_reads_back_what_the_seeds_make(tmp_path: Path) -> None:
+def test_cached_clips_are_those_of_their_seeds(tmp_path: Path) -> None:
     cache = build_cache(tmp_path, SMALL, workers=0, progress=False)
     assert len(cache) == 5
     batch = cache[[4, 0, 3]]
@@ -39,7 +39,7 @@ def test_worker_processes_make_the_same_clips(tmp_path: Path, monkeypatch: pytes
     np.testing.assert_array_equal(here["target"], there["target"])
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     make = clip_cache.make_shard
 
@@ -106,7 +106,9 @@ def test_no_cache_and_bad_indices_are_named(tmp_path: Path) -> None:
         cache[[5]]
 
 
-def test_too_little_disk_is_said_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="GB needed"):
         build_cache(tmp_path, SMALL, workers=0, progress=False)

@@ -40,7 +40,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
 
 
-def test_a_clip_survives(videos):
+def test_a_clip_survives_encoding(videos):
     read = from_bytes(to_bytes(record(videos)))
     assert (read.caption, read.fps, read.frames, read.height, read.width) == ("ein Käfer 🐞", 8.0, 5, 64, 96)
     whole = decode(read, INFLATION, removal=False)
@@ -54,7 +54,7 @@ def test_a_clip_survives(videos):
     assert psnr(removed["target"], videos["background"]) > 38 and (removed["foreground"] == 255).all()
 
 
-def test_only_what_is_needed_is_decoded(videos):
+def test_only_the_parts_of_the_sample_are_decoded(videos):
     whole = record(videos)
     decode(dataclasses.replace(whole, background=b"junk"), INFLATION, removal=False)
     decode(dataclasses.replace(whole, target=b"junk", foreground=b"junk"), INFLATION, removal=True)
@@ -70,7 +70,7 @@ def test_silhouettes_are_inflated_and_regions_are_not(videos):
     assert released.sum() > outline.sum()
 
 
-def test_without_a_background_a_removal_is_read_as_a_composition(videos):
+def test_without_a_background_removal_reads_a_composite(videos):
     bare = record(videos, background=None)
     whole, asked = decode(bare, INFLATION, False), decode(bare, INFLATION, True)
     for name, values in whole.items():
@@ -82,7 +82,7 @@ def test_no_element_is_white(videos):
     assert white.foreground == b"" and (decode(white, INFLATION, False)["foreground"] == 255).all()
 
 
-def test_the_foreground_is_kept_as_its_box(videos):
+def test_the_foreground_is_stored_as_its_box(videos):
     kept = record(videos)
     top, left, height, width = kept.foreground_box
     assert height * width < 0.5 * 64 * 96
@@ -100,12 +100,12 @@ def test_moments_follow_the_target(videos):
         np.testing.assert_array_equal(moments, expected.astype(np.float16))
         assert moments.dtype == np.float16
     assert "target_moments" not in decode(record(videos), INFLATION, False)
-    with pytest.raises(ValueError, match="moments belong"):
+    with pytest.raises(ValueError, match="pass moments of target"):
         clip_record.with_moments(record(videos), target, None)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=9), st.text(max_size=9), st.integers(0, 2**40))
-def test_any_record_s_bytes_read_back(target, mask, name, number):
+def test_any_record_survives_its_bytes(target, mask, name, number):
     one = Record(
         name, name, number / 7, number, 2, 3, "region", (0, 1, 2, 3), target, b"", mask, b"\0", (1, 2, 3, 4)
     )
@@ -113,7 +113,7 @@ def test_any_record_s_bytes_read_back(target, mask, name, number):
 
 
 def test_the_layout_is_the_documented_one(videos):
-    """Read as docs/data.md says, without our code."""
+    """Parsed by the table of docs/data.md, without this package."""
     data = to_bytes(record(videos))
     assert data[:7] == b"GENCLIP" and data[7] == 1
     (length,) = struct.unpack_from("<I", data, 8)
@@ -129,9 +129,9 @@ def test_the_layout_is_the_documented_one(videos):
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda data: b"PNG" + data, "no clip of ours"),
-        (lambda data: b"", "no clip of ours"),
-        (lambda data: data[:7] + b"\x09" + data[8:], "version 9, this code reads version 1"),
+        (lambda data: b"PNG" + data, "isn't a clip"),
+        (lambda data: b"", "isn't a clip"),
+        (lambda data: data[:7] + b"\x09" + data[8:], "version 9, this release reads version 1"),
         (lambda data: data[:-5], "damaged clip"),
         (lambda data: data[:10], "damaged clip"),
         (lambda data: data.replace(b'"fps"', b'"fqs"'), "damaged clip"),
@@ -142,7 +142,7 @@ def test_other_bytes_are_refused(videos, spoil, match):
         from_bytes(spoil(to_bytes(record(videos))))
 
 
-def test_other_sizes_than_the_model_s_are_refused(videos):
+def test_clips_of_another_size_are_refused(videos):
     one = record(videos)
     clip_record.check_fits(one, ModelArch(frames=5, height=64, width=96))
     with pytest.raises(InputError, match="5 frames, 64 pixels high.*--frames 9"):

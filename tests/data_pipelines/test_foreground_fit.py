@@ -28,12 +28,12 @@ def test_a_tall_element_is_shrunk_to_the_height():
     assert (left, width) == (pytest.approx(120 + 250 * 480 / 576, abs=2), pytest.approx(50, abs=2))
 
 
-def test_a_wide_flat_element_is_not_cut():
+def test_a_wide_flat_element_is_not_cropped():
     box = element_box(fit_foreground(with_box(576, 260, 10, 40, 556), (480, 720)))
     assert box is not None and box[3] == pytest.approx(556 * 480 / 576, abs=2)
 
 
-def test_nothing_stays_white():
+def test_white_stays_white():
     assert (fit_foreground(np.full((3, 72, 72, 3), 253, np.uint8), (64, 96)) >= 253).all()
     assert element_box(np.full((3, 72, 72, 3), 251, np.uint8)) is None
 
@@ -43,7 +43,7 @@ def test_nothing_stays_white():
     size=st.tuples(st.integers(8, 100), st.integers(8, 100)),
     places=st.tuples(*[st.floats(0, 1)] * 4),
 )
-def test_the_element_stays_whole_and_centred_at_one_scale(side, size, places):
+def test_the_element_stays_complete_and_centred_at_one_scale(side, size, places):
     height, width = (side // 3 + int(p * (side - side // 3)) for p in places[:2])
     top, left = int(places[2] * (side - height)), int(places[3] * (side - width))
     square = with_box(side, top, left, height, width)

@@ -1,4 +1,4 @@
-"""Batches: the order, what an example depends on, broken records, workers that end."""
+"""Batches: order, what an example depends on, broken records, the end of workers."""
 
 import hashlib
 import multiprocessing
@@ -27,7 +27,7 @@ ALL = Augmentation(removal=0.3, mask_shapes=0.5, flip=True, colour_cast=0.1)
 
 
 class Numbers:
-    """Clips of 3 frames of 8 x 12 pixels that show their record's number, and noise of the source's own."""
+    """Clips of 3 frames of 8 x 12 pixels with their record's number, and noise drawn by the source."""
 
     def __init__(self, count: int, broken: Iterable[int] = (), slow: float = 0.0) -> None:
         self.count, self.broken, self.slow = count, frozenset(broken), slow
@@ -110,7 +110,7 @@ def test_prefetch_changes_nothing():
     assert hashes(read(prefetch=1)) == hashes(read(prefetch=7))
 
 
-def test_it_goes_on_where_it_was():
+def test_a_run_resumes_at_any_batch():
     whole = hashes(read())
     assert hashes(read(start=2)) == whole[2:]
     assert hashes(read(stop=2)) == whole[:2]
@@ -133,7 +133,7 @@ def test_any_number_of_workers_on_one_host_or_two_gives_the_same_batches():
     assert host == [batch[2:] for batch in whole[1:]]
 
 
-def test_a_share_is_removal_and_the_source_is_asked_for_it():
+def test_a_fraction_is_removal_samples_of_the_source():
     source = Numbers(40)  # no clip but a removal sample shows 255
     shown = [batch["target"][:, 0, 0, 0, 0] == 255 for batch in read(source, Augmentation(), stop=150)]
     assert abs(np.mean(shown) - 0.2) < 4 * np.sqrt(0.16 / 600)
@@ -146,7 +146,7 @@ def test_a_broken_record_is_replaced_and_reported():
     shown = np.concatenate([batch["target"][:, 0, 0, 0, 0] for batch in some])
     assert not set(shown.tolist()) & broken
     assert set(reported.ravel().tolist()) == {-1, 2, 5}
-    assert (np.sort(reported == -1, axis=1) == (reported == -1)).all()  # -1 behind them
+    assert (np.sort(reported == -1, axis=1) == (reported == -1)).all()  # filled with -1
     whole = np.concatenate([batch["target"][:, 0, 0, 0, 0] for batch in read(Numbers(9), PLAIN, stop=18)])
     replaced = whole != shown
     np.testing.assert_array_equal(replaced, reported[:, 0] >= 0)
@@ -155,8 +155,8 @@ def test_a_broken_record_is_replaced_and_reported():
     assert hashes(some) == hashes(read(Numbers(9, broken), PLAIN, stop=18))
 
 
-def test_what_a_broken_record_draws_changes_no_other_draw():
-    """The augmentation of an example is the same, whether its first record could be read or not."""
+def test_draws_of_a_broken_record_change_no_other_draw():
+    """The augmentation of an example is the same whether or not its first record is broken."""
     options = Augmentation(gamma=(0.4, 1.9), removal=0.5, mask_shapes=0.5)
     for seed in range(20):
         good = make_example(Numbers(9), 3, np.random.default_rng(seed), options)
@@ -199,13 +199,13 @@ def test_arguments_out_of_range_are_named_at_once(options, named):
 
 
 @pytest.mark.multiprocess
-def test_a_workers_error_keeps_its_words():
+def test_an_error_in_a_worker_keeps_its_message():
     with pytest.raises(InputError, match=r"clip\d\.mp4: can't be decoded"):
         next(read(Numbers(9, range(9)), workers=1))
 
 
 @pytest.mark.multiprocess
-def test_a_killed_worker_is_an_error_and_not_a_wait():
+def test_a_killed_worker_raises_instead_of_blocking():
     iterator = read(Numbers(9), workers=2, stop=10**6, prefetch=2)
     next(iterator)
     victim = multiprocessing.active_children()[0]
@@ -217,7 +217,7 @@ def test_a_killed_worker_is_an_error_and_not_a_wait():
 
 
 @pytest.mark.multiprocess
-def test_workers_outlive_a_signal_to_the_group_and_end_with_the_iterator():
+def test_workers_ignore_signals_to_the_group_and_end_with_the_iterator():
     iterator = read(Numbers(9), workers=1, stop=10**6, prefetch=1)
     next(iterator)
     (worker,) = multiprocessing.active_children()
@@ -257,11 +257,11 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path):
     assert len(workers) == 2
     main.kill()
     main.wait()
-    for _ in range(1200):  # a minute, where nothing is to be waited for
+    for _ in range(1200):  # a minute; usually it takes none
         if not any(_running(pid) for pid in workers):
             return
         time.sleep(0.05)
-    pytest.fail(f"still there: {workers}")
+    pytest.fail(f"still running: {workers}")
 
 
 def _running(pid: int) -> bool:

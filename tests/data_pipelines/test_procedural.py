@@ -28,7 +28,7 @@ def clips() -> list[ProceduralClip]:
     return [make_clip(seed) for seed in range(60)]
 
 
-def test_a_clip_is_its_seed() -> None:
+def test_a_seed_determines_its_clip() -> None:
     one, again, other = make_clip(5), make_clip(5), make_clip(6)
     for field in ("target", "background", "foreground", "alpha", "shadow", "element", "xy"):
         np.testing.assert_array_equal(getattr(one, field), getattr(again, field))
@@ -39,8 +39,8 @@ def test_a_clip_is_its_seed() -> None:
     ("seed", "family", "brightness", "coverage"),
     [(0, "gear", 82.9, 0.166), (1, "blob", 169.9, 0.133), (HELD_OUT_SEED, "wings", 80.9, 0.130)],
 )
-def test_seeds_keep_their_meaning(seed: int, family: str, brightness: float, coverage: float) -> None:
-    """Published figures name seeds: who changes a seed's clip raises `clip_cache.VERSION`, measures anew."""
+def test_seeds_keep_their_clips(seed: int, family: str, brightness: float, coverage: float) -> None:
+    """Published figures name seeds: another clip needs another `clip_cache.VERSION`."""
     clip = make_clip(seed)
     assert clip.family == family
     assert abs(clip.target.mean() - brightness) < 0.5 and abs(clip.alpha.mean() - coverage) < 0.002
@@ -114,7 +114,7 @@ def test_elements_are_mostly_five_tokens_and_more(clips: list[ProceduralClip]) -
     assert max(widest) <= 96
 
 
-def test_something_of_the_element_is_always_seen(clips: list[ProceduralClip]) -> None:
+def test_the_element_is_always_visible(clips: list[ProceduralClip]) -> None:
     for clip in clips:
         assert clip.silhouette.any(axis=(1, 2)).all()
 
@@ -137,8 +137,8 @@ def test_every_family_has_inner_motion_and_texture(family: str) -> None:
     assert element[..., 3].max(axis=(0, 2)).min() > 0 and element[..., 3].max(axis=(0, 1)).min() > 0
 
 
-def test_the_light_can_be_read_off_the_background(clips: list[ProceduralClip]) -> None:
-    """Brightness and colour of the scene follow the light's: that makes the element's light learnable."""
+def test_the_light_can_be_inferred_from_the_background(clips: list[ProceduralClip]) -> None:
+    """Brightness and colour of the scene follow the light, which makes the element's light learnable."""
     scene = np.array([clip.background.mean((0, 1, 2)) / 255 for clip in clips])
     light = np.array([0.5**clip.light.gamma * clip.light.tint for clip in clips])
     assert np.corrcoef(scene @ LUMINANCE, light @ LUMINANCE)[0, 1] > 0.8
@@ -164,8 +164,8 @@ def test_natural_noise_has_the_spectrum_of_photographs() -> None:
     assert -2.4 < slope < -1.6
 
 
-def test_placement_and_the_clips_agree(clips: list[ProceduralClip]) -> None:
-    """The controls put a clip's element where the clip has it: training and use share one convention."""
+def test_clips_and_controls_share_the_placement_convention(clips: list[ProceduralClip]) -> None:
+    """trajectory_to_mask and centred_foreground reproduce a clip's silhouette and foreground."""
     for clip in clips[:8]:
         element, view = Element(clip.element, "clip"), identity_view((64, 96))
         path = Path(clip.xy.astype(float), clip.scale.astype(float), clip.rotation.astype(float))
@@ -189,8 +189,8 @@ def test_foreground_is_the_targets_element_moved_to_the_centre() -> None:
             assert np.median(error) <= 6
 
 
-def test_the_scene_is_still_where_nothing_was_drawn_for_another_family() -> None:
-    """The family is the only difference: light and background are drawn first."""
+def test_another_family_changes_nothing_but_the_element() -> None:
+    """Light and background are drawn first."""
     fish, leaf = make_clip(9, family="fish"), make_clip(9, family="leaf")
     np.testing.assert_array_equal(fish.background, leaf.background)
     assert dataclasses.astuple(fish.light)[0] == dataclasses.astuple(leaf.light)[0]

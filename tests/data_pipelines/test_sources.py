@@ -60,7 +60,7 @@ def test_a_sample_is_a_clip_of_that_seed(source):
     assert kinds == {"whole", "followed"}
 
 
-def test_removal_asks_for_the_empty_scene_with_the_same_mask(source):
+def test_a_removal_sample_is_the_empty_scene_with_the_same_mask(source):
     for seed in range(4):
         plain, removal = (source.read(0, rng(seed), removal=flag) for flag in (False, True))
         np.testing.assert_array_equal(removal["target"], plain["scene"])
@@ -70,15 +70,15 @@ def test_removal_asks_for_the_empty_scene_with_the_same_mask(source):
         assert (plain["target"] != plain["scene"]).any()
 
 
-def test_shares_of_followed_clips(cached):
-    for share, make in ((0.0, make_clip), (1.0, make_followed_clip)):
+def test_fractions_of_followed_clips(cached):
+    for fraction, make in ((0.0, make_clip), (1.0, make_followed_clip)):
         expected = make(TRAINING_SEEDS[1], *SIZE).target
-        for one in (ProceduralSource(ARCH, share), dataclasses.replace(cached, followed=share)):
+        for one in (ProceduralSource(ARCH, fraction), dataclasses.replace(cached, followed=fraction)):
             for seed in range(5):
                 np.testing.assert_array_equal(one.read(1, rng(seed), False)["target"], expected)
 
 
-def test_the_smaller_cache_is_gone_through_again(cached):
+def test_the_smaller_cache_repeats(cached):
     assert len(cached) == 3
     following = dataclasses.replace(cached, followed=1.0)
     np.testing.assert_array_equal(
@@ -86,7 +86,7 @@ def test_the_smaller_cache_is_gone_through_again(cached):
     )
 
 
-def test_an_open_cache_is_cheap_to_send_to_a_worker(cached):
+def test_an_open_cache_is_cheap_to_pickle(cached):
     cached.read(0, rng(), False)
     sent = pickle.dumps(cached)
     assert len(sent) < 1000
@@ -94,7 +94,7 @@ def test_an_open_cache_is_cheap_to_send_to_a_worker(cached):
     np.testing.assert_array_equal(again.read(2, rng(1), False)["mask"], cached.read(2, rng(1), False)["mask"])
 
 
-def test_procedural_clips_are_the_training_seeds_alone():
+def test_procedural_clips_have_training_seeds_only():
     source = ProceduralSource(ARCH)
     assert len(source) == len(TRAINING_SEEDS)
     assert source.name(len(source) - 1) == f"procedural clip {TRAINING_SEEDS[-1]}"
@@ -103,7 +103,7 @@ def test_procedural_clips_are_the_training_seeds_alone():
 
 
 def test_batches_of_procedural_clips():
-    """The whole way, at the size of the embedded model's clips: what a training step is given."""
+    """A training batch at the size of the embedded model's clips."""
     options = {"seed": 0, "batch_size": 2, "rows": (0, 1), "start": 3, "stop": 4}
     (batch,) = batches(ProceduralSource(tiny()), Augmentation(), **options)
     assert batch["target"].shape == (2, 9, 64, 96, 3)
@@ -133,7 +133,7 @@ def test_folders_are_opened_by_their_readers(kind, tmp_path):
         open_source(data(source=kind, path=str(tmp_path)), ARCH)
 
 
-def test_what_is_not_known_or_not_named_is_refused():
+def test_unknown_sources_and_missing_paths_are_refused():
     with pytest.raises(InputError, match="procedural, cache, videocomp, arrayrecord, tfds"):
         open_source(data(source="webdataset"), ARCH)
     for kind in ("cache", "videocomp", "arrayrecord", "tfds"):
@@ -141,6 +141,6 @@ def test_what_is_not_known_or_not_named_is_refused():
             open_source(data(source=kind), ARCH)
 
 
-def test_an_unopened_cache_says_so(tmp_path: Path):
+def test_a_missing_cache_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no clip cache"):
         len(CachedSource(tmp_path / "whole", tmp_path / "followed", 0.5))

@@ -25,7 +25,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return plain.folder, build_tfds(inputs, folder / "tfds", SETTINGS, workers=0, progress=False).folder
 
 
-def test_it_holds_the_same_records(both):
+def test_it_holds_the_records_of_arrayrecord(both):
     plain, dataset = ArrayRecordSource(both[0], ARCH), TfdsSource(both[1], ARCH)
     assert len(plain) == len(dataset) == 3
     for index in range(3):
@@ -34,10 +34,10 @@ def test_it_holds_the_same_records(both):
     np.testing.assert_array_equal(plain.read(2, rng, True)["target"], dataset.read(2, rng, True)["target"])
 
 
-def test_only_the_dataset_stays(both):
+def test_only_the_dataset_is_left(both):
     root = both[1].parent.parent
     assert [path.name for path in root.iterdir()] == ["gencompositor_clips"]
-    assert len(TfdsSource(root, ARCH)) == 3  # what was given as --out
+    assert len(TfdsSource(root, ARCH)) == 3  # the folder given as --out
 
 
 def test_it_is_read_by_tfds_alone(both):
@@ -47,12 +47,12 @@ def test_it_is_read_by_tfds_alone(both):
     assert data[1]["name"] == b"1.mp4@0" and data[1]["target"][20:22] == b"\xff\xd8"
 
 
-def test_another_is_not_written_over_it(both):
+def test_it_is_not_overwritten(both):
     with pytest.raises(InputError, match="holds a complete dataset"):
         build_tfds([], both[1].parent.parent, SETTINGS, workers=0, progress=False)
 
 
-def test_a_source_is_picked_up_by_another_process(both):
+def test_a_source_can_be_pickled(both):
     source = TfdsSource(both[1], ARCH)
     assert pickle.loads(pickle.dumps(source)).record(1) == source.record(1)
 
@@ -70,7 +70,7 @@ def test_a_flipped_bit_names_its_file(both):
         shard.write_bytes(kept)
 
 
-def test_folders_that_are_none(both, tmp_path):
+def test_folders_without_a_dataset_are_refused(both, tmp_path):
     with pytest.raises(InputError, match="holds no TFDS dataset"):
         TfdsSource(tmp_path, ARCH)
     with pytest.raises(InputError, match="--frames 49"):

@@ -38,7 +38,7 @@ def rng() -> np.random.Generator:
 
 
 def near(one: np.ndarray, other: np.ndarray, tolerance: float = 5.0) -> bool:
-    """Mean difference: what 4:2:0 and H.264 leave of noise textures."""
+    """Mean difference up to what 4:2:0 and H.264 change in noise textures."""
     return float(np.abs(one.astype(int) - other.astype(int)).mean()) < tolerance
 
 
@@ -68,7 +68,7 @@ def test_a_removal_sample_reads_no_foreground_and_no_target(folder, true, tmp_pa
     assert (sample["foreground"] == 255).all() and sample["foreground"].shape == sample["target"].shape
 
 
-def test_a_composition_reads_no_background(folder, tmp_path):
+def test_a_composite_reads_no_background(folder, tmp_path):
     bare = copy(folder, tmp_path / "bare")
     (bare / "inpainted_sum" / "0.mp4").unlink()
     (bare / "fg" / "white_video.mp4").unlink()
@@ -76,10 +76,10 @@ def test_a_composition_reads_no_background(folder, tmp_path):
 
 
 def test_random_starts_cover_the_row_and_stay_in_it(folder, true, monkeypatch):
-    asked: list[np.ndarray] = []
+    requested: list[np.ndarray] = []
 
-    def note(path: Path, numbers: np.ndarray, fps: float | None = None) -> np.ndarray:
-        asked.append(numbers)
+    def record(path: Path, numbers: np.ndarray, fps: float | None = None) -> np.ndarray:
+        requested.append(numbers)
         return true[0][path.parent.name][numbers]
 
     write_csv(folder, [["0.mp4", 5, 38, 24, CAPTION]])
@@ -87,16 +87,16 @@ def test_random_starts_cover_the_row_and_stay_in_it(folder, true, monkeypatch):
         source = VideoCompSource(folder, ARCH, start="random")
     finally:
         write_csv(folder, [[f"{n}.mp4", 0, FRAMES, 24, CAPTION] for n in range(2)])
-    monkeypatch.setattr(videocomp, "read_frames", note)
+    monkeypatch.setattr(videocomp, "read_frames", record)
     for seed in range(200):
         source.read(0, np.random.default_rng(seed), removal=False)
-    starts = {int(numbers[0]) for numbers in asked}
+    starts = {int(numbers[0]) for numbers in requested}
     assert starts == set(range(5, 38 - 24))
-    assert all((np.diff(numbers) == 3).all() and numbers[-1] < 38 for numbers in asked)
+    assert all((np.diff(numbers) == 3).all() and numbers[-1] < 38 for numbers in requested)
 
 
 def test_the_mask_is_not_inflated_again(folder, true):
-    # Its settings would double the region.
+    # Inflation would double the region.
     mask = VideoCompSource(folder, ARCH).read(0, rng(), removal=False)["mask"]
     given = true[0]["filtered_mask"][np.arange(9) * 3][..., 0] > 127
     assert mask.sum() == pytest.approx(given.sum(), rel=0.03)
@@ -110,7 +110,7 @@ def test_frames_of_another_size_are_resized_with_their_aspect(folder, true):
     assert not square["mask"][:, :7].any() and near(square["target"][:, 8:40], small)  # borders are filled
 
 
-def test_training_sees_the_colours_of_inference(folder):
+def test_colours_are_those_of_inference(folder):
     sample = VideoCompSource(folder, ARCH).read(1, rng(), removal=False)
     assert np.array_equal(sample["target"], read_video(folder / "GTs" / "1.mp4").frames[np.arange(9) * 3])
 
@@ -138,9 +138,9 @@ def test_stride(fps, every):
         ((0, 500, 6, "x" * 51), "per second"),
     ],
 )
-def test_which_rows_count(row, reason):
-    said = why_not(Row(Path(), "a.mp4", *row), 49)
-    assert (said is None) if reason is None else reason in str(said)
+def test_usable_rows(row, reason):
+    why = why_not(Row(Path(), "a.mp4", *row), 49)
+    assert (why is None) if reason is None else reason in str(why)
 
 
 def refused(folder: Path, match: str, removal: bool = False) -> None:
@@ -169,7 +169,7 @@ def test_too_few_frames_and_another_rate_are_named(folder, tmp_path):
     refused(spoilt, r"GTs/0\.mp4: has 24 frames per second, its row says 30")
 
 
-def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path, monkeypatch):
+def test_sizes_that_differ_and_empty_masks_are_named(folder, tmp_path, monkeypatch):
     spoilt = copy(folder, tmp_path / "spoilt")
     (spoilt / "fg" / "0.mp4").write_bytes((spoilt / "GTs" / "0.mp4").read_bytes())
     refused(spoilt, r"fg/0\.mp4: 96x64 pixels: a square")
@@ -177,7 +177,7 @@ def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path, monkeyp
     refused(spoilt, r"filtered_mask/0\.mp4: 72x72 pixels where")
     black = np.zeros((9, 64, 96, 3), np.uint8)
     monkeypatch.setattr(videocomp, "read_frames", lambda *_: black)
-    with pytest.raises(InputError, match="marks nothing"):
+    with pytest.raises(InputError, match="is empty in frames"):
         VideoCompSource(folder, ARCH).read(0, rng(), removal=False)
 
 
@@ -186,7 +186,7 @@ def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path, monkeyp
     [
         ("path,start_frame,end_frame,fps\n", "no column caption"),
         ("", "no column path"),
-        ("path,start_frame,end_frame,fps,caption\n", "no row can be trained on: it is empty"),
+        ("path,start_frame,end_frame,fps,caption\n", "no row is usable: it is empty"),
         (f"path,start_frame,end_frame,fps,caption\n0.mp4,zero,40,24,{CAPTION}", "line 2: start_frame 'zero'"),
         (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,inf,24,{CAPTION}", "line 2: start_frame 0 to"),
         (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,40,nan,{CAPTION}", "line 2: fps nan"),
@@ -195,7 +195,7 @@ def test_contradicting_sizes_and_empty_masks_are_named(folder, tmp_path, monkeyp
         ("path,start_frame,end_frame,fps,caption\n0.mp4,0", "line 2: has fewer columns"),
     ],
 )
-def test_what_is_wrong_with_a_csv_is_said(folder, tmp_path, text, match):
+def test_errors_of_a_csv_name_the_line(folder, tmp_path, text, match):
     (tmp_path / "rows.csv").write_text(text)
     with pytest.raises(InputError, match=match):
         VideoCompSource(folder, ARCH, csv_file=tmp_path / "rows.csv")
@@ -212,7 +212,7 @@ def test_the_csv_must_be_found(tmp_path):
         VideoCompSource(tmp_path, ARCH)
 
 
-def test_paths_may_come_from_elsewhere(folder, tmp_path):
+def test_only_the_file_name_of_a_path_matters(folder, tmp_path):
     rows = [[path, 0, 40, 24, CAPTION] for path in ("/home/me/data/GTs/0.mp4", "1", "sub\\1.0.mp4")]
     moved = copy(folder, tmp_path / "moved")
     write_csv(moved, rows)
