@@ -53,14 +53,14 @@ def test_a_file_and_a_folder_replace_each_other(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
-def test_what_exists_is_not_replaced_unasked(tmp_path):
+def test_nothing_is_replaced_without_overwrite(tmp_path):
     (tmp_path / "a").symlink_to("nowhere")
     for write in (atomic_write, atomic_folder):
         with pytest.raises(InputError, match="a: exists: pass --overwrite"), write(tmp_path / "a"):
             pytest.fail("the block was run")
 
 
-def test_a_folder_gets_its_parents_and_a_file_does_not(tmp_path):
+def test_parents_are_created_for_a_folder_but_not_for_a_file(tmp_path):
     with atomic_folder(tmp_path / "x" / "y"):
         pass
     assert (tmp_path / "x" / "y").is_dir()
@@ -69,7 +69,7 @@ def test_a_folder_gets_its_parents_and_a_file_does_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -79,8 +79,8 @@ def test_a_folder_gets_its_parents_and_a_file_does_not(tmp_path):
         (ValueError("writing d/1: No space left on device [os_error_code=28]"), "a: the disk is full"),
     ],
 )
-def test_errors_of_the_disk_say_the_path(tmp_path, error, said):
-    with pytest.raises(InputError, match=said), atomic_write(tmp_path / "a"):
+def test_errors_of_the_operating_system_name_the_path(tmp_path, error, message):
+    with pytest.raises(InputError, match=message), atomic_write(tmp_path / "a"):
         raise error
 
 

@@ -1,4 +1,4 @@
-"""The embedded model, as everyone gets it: small, whole, and what `make demo` needs."""
+"""The embedded model: small, complete, and good enough for `make demo`."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from gencompositor_jax.controls.media.video import read_video
 MEGABYTE = 2**20
 
 
-def test_it_is_small_whole_and_has_a_past():
+def test_it_is_small_verified_and_has_its_provenance():
     folder = checkpoints.packaged()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 24 * MEGABYTE
     model = checkpoints.load(folder, verify=True)
@@ -23,7 +23,7 @@ def test_it_is_small_whole_and_has_a_past():
 
 
 def test_the_demo_puts_the_elements_colour_on_the_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The sky is cyan, the element red in its middle: where it is, the result has less cyan than before."""
+    """The sky is cyan and the element red, so the result has less cyan at the element's position."""
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--out-dir", "demo"]) == 0
     scene = json.loads(Path("demo/composite.scene.json").read_text())
@@ -34,6 +34,5 @@ def test_the_demo_puts_the_elements_colour_on_the_trajectory(tmp_path: Path, mon
     before, after = (frames[t, y - 8 : y + 8, x - 8 : x + 8].mean((0, 1)) for frames in (given, result))
     cyan = np.array([-1, 0.5, 0.5])
     assert after @ cyan < before @ cyan - 20
-    assert (
-        np.abs(result[t, :, -20:].astype(int) - given[t, :, -20:]).mean() < 6
-    )  # far from it: coding noise only
+    # Far from the element there is only coding noise.
+    assert np.abs(result[t, :, -20:].astype(int) - given[t, :, -20:]).mean() < 6

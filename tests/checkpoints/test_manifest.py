@@ -1,4 +1,4 @@
-"""Damage to a checkpoint on disk is found, whatever was hit."""
+"""Any corruption of a checkpoint on disk is detected."""
 
 import contextlib
 import io
@@ -24,8 +24,8 @@ def files_of(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_any_of_fifty_flipped_bytes_is_caught(folder):
-    """Bytes anywhere, each file's share as large as the file, and one byte in every file besides."""
+def test_each_of_fifty_changed_bytes_is_detected(folder):
+    """Files are drawn by their size; one byte of every file is changed as well."""
     rng = np.random.default_rng(0)
     files = files_of(folder)
     sizes = np.array([path.stat().st_size for path in files])
@@ -43,7 +43,7 @@ def test_any_of_fifty_flipped_bytes_is_caught(folder):
     manifest.verify(folder, manifest.read(folder))
 
 
-def test_inspect_and_load_say_which_file_is_damaged(folder, capsys):
+def test_inspect_and_load_name_the_damaged_file(folder, capsys):
     file = max(files_of(folder / "arrays"), key=lambda path: path.stat().st_size)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -54,18 +54,18 @@ def test_inspect_and_load_say_which_file_is_damaged(folder, capsys):
         checkpoints.load(folder)
 
 
-def test_missing_truncated_and_strange_files_are_listed(folder, capsys):
+def test_missing_truncated_and_unexpected_files_are_listed(folder, capsys):
     first, second, *_ = [path for path in files_of(folder / "arrays") if path.stat().st_size > 100]
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
-    (folder / "arrays" / "strange").touch()
-    assert main(["inspect", str(folder)]) == 2  # found without reading anything
-    said = capsys.readouterr().err
-    assert f"{first.name} is missing" in said and "strange is not in the manifest" in said
-    assert f"{second.name} has" in said
+    (folder / "arrays" / "unexpected").touch()
+    assert main(["inspect", str(folder)]) == 2  # without reading their contents
+    error = capsys.readouterr().err
+    assert f"{first.name} is missing" in error and "unexpected is not in the manifest" in error
+    assert f"{second.name} has" in error
 
 
-def test_large_checkpoints_are_compared_in_sizes_and_small_files(folder, monkeypatch):
+def test_only_the_small_files_of_large_checkpoints_are_hashed(folder, monkeypatch):
     monkeypatch.setattr(manifest, "SMALL_FOLDER", 0)
     monkeypatch.setattr(manifest, "SMALL_FILE", 2000)
     files = [path for path in files_of(folder) if path.name != manifest.NAME]
@@ -93,7 +93,7 @@ def test_checkpoints_without_a_manifest_load_but_cannot_be_verified(folder, caps
 
 
 def test_type_shape_missing_and_extra_array_are_four_errors(small_model, folder):
-    """An array replaced by another, all hashes right."""
+    """Arrays that differ although all hashes match."""
     (written := manifest.read(folder)) or pytest.fail("no manifest")
     sound = small_model.arrays
 
@@ -104,7 +104,7 @@ def test_type_shape_missing_and_extra_array_are_four_errors(small_model, folder)
         manifest.write(folder, written.arrays)
 
     null = np.asarray(sound["null_text"])
-    said = {}
+    errors = {}
     for what, changes in {
         "dtype": {"null_text": null.astype(np.float16)},
         "shape": {"null_text": null[:, :-1]},
@@ -113,29 +113,29 @@ def test_type_shape_missing_and_extra_array_are_four_errors(small_model, folder)
         rewritten(**changes)
         with pytest.raises(InputError) as error:
             checkpoints.load(folder)
-        said[what] = str(error.value)
+        errors[what] = str(error.value)
     sound = {name: tree for name, tree in sound.items() if name != "null_text"}
     rewritten()
     with pytest.raises(InputError) as error:
         checkpoints.load(folder)
-    said["missing"] = str(error.value)
-    assert "null_text is of type float16, not float32" in said["dtype"]
-    assert "null_text is (1, 15), not (1, 16)" in said["shape"]
-    assert "unexpected other (1, 16)" in said["extra"]
-    assert "missing null_text (1, 16)" in said["missing"]
+    errors["missing"] = str(error.value)
+    assert "null_text is of type float16, not float32" in errors["dtype"]
+    assert "null_text is (1, 15), not (1, 16)" in errors["shape"]
+    assert "unexpected other (1, 16)" in errors["extra"]
+    assert "missing null_text (1, 16)" in errors["missing"]
 
 
-def test_inspect_says_what_a_checkpoint_is(folder):
+def test_inspect_describes_a_checkpoint(folder):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         assert main(["inspect", str(folder), "--verify", "--json"]) == 0
-    said = json.loads(out.getvalue())
+    described = json.loads(out.getvalue())
     model = checkpoints.load(folder)
-    assert said["architecture"]["frames"] == model.arch.frames
-    assert sum(said["parameters"].values()) == sum(
+    assert described["architecture"]["frames"] == model.arch.frames
+    assert sum(described["parameters"].values()) == sum(
         array.size for array in checkpoints.named_leaves(model.arrays).values()
     )
-    assert said["dtypes"] == ["float32"] and said["state"].startswith("verified")
+    assert described["dtypes"] == ["float32"] and described["state"].startswith("verified")
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         assert main(["inspect", str(folder)]) == 0

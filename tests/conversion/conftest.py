@@ -1,4 +1,4 @@
-"""A small model in the released folders' shape, random weights."""
+"""A small model with random weights in folders like the release's."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def released_once(small_arch, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def release(released_once, tmp_path) -> Path:
-    """A copy that the test may damage."""
+    """A copy that the test may change."""
     return Path(shutil.copytree(released_once, tmp_path / "release"))
 
 
@@ -50,19 +50,19 @@ def converted_once(released_once, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def converted(converted_once, tmp_path) -> Path:
-    """A copy that the test may damage."""
+    """A copy that the test may change."""
     return Path(shutil.copytree(converted_once, tmp_path / "checkpoint"))
 
 
 def command(argv: list[str]) -> None:
-    """Runs a subcommand as the command line would; errors pass through."""
+    """Run a subcommand; errors are raised."""
     args = build_parser().parse_args(argv)
     args.run(args)
 
 
 @pytest.fixture
 def convert(release, tmp_path) -> Callable[..., Path]:
-    """Converts `release` into a new folder."""
+    """Convert `release` into a new folder."""
 
     def run(*more: str, null: bool = True) -> Path:
         out = tmp_path / "out"

@@ -1,12 +1,14 @@
-"""Released folders -> a checkpoint: complete, exact, or refused with everything that is wrong with them."""
+"""Conversion of released folders: complete, exact, or refused with a list of all differences."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_dtypes
@@ -48,7 +50,7 @@ def test_released_names_and_counts():
     assert counts == {"transformer": 5_570_679_360, "branch": 301_568_576, "vae": 215_583_907}
 
 
-def test_converted_is_read_by_load_and_by_plain_orbax(released_once, converted_once, small_arch):
+def test_converted_arrays_are_exact_and_plain_orbax_reads_them(released_once, converted_once, small_arch):
     facts = checkpoints.read_metadata(converted_once)
     assert facts.arch == small_arch
     model = checkpoints.load(converted_once, dtype=None)
@@ -86,8 +88,10 @@ def test_round_trip_gives_identical_tensors_and_configs(released_once, converted
         assert json.loads(back.read_text()) == json.loads(config.read_text())
 
 
-def test_blocks_and_strips_do_not_show(released_once, converted_once, convert, monkeypatch):
-    """Reading a few bytes and writing a few rows at a time gives the same files and hashes."""
+def test_the_sizes_of_blocks_and_strips_do_not_change_the_result(
+    released_once, converted_once, convert, monkeypatch
+):
+    """Same files and hashes when a few bytes are read and a few rows are written at a time."""
     monkeypatch.setattr(safetensors_io, "BLOCK", 1000)
     monkeypatch.setattr(arrays, "STRIP", 300)
     again = convert()
@@ -110,9 +114,10 @@ def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released
     assert tensor_hashes(tmp_path / "back") == tensor_hashes(released_once)
 
 
-def test_shares_on_eight_devices(released_once, tmp_path, monkeypatch):
-    """Each device's part of an array is one file, and restores to the same numbers. Run in a process of its
-    own, because the number of devices is fixed when JAX starts.
+def test_shards_on_eight_devices(released_once, tmp_path, monkeypatch):
+    """Each device's shard is one file per layer and restores to the same numbers.
+
+    Runs in its own process, because JAX fixes the number of devices when it starts.
     """
     script = """
 import sys, jax, numpy as np
@@ -120,16 +125,16 @@ from gencompositor_jax.checkpoints import model, restore
 from gencompositor_jax import checkpoints
 model.MIN_SHARDED = 64
 folder = sys.argv[1]
-mesh = jax.make_mesh((8,), ("shares",))
+mesh = jax.make_mesh((8,), ("fsdp",))
 shardings = restore.fully_sharded(checkpoints.read_metadata(folder).arch, mesh)
 model = restore.load_sharded(folder, shardings)
 whole = checkpoints.named_leaves(checkpoints.load(folder, dtype=None).arrays)
-cut = 0
+sharded = 0
 for name, array in checkpoints.named_leaves(model.arrays).items():
     np.testing.assert_array_equal(np.asarray(array), whole[name])
     shards = array.addressable_shards
-    cut += len({str(s.index) for s in shards}) == 8 and sum(s.data.nbytes for s in shards) == array.nbytes
-print(cut)
+    sharded += len({str(s.index) for s in shards}) == 8 and sum(s.data.nbytes for s in shards) == array.nbytes
+print(sharded)
 """
     out = tmp_path / "out"
     monkeypatch.setattr(model, "MIN_SHARDED", 64)
@@ -142,20 +147,20 @@ print(cut)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 90
     files = list((out / "arrays" / "backbone.params.blocks.feed_forward.up.kernel").glob("[0-9]*"))
-    assert len(files) == 8 * 4  # shares times layers
+    assert len(files) == 8 * 4  # shards times layers
 
 
-def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatch):
-    """Stacked arrays pass through the host one layer at a time, also when a mesh cuts the layers' axis."""
+def test_shards_are_filled_layer_by_layer(converted_once, small_arch, monkeypatch):
+    """The host holds one layer of a stacked array at a time, also if the axis of layers is sharded."""
     put, seen = restore._put, []
 
-    def watched(share, piece, start):
+    def watched(shard, piece, start):
         seen.append(piece.shape[0])
-        return put(share, piece, start)
+        return put(shard, piece, start)
 
     monkeypatch.setattr(restore, "_put", watched)
-    mesh = jax.make_mesh((1,), ("shares",))
-    layers = NamedSharding(mesh, PartitionSpec("shares"))
+    mesh = jax.make_mesh((1,), ("fsdp",))
+    layers = NamedSharding(mesh, PartitionSpec("fsdp"))
     shardings = {
         name: layers if checkpoints.is_stacked(name) else sharding
         for name, sharding in restore.fully_sharded(small_arch, mesh).items()
@@ -171,25 +176,36 @@ def test_shares_are_filled_layer_by_layer(converted_once, small_arch, monkeypatc
         restore.load_sharded(converted_once, shardings)
 
 
+def test_the_documents_example_of_sharded_loading_runs(converted_once, tmp_path, monkeypatch):
+    document = Path(__file__).parents[2] / "docs" / "from_pytorch.md"
+    (example,) = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "released").symlink_to(converted_once)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(example, str(document), "exec"), names)
+    assert checkpoints.array_specs(names["model"].arrays) == checkpoints.stored_specs(converted_once)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_dtype(convert, dtype):
     stored = checkpoints.stored_specs(convert("--dtype", dtype))
     assert {facts.dtype for name, facts in stored.items() if name != "null_text"} == {dtype}
 
 
-def test_single_files_in_other_places(released_once, tmp_path):
-    """A component may be a lone file with its config.json beside it."""
+def test_components_given_one_by_one(released_once, tmp_path):
+    """A component may be a single file beside its config.json."""
     parts = [f"--{name}={released_once / name}" for name in ("transformer", "branch", "scheduler")]
     null = f"--null-text={released_once / 'null.npy'}"
     command(["convert", *parts, f"--vae={released_once / VAE}", null, "--out", str(tmp_path / "out")])
     assert checkpoints.stored_specs(tmp_path / "out")
 
 
-def test_tiles_are_a_choice(convert):
+def test_tiles_can_be_turned_off(convert):
     assert checkpoints.read_metadata(convert("--tiles", "none")).arch.codec.tile is None
 
 
-def test_everything_that_does_not_fit_is_in_one_error(release, convert, tmp_path):
+def test_one_error_lists_all_differences(release, convert, tmp_path):
     tensors = read_tensors(release / BRANCH)
     tensors["branch_blocks.7.weight"] = tensors.pop("branch_blocks.0.weight")
     tensors["patch_embed.proj.bias"] = tensors["patch_embed.proj.bias"][:-1]
@@ -210,7 +226,7 @@ def test_everything_that_does_not_fit_is_in_one_error(release, convert, tmp_path
     assert nothing_left(tmp_path)
 
 
-def test_known_unused_tensors_are_named_and_left_out(release, convert, capsys):
+def test_known_unused_tensors_are_reported_and_not_converted(release, convert, capsys):
     vae = read_tensors(release / VAE)
     vae["quant_conv.weight"] = np.zeros((3, 3), np.float32)
     write_tensors(release / VAE, vae)
@@ -219,7 +235,7 @@ def test_known_unused_tensors_are_named_and_left_out(release, convert, capsys):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_all_tensors_with_nan_are_named(release, convert, tmp_path, bad):
+def test_one_error_lists_all_tensors_with_nan(release, convert, tmp_path, bad):
     names = {BRANCH: "proj_out.bias", VAE: "decoder.conv_in.conv.weight"}
     for file, name in names.items():
         tensors = read_tensors(release / file)
@@ -345,7 +361,7 @@ def test_output_that_exists_is_kept(convert, tmp_path):
     assert not (tmp_path / "out" / "mine").exists()
 
 
-def test_no_room_on_the_disk(convert, tmp_path, monkeypatch):
+def test_too_little_disk_space(convert, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**6})())
     with pytest.raises(InputError, match=r"out: 0\.1 GB needed, 0\.0 GB free"):
         convert()
@@ -353,7 +369,7 @@ def test_no_room_on_the_disk(convert, tmp_path, monkeypatch):
 
 
 def test_disk_that_fills_up(convert, tmp_path, monkeypatch):
-    """The disk says so only while it is written."""
+    """Noticed only while the arrays are written."""
     from gencompositor_jax.conversion.arrays import ArrayFolder
 
     written = ArrayFolder._write
@@ -370,7 +386,7 @@ def test_disk_that_fills_up(convert, tmp_path, monkeypatch):
 
 
 def test_read_only_output(release, tmp_path):
-    """A folder that can't be made, whoever runs the test."""
+    """A path below a file, which nobody can create."""
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "out"
     with pytest.raises(InputError, match=r"file/out: can't be written"):
@@ -378,8 +394,8 @@ def test_read_only_output(release, tmp_path):
 
 
 @pytest.mark.multiprocess
-def test_killed_half_way_leaves_nothing_that_looks_complete(release, convert, tmp_path):
-    """Killed when the first arrays are there; the next conversion starts clean."""
+def test_a_killed_conversion_leaves_no_checkpoint_and_the_next_removes_its_files(release, convert, tmp_path):
+    """Killed after the first arrays were written."""
     out = tmp_path / "out"
     slow = (
         "import time; from gencompositor_jax.conversion.arrays import ArrayFolder as A; w = A._write\n"
@@ -405,7 +421,7 @@ def test_killed_half_way_leaves_nothing_that_looks_complete(release, convert, tm
 
 
 class Canary:
-    """Would leave a file behind if it was unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -432,7 +448,7 @@ def test_pickle_files_are_refused_and_their_code_never_runs(release, convert, tm
         convert("--allow-pickle")
     assert not canary.exists()
     pickle.loads(pickle.dumps(Canary(canary)))
-    assert canary.exists(), "the canary would not have sung"
+    assert canary.exists(), "unpickling would not have been noticed"
     torch.save(state, release / "vae" / "model.bin")
     model = checkpoints.load(convert("--allow-pickle"), dtype=None)
     assert model.arrays["codec"]["decoder"]["conv_in"]["bias"].dtype == ml_dtypes.bfloat16
@@ -440,8 +456,8 @@ def test_pickle_files_are_refused_and_their_code_never_runs(release, convert, tm
     np.testing.assert_array_equal(ours, vae["decoder.conv_in.conv.bias"])
 
 
-def test_safetensors_written_by_others(release, convert):
-    """The files that the safetensors package writes, and it reads ours."""
+def test_safetensors_files_are_those_of_the_safetensors_package(release, convert):
+    """We read its files, and it reads ours."""
     numpy = pytest.importorskip("safetensors.numpy", reason="compares with the safetensors package")
     tensors = {name: a.astype(np.float32) for name, a in read_tensors(release / BRANCH).items()}
     numpy.save_file(tensors, release / BRANCH)

@@ -1,4 +1,4 @@
-"""Starting a training from plain CogVideoX-I2V."""
+"""Initial weights for a training, from plain CogVideoX-I2V."""
 
 import json
 
@@ -15,7 +15,7 @@ FILE = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture
 def base(release):
-    """The release made into what it came from: no branch, no foreground projection, other positions."""
+    """The release turned into plain CogVideoX-I2V: no branch, no foreground projection, other positions."""
     transformer = release / "transformer"
     tensors = {n: a for f in sorted(transformer.glob("*.safetensors")) for n, a in read_tensors(f).items()}
     for file in transformer.glob("*.safetensors*"):
@@ -38,7 +38,7 @@ def run(base, out, *more):
     return checkpoints.load(out, dtype=None)
 
 
-def test_all_that_fits_is_copied_and_the_rest_is_said(base, tmp_path, capsys):
+def test_all_that_fits_is_copied_and_the_rest_is_listed(base, tmp_path, capsys):
     model = run(base, tmp_path / "out", "--layout", "height")
     printed = capsys.readouterr().out
     source = read_tensors(base / "transformer" / FILE)
@@ -72,12 +72,12 @@ def test_all_that_fits_is_copied_and_the_rest_is_said(base, tmp_path, capsys):
     same(positions[arch.backbone.text_tokens :], table.astype(positions.dtype))
     positions = model.arrays["branch"]["buffers"]["patch_embed"]["positions"]
     same(positions, source["patch_embed.pos_embedding"][0])
-    for said in (
+    for line in (
         "branch/params/residual/kernel",
         "branch/params/unused/embed/kernel",
         "not in the base; zero",
     ):
-        assert said in printed
+        assert line in printed
     assert "computed for layout 'height'" in printed
     assert model.provenance["init_from"] == printed.splitlines()[:-1]
 
@@ -96,7 +96,7 @@ def test_text_to_video_models_are_refused(base, tmp_path):
         run(base, tmp_path / "out")
 
 
-def test_the_release_is_no_base(release, tmp_path):
+def test_the_release_itself_is_refused(release, tmp_path):
     assert "sep" in json.loads((release / "transformer" / "config.json").read_text())["_class_name"]
     with pytest.raises(InputError, match="_class_name.*plain CogVideoX-I2V"):
         run(release, tmp_path / "out")

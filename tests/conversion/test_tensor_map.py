@@ -1,4 +1,4 @@
-"""Names of the VAE's tensors: complete at full size, and reversible."""
+"""Rules of the VAE: complete at full size, and reversible."""
 
 import functools
 
@@ -61,7 +61,7 @@ def test_round_trip_is_bit_exact():
 
 
 def test_kernel_axes_keep_their_meaning():
-    """Out, in, time, row, column there; time, row, column, in, out here."""
+    """[out, in, time, row, column] becomes [time, row, column, in, out]."""
     rule = next(rule for rule in vae_rules(TINY) if rule.key == "encoder.conv_in.conv.weight")
     tensor = np.arange(4 * 3 * 27).reshape(4, 3, 3, 3, 3)
     assert rule.to_jax(tensor)[0, 1, 2, 1, 3] == tensor[3, 1, 0, 1, 2]

@@ -1,4 +1,4 @@
-"""Text embeddings at conversion: what is computed, stored, and refused."""
+"""Text embeddings of a conversion."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ CONFIG = {
 
 @pytest.fixture
 def encoder(release):
-    """A tiny T5 encoder of random weights beside the other components."""
+    """A tiny T5 encoder with random weights, beside the other components."""
     rng = np.random.default_rng(3)
     d, inner, ff = CONFIG["d_model"], CONFIG["num_heads"] * CONFIG["d_kv"], CONFIG["d_ff"]
     shapes = {"shared.weight": (CONFIG["vocab_size"], d), "encoder.final_layer_norm.weight": (d,)}
@@ -58,7 +58,7 @@ def test_the_empty_prompt_needs_no_tokenizer(release, encoder, convert):
     np.testing.assert_array_equal(expected, [1, 0, 0, 0, 0, 0])
 
 
-def test_long_prompts_keep_their_end_mark():
+def test_truncated_prompts_keep_their_end_mark():
     np.testing.assert_array_equal(text_encoder.padded([5, 6, 7, 8], 3, arch()), [5, 6, 1])
 
 
@@ -96,7 +96,7 @@ def test_null_text_or_text_encoder(release, convert):
         convert(null=False)
 
 
-def test_another_feed_forward(release, encoder, convert):
+def test_an_unsupported_feed_forward_is_refused(release, encoder, convert):
     (encoder / "config.json").write_text(json.dumps(CONFIG | {"feed_forward_proj": "gated-silu"}))
     with pytest.raises(InputError, match=r"text_encoder/config\.json: feed_forward_proj='gated-silu'"):
         convert(null=False)
