@@ -30,8 +30,7 @@ from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
-from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import PathLike
+from gencompositor_jax.files import PathLike, check_new_folder
 from gencompositor_jax.inference.compiling import compile_pass, keep_compiled_programs, requirements
 from gencompositor_jax.inference.pipeline import OnStep
 from gencompositor_jax.inference.programs import Programs, directly
@@ -210,8 +209,7 @@ class Compositor:
         """
         options = SamplingOptions(**sampling)
         checkpoints.check_prompt(options.prompt, self.model.prompts)
-        if Path(folder).exists() and not overwrite:
-            raise InputError(f"{folder}: exists; pass --overwrite or another folder")
+        check_new_folder(Path(folder), overwrite)
         arch = arch_for(self.arch, frames)
         model = self._at_size(arch.frames, arch.height, arch.width)
         return compile_pass(model, options, self.weights, Path(folder), overwrite)

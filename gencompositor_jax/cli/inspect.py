@@ -41,22 +41,19 @@ def run(args: argparse.Namespace) -> None:
 
     folder = args.checkpoint or checkpoints.packaged()
     metadata, written = checkpoints.read_metadata(folder), manifest.read(folder)
-    if written is not None and args.verify:
+    if written is None:
+        if args.verify:
+            raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
+        state = "not verified: no manifest"
+    elif args.verify:
         with gigabytes("verifying") as progress:
             manifest.verify(folder, written, progress=progress)
-    elif args.verify:
-        raise InputError(f"{folder}: has no {manifest.NAME} to verify it with; convert or save it again")
-    elif written is not None:
+        state = "verified: no file has changed"
+    else:
         manifest.verify(folder, written, hash_up_to=0)
+        state = "contents not verified; --verify compares all files"
     stored = checkpoints.stored_specs(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    state = (
-        "verified: no file has changed"
-        if args.verify
-        else "contents not verified; --verify compares all files"
-    )
-    if written is None:
-        state = "not verified: no manifest"
     from gencompositor_jax.arch import to_json
 
     described = {
