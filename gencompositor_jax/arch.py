@@ -1,7 +1,7 @@
-"""Facts of an architecture: every width, depth, layout and constant that a set of weights depends on.
+"""Architectures: every width, depth, layout and constant that a set of weights depends on.
 
-A `ModelArch` is stored with each checkpoint and read back with it, so nothing about a model is guessed.
-Configs choose a preset and may replace fields; no other file holds a default for any of these numbers.
+A `ModelArch` is stored with each checkpoint, so nothing about a model is guessed. Configs select a preset and
+may replace fields; no other file has defaults for these numbers.
 """
 
 import dataclasses
@@ -21,14 +21,16 @@ Tiles = Literal["released", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class TransformerArch:
-    """One stack of modulated full-attention blocks: the backbone or the background branch.
+    """One transformer: the backbone or the background branch.
 
-    The defaults are the released backbone (CogVideoX-5B-I2V's sizes).
+    The defaults are the released backbone's (CogVideoX-5B-I2V's sizes).
     """
 
     num_layers: int = 42
     num_heads: int = 48
-    head_dim: int = 64  # a multiple of 16: it splits into t, h, w = 1/4, 3/8, 3/8, each of an even size
+    # A multiple of 16, so that the rotary parts for t, h, w (1/4, 3/8, 3/8 of it) have even sizes.
+    head_dim: int = 64
+    # Width of the feed-forward network, in widths of a token.
     mlp_ratio: int = 4
     time_embed_dim: int = 512
     text_dim: int = 4096
@@ -43,8 +45,8 @@ class TransformerArch:
 
 @dataclasses.dataclass(frozen=True)
 class PatchCodecArch:
-    """Lossless codec for tiny models: a latent pixel is a block of `space_factor`² pixels over `time_factor`
-    frames.
+    """The lossless codec of tiny models: a latent pixel is a block of space_factor x space_factor pixels over
+    time_factor frames.
     """
 
     space_factor: int = 4
@@ -53,7 +55,7 @@ class PatchCodecArch:
 
     @property
     def latent_channels(self) -> int:
-        """Every pixel of the block, three colours each."""
+        """One per pixel and colour of the block."""
         return 3 * self.time_factor * self.space_factor**2
 
 
@@ -68,25 +70,25 @@ class VAEArch:
     norm_eps: float = 1e-6
     time_factor: int = 4
     scaling_factor: float = 0.7
-    frames_per_chunk: int = (
-        8  # pixel frames a chunk of the encoder; group norm is per chunk, so this changes the result
-    )
+    # Frames per chunk of the encoder, latent frames per chunk of the decoder. They change the result: group
+    # norm normalises one chunk at a time.
+    frames_per_chunk: int = 8
     latents_per_chunk: int = 2
-    tile: tuple[int, int] | None = (
-        None  # pixels (height, width) of a spatial tile, None for no tiling; released: (240, 360)
-    )
+    # Height and width of a spatial tile in pixels; None for no tiles. The release's scripts use (240, 360).
+    tile: tuple[int, int] | None = None
+    # Overlap of neighbouring tiles along height and width, as a fraction of the tile.
     tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
     kind: Literal["vae"] = "vae"
 
     @property
     def space_factor(self) -> int:
-        """Pixels per latent pixel, along rows and along columns."""
+        """Pixels per latent pixel, along height and along width."""
         return 2 ** (len(self.block_widths) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionArch:
-    """Noise schedule and what the network predicts (released: zero terminal SNR, velocity)."""
+    """Noise schedule and prediction type; the defaults are the release's."""
 
     train_steps: int = 1000
     beta_start: float = 0.00085
@@ -98,51 +100,52 @@ class DiffusionArch:
 
 @dataclasses.dataclass(frozen=True)
 class Inflation:
-    """Mask inflation (paper: a Gaussian filter and a threshold). The defaults are the released preset."""
+    """Mask inflation, a Gaussian filter and a threshold; the defaults are the release's."""
 
-    threshold: int = 128  # a grey value above it is inside
-    opening: int = 3  # side of the opening's element in pixels; 0 leaves specks alone
-    min_area: float = 1e-4  # components of at most this share of the frame are dropped
+    threshold: int = 128  # grey values above it are inside
+    opening: int = 3  # side of the morphological opening's element in pixels; 0 for no opening
+    min_area: float = 1e-4  # connected components up to this fraction of the frame are removed
     kernel: int = 51  # side of the Gaussian window in pixels, odd
-    sigma: float = 10.0  # pixels
-    tau: float = 1 / 255  # response of the (peak 1, not normalised) Gaussian from which a pixel is inside
+    sigma: float = 10.0  # of the Gaussian, in pixels
+    tau: float = 1 / 255  # pixels with at least this response of the Gaussian, whose peak is 1, are inside
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelArch:
-    """Everything a checkpoint's weights depend on, plus the size they were trained for."""
+    """Everything that a checkpoint's weights depend on, and the size they were trained at."""
 
     frames: int = 49
     height: int = 480
     width: int = 720
     backbone: TransformerArch = TransformerArch()
     branch: TransformerArch = TransformerArch(num_layers=2)
-    branch_heads: bool = (
-        True  # the released branch carries an input map and an output head that nothing reads
-    )
+    # The released branch has an input map and an output head that its forward pass never reads.
+    branch_heads: bool = True
     codec: PatchCodecArch | VAEArch = VAEArch()
     diffusion: DiffusionArch = DiffusionArch()
     layout: Layout = "released"
-    base_grid: tuple[int, int] = (30, 45)  # token rows and columns that rotary positions are fitted into
-    position_scale: float = 1.875  # rows and columns are divided by it in the added position table
+    # Rows and columns of tokens at the training size, into which rotary positions are fitted.
+    base_grid: tuple[int, int] = (30, 45)
+    # Divides rows and columns in the table of added positions.
+    position_scale: float = 1.875
     latent_mask: LatentMaskRule = "released"
     inflation: Inflation = Inflation()
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
-        """[t, h, w, channels] of the latents of one clip."""
+        """(t, h, w, C) of one clip."""
         c = self.codec
         t = (self.frames - 1) // c.time_factor + 1
         return t, self.height // c.space_factor, self.width // c.space_factor, c.latent_channels
 
     @property
     def token_grid(self) -> tuple[int, int, int]:
-        """(t, rows, columns) of the video's tokens; the foreground's are the same."""
+        """(t, rows, columns) of the video's tokens; the foreground's grid is the same."""
         t, h, w, _ = self.latent_shape
         return t, h // self.backbone.patch, w // self.backbone.patch
 
     def check(self) -> None:
-        """Raises InputError where the fields contradict each other."""
+        """Raises InputError if the fields contradict each other."""
         t, h, w, _ = self.latent_shape
         cell = self.codec.space_factor * self.backbone.patch
         if (self.frames - 1) % self.codec.time_factor or self.frames < 1:
@@ -155,33 +158,29 @@ class ModelArch:
             if stack.head_dim % 16:
                 raise InputError(f"{name}.head_dim={stack.head_dim}: pass a multiple of 16")
             if (stack.width, stack.patch) != (self.backbone.width, self.backbone.patch):
-                raise InputError(f"{name}: the branch's tokens must have the backbone's width and patch size")
+                raise InputError(f"{name}: tokens must have the backbone's width and patch size")
         if not 1 <= self.branch.num_layers <= self.backbone.num_layers:
             raise InputError(
                 f"branch.num_layers={self.branch.num_layers}: pass 1 to {self.backbone.num_layers}"
             )
         if t < 1 or h < 1 or w < 1:
             raise InputError(
-                f"frames={self.frames}, height={self.height}, width={self.width}: no latent is left"
+                f"frames={self.frames}, height={self.height}, width={self.width}: too small for one latent"
             )
 
 
 def released() -> ModelArch:
-    """The released checkpoint: 49 frames of 480 x 720, CogVideoX-5B-I2V's sizes, the release's position
-    layout.
-    """
+    """The released checkpoint: CogVideoX-5B-I2V's sizes at 49 frames of 480 x 720."""
     return ModelArch()
 
 
 def tiny() -> ModelArch:
-    """The embedded model's size: the same method at 9 frames of 64 x 96 in tokens of 16 x 16 pixels,
-    trainable on two CPU cores.
-    """
+    """The embedded model: 9 frames of 64 x 96 in tokens of 16 x 16 pixels, trainable on two CPU cores."""
     return _patch_model(PatchCodecArch(space_factor=8), base_grid=(4, 6))
 
 
 def small() -> ModelArch:
-    """`tiny` with tokens of 8 x 8 pixels, four times as many: sharper, and for a GPU to train."""
+    """`tiny` with tokens of 8 x 8 pixels, four times as many: sharper results, trained on a GPU."""
     return _patch_model(PatchCodecArch(space_factor=4), base_grid=(8, 12))
 
 
@@ -206,10 +205,10 @@ def _patch_model(codec: PatchCodecArch, base_grid: tuple[int, int]) -> ModelArch
 
 
 def with_tiles(arch: ModelArch, tiles: Tiles | None) -> ModelArch:
-    """The architecture with the VAE in the release's tiles (half the height and width), or on whole frames.
+    """The architecture with the VAE on the release's tiles (half the height and width) or on whole frames.
 
-    None changes nothing. Tiles change the result, because group norm sees one tile. Raises InputError for a
-    codec that has none.
+    None changes nothing. Tiles change the result: group norm normalises one tile at a time. Raises InputError
+    for a codec without tiles.
     """
     if tiles is None:
         return arch
@@ -220,18 +219,18 @@ def with_tiles(arch: ModelArch, tiles: Tiles | None) -> ModelArch:
 
 
 class Changes(TypedDict, total=False):
-    """What may differ from how a checkpoint was trained; None or absent is as the checkpoint says."""
+    """Fields that may differ from the checkpoint's; None or absent keeps the checkpoint's."""
 
     tiles: Tiles | None  # of the VAE
-    sigma: float | None  # of the mask's inflation, in model pixels
-    tau: float | None  # response from which the inflated mask is set, above 0, at most 1
+    sigma: float | None  # of mask inflation, in model pixels
+    tau: float | None  # threshold of mask inflation, above 0 and at most 1
     latent_mask: LatentMaskRule | None
 
 
 def changed(arch: ModelArch, changes: Changes) -> ModelArch:
     """The architecture with a user's changes; see `with_tiles` and `Inflation`.
 
-    A new sigma brings the window that the released preset has beside its own: 2.5 sigma to each side.
+    A new sigma also sets the window's size, with the release's proportion: 2.5 sigma to each side.
     """
     arch = with_tiles(arch, changes.get("tiles"))
     inflation = arch.inflation
@@ -249,11 +248,10 @@ PRESETS = {"tiny": tiny, "small": small, "released": released}
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> ModelArch:
     """A preset by name, with fields replaced: {"frames": 17, "backbone": {"num_layers": 8}}.
 
-    Raises InputError for a name or a field that is none, for a value of another type, and where the fields
-    contradict each other.
+    Raises InputError for an unknown preset or field, a value of another type, or contradicting fields.
     """
     if name not in PRESETS:
-        raise InputError(f"arch={name}: known are {', '.join(PRESETS)}")
+        raise InputError(f"arch={name}: pass one of {', '.join(PRESETS)}")
     return from_json(_replaced(to_json(PRESETS[name]()), changes or {}, "arch_changes"))
 
 
@@ -262,7 +260,7 @@ def _replaced(fields: dict[str, Any], changes: Mapping[str, Any], where: str) ->
     for name, value in changes.items():
         here = f"{where}.{name}"
         if name not in fields:
-            raise InputError(f"{here}: unknown field; known are {', '.join(fields)}")
+            raise InputError(f"{here}: unknown field; pass one of {', '.join(fields)}")
         old = fields[name]
         if isinstance(old, dict) and isinstance(value, Mapping):
             out[name] = _replaced(old, value, here)
@@ -279,13 +277,14 @@ def to_json(arch: ModelArch) -> dict[str, Any]:
 
 
 def from_json(fields: Mapping[str, Any]) -> ModelArch:
-    """Inverse of `to_json`. Raises InputError on unknown or missing fields: a guess would load weights
-    wrongly.
+    """Inverse of `to_json`.
+
+    Raises InputError for unknown or missing fields: with guessed ones, weights would give wrong results.
     """
     codec = fields.get("codec", {})
     codec_kinds = {"patch": PatchCodecArch, "vae": VAEArch}
     if codec.get("kind") not in codec_kinds:
-        raise InputError(f"arch.codec.kind={codec.get('kind')!r}: known are {sorted(codec_kinds)}")
+        raise InputError(f"arch.codec.kind={codec.get('kind')!r}: must be one of {sorted(codec_kinds)}")
     parts = {
         "backbone": TransformerArch,
         "branch": TransformerArch,
@@ -304,6 +303,6 @@ def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
     if names != set(fields):
         missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
         raise InputError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}; was it made by another version?"
+            f"{where}: missing fields {missing}, unknown fields {unknown}; use the version that wrote it"
         )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

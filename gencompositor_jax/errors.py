@@ -1,9 +1,9 @@
-"""The one exception that speaks to users."""
+"""The exception for errors that users can fix."""
 
 
 class InputError(ValueError):
-    """Something the user gave can't be used.
+    """A user's input can't be used.
 
-    The message is one line that names the file or field and the remedy. The command line prints it and exits
-    with code 2.
+    The message is one line that names the file or field and what to do. The command prints it and exits with
+    code 2.
     """

@@ -19,9 +19,13 @@ import pytest
 from absl import flags
 from hypothesis import settings
 
+from tests import shape_checks
+
 if TYPE_CHECKING:
     from gencompositor_jax.checkpoints import Model
 
+
+shape_checks.install()
 
 # The same examples every time, however slow the machine: a test that fails, fails for everyone.
 settings.register_profile("house", deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""Rules, rows and meshes on eight virtual devices; the network's answer on a mesh is in tests/training."""
+"""Rules, rows and meshes on eight virtual devices; tests/training runs the network on meshes."""
 
 import jax
 import jax.numpy as jnp
@@ -26,47 +26,47 @@ def mesh(request):
     return sharding.make_mesh(request.param)
 
 
-def test_one_axis_takes_what_is_left():
+def test_one_axis_takes_the_remaining_devices():
     assert sharding.make_mesh({"data": 2, "fsdp": -1}).shape["fsdp"] == 4
 
 
 @pytest.mark.parametrize(
-    ("sizes", "says"),
+    ("sizes", "message"),
     [
-        ({"data": 16}, "needs 16 devices, 8 are there"),
+        ({"data": 16}, "needs 16 devices, there are 8"),
         ({"data": 3, "fsdp": -1}, "does not divide the 8 devices"),
         ({"data": -1, "fsdp": -1}, "at most once"),
         ({"data": 0}, "sizes of 1 or more"),
         ({"rows": 8}, "mesh.rows: unknown axis"),
     ],
 )
-def test_a_mesh_that_does_not_fit_is_refused(sizes, says):
-    with pytest.raises(InputError, match=says):
+def test_a_mesh_that_does_not_fit_is_refused(sizes, message):
+    with pytest.raises(InputError, match=message):
         sharding.make_mesh(sizes)
 
 
-def test_the_first_rule_that_matches_decides(mesh):
+def test_the_first_matching_rule_applies(mesh):
     rules = [("kernel", (None, "fsdp")), (".*", ())]
     assert sharding.spec_of("a/kernel", (3, 8), mesh, rules) == PartitionSpec(None, "fsdp")
     assert sharding.spec_of("a/bias", (8,), mesh, rules) == PartitionSpec()
 
 
 @pytest.mark.parametrize(
-    ("rules", "says"),
+    ("rules", "message"),
     [
-        ([("kernel", (None, "fsdp"))], "none matches a/bias"),
-        ([(".*", ("fsdp", None))], "names 2 dimensions"),
-        ([(".*", ("rows",))], "'rows' is no axis"),
+        ([("kernel", (None, "fsdp"))], "no rule matches a/bias"),
+        ([(".*", ("fsdp", None))], "has 2 axes"),
+        ([(".*", ("rows",))], "no axis 'rows'"),
         ([(".*", ("fsdp",))], "8 does not divide 12"),
     ],
 )
-def test_a_rule_that_does_not_fit_is_refused(rules, says):
-    with pytest.raises(InputError, match=says):
+def test_a_rule_that_does_not_fit_is_refused(rules, message):
+    with pytest.raises(InputError, match=message):
         sharding.spec_of("a/bias", (12,), sharding.make_mesh({"fsdp": 8}), rules)
 
 
 @pytest.mark.parametrize("sizes", [*MESHES, {"fsdp": 4, "tensor": 2}], ids=str)
-def test_the_rules_fit_the_released_architecture_and_cut_its_weight(sizes):
+def test_the_rules_fit_the_released_architecture_and_shard_its_weights(sizes):
     mesh = sharding.make_mesh(sizes)
     shapes = checkpoints.array_shapes(arch.released())
     params = {name: shapes[name]["params"] for name in ("backbone", "branch")}
@@ -80,11 +80,11 @@ def test_the_rules_fit_the_released_architecture_and_cut_its_weight(sizes):
 
 
 @given(st.integers(1, 40), st.sampled_from(MESHES))
-def test_every_row_comes_to_the_devices_that_hold_it(batch, sizes):
+def test_every_row_is_stored_on_its_devices(batch, sizes):
     mesh = sharding.make_mesh(sizes)
     size = batch * sharding.axis_size(mesh, sharding.ROWS)
     rows = sharding.rows_here(mesh, size)
-    assert rows == list(range(size))  # one process holds them all
+    assert rows == list(range(size))  # one process has all of them
     x = np.random.default_rng(0).integers(0, 256, (size, 3), np.uint8)
     there = sharding.to_devices({"x": x}, rows, size, mesh)["x"]
     np.testing.assert_array_equal(there, x)

@@ -1,12 +1,12 @@
-"""The interface between video and latents, the same for every codec.
+"""Video to latents and back, the same interface for every codec.
 
-    params  = init_codec(key, arch)                     # arch: the `codec` field of a ModelArch
-    latents = encode(params, arch, video)               # [B, T, H, W, 3] in [-1, 1] -> [B, t, H/s, W/s, C],
-    already scaled video   = decode(params, arch, latents)
+    params = init_codec(key, arch)            # arch: the `codec` field of a ModelArch
+    latents = encode(params, arch, video)     # video in [-1, 1]; latents are scaled
+    video = decode(params, arch, latents)
 
-Both codecs take time_factor * k + 1 frames and give k + 1 latent frames: the first frame stands alone. The
-patch codec only moves pixels around, so that a tiny model learns compositing and nothing else. Everything
-here may be called under jit, with `arch` and `dtype` static.
+Both codecs encode time_factor k + 1 frames as k + 1 latent frames: the first frame has a latent frame to
+itself. The patch codec only rearranges pixels, so that a tiny model learns compositing and nothing else.
+All functions run under jit with `arch` and `dtype` static. Letters in shapes: see `gencompositor_jax.model`.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Float, PRNGKeyArray
 
 from gencompositor_jax.arch import PatchCodecArch, VAEArch
 from gencompositor_jax.codec import patch, vae
@@ -24,36 +25,35 @@ Params = dict[str, Any]
 
 
 def init_codec(key: jax.Array, arch: CodecArch) -> Params:
-    """Fresh float32 parameters of a codec: a nested dict, empty for the patch codec."""
+    """Fresh float32 parameters: a nested dict, empty for the patch codec."""
     return {} if isinstance(arch, PatchCodecArch) else vae.init(key, arch)
 
 
 def encode(
     params: Params,
     arch: CodecArch,
-    video: jax.Array,
-    key_or_noise: jax.Array | None = None,
+    video: Float[jax.Array, "B T H W 3"],
+    key_or_noise: PRNGKeyArray | Float[jax.Array, "B t h w C"] | None = None,
     *,
     dtype: DTypeLike = jnp.float32,
-) -> jax.Array:
+) -> Float[jax.Array, "B t h w C"]:
     """Video to scaled latents.
 
     Args:
-        params: of `init_codec` or a checkpoint.
-        arch: the codec's facts; static under jit.
-        video: [B, T, H, W, 3] in [-1, 1], T = time_factor * k + 1, H and W multiples of space_factor. The VAE
-            takes 1 frame, or more than frames_per_chunk.
-        key_or_noise: how the VAE's posterior is read: a random key or standard normal noise of the latents'
-            shape for a sample (the release samples), None for its mode. The patch codec has no posterior and
-            ignores it.
+        params: from `init_codec` or a checkpoint.
+        arch: the codec's architecture.
+        video: in [-1, 1]. T = time_factor k + 1; H and W are multiples of space_factor. The VAE encodes 1
+            frame, or more than frames_per_chunk.
+        key_or_noise: a random key, or standard normal noise, to sample the VAE's posterior as the release
+            does; None for its mode. The patch codec has no posterior and ignores it.
         dtype: of the VAE's convolutions.
 
     Returns:
-        [B, k + 1, H / space_factor, W / space_factor, latent_channels]: float32 of the VAE, in the video's
-        dtype of the patch codec.
+        t = k + 1, h = H / space_factor, w = W / space_factor, C = latent_channels. The VAE's latents are
+        float32, the patch codec's have the video's dtype.
 
     Raises:
-        InputError: T, H or W do not fit; also under jit, since shapes are static.
+        InputError: T, H or W do not fit, also under jit.
     """
     check_video_shape(arch, video.shape)
     if isinstance(arch, PatchCodecArch):
@@ -71,27 +71,28 @@ def encode(
 
 
 def decode(
-    params: Params, arch: CodecArch, latents: jax.Array, *, dtype: DTypeLike = jnp.float32
-) -> jax.Array:
-    """Scaled latents [B, t, h, w, C] to video [B, time_factor * (t - 1) + 1, h * space_factor, w *
-    space_factor, 3]; nothing is clipped.
+    params: Params, arch: CodecArch, latents: Float[jax.Array, "B t h w C"], *, dtype: DTypeLike = jnp.float32
+) -> Float[jax.Array, "B T H W 3"]:
+    """Scaled latents to video, not clipped: T = time_factor (t - 1) + 1.
 
-    The VAE's result is float32; `dtype` is that of its convolutions.
+    The VAE's video is float32; `dtype` is that of its convolutions. Raises InputError for latents of another
+    shape.
     """
     if latents.ndim != 5 or latents.shape[-1] != arch.latent_channels:
         raise InputError(f"latents of shape {latents.shape}: expected [B, t, h, w, {arch.latent_channels}]")
     if isinstance(arch, PatchCodecArch):
         return patch.decode(arch, latents)
     video = vae.decode(params, arch, latents / arch.scaling_factor, dtype)
-    # An even number of latent frames decodes to time_factor times as many, the surplus at the front, where
-    # one frame was several times.
+    # An even number of latent frames decodes to time_factor times as many frames: the first latent frame
+    # gives time_factor frames instead of one.
     frames = arch.time_factor * (latents.shape[1] - 1) + 1
     return video[:, video.shape[1] - frames :]
 
 
 def check_video_shape(arch: CodecArch, shape: tuple[int, ...]) -> None:
-    """Raises InputError unless `shape` is a video [B, T, H, W, 3] that the codec can encode; cheap, so call
-    it before heavy work.
+    """Raises InputError unless `shape` is a video [B, T, H, W, 3] that the codec can encode.
+
+    It is cheap: call it before heavy work.
     """
     if len(shape) != 5 or shape[-1] != 3:
         raise InputError(f"video of shape {shape}: expected [B, T, H, W, 3]")

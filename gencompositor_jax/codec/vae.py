@@ -1,13 +1,12 @@
-"""The causal 3-D variational autoencoder: video <-> latents, 4 times fewer frames and 8 times fewer rows and
-columns.
+"""The causal 3-D variational autoencoder: 4 times fewer latent frames than frames, 8 times fewer rows and
+columns (released checkpoint, CogVideoX-5B-I2V).
 
-A video goes through in chunks of frames (released: 8 pixel frames, 2 latent frames; the first chunk takes the
-remainder as well), the convolutions' caches carried along. Chunks, like tiles, change the result, because
-group norm sees one at a time; they also bound the memory: one chunk's activations exist at a time, whatever
-the length.
+A video is processed in chunks (released: 8 frames or 2 latent frames; the first chunk includes the
+remainder), and the convolutions' caches are carried from chunk to chunk. Memory is that of one chunk,
+whatever the video's length. Chunks, like tiles, change the result: group norm normalises one at a time.
 
 Parameters: {"encoder": ..., "decoder": ...}. Moments and videos are float32; `dtype` is that of convolutions,
-norms stay float32. Numbers here are raw: the codec applies the scaling factor (see codec.py).
+norms are float32. Latents here are unscaled: `codec` applies the scaling factor.
 """
 
 import functools
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec.vae_layers import (
@@ -40,14 +40,16 @@ Params = dict[str, Any]
 
 
 class Encoder(nn.Module):
-    """One chunk of video [B, T, H, W, 3] to moments [B, t, h, w, 2 * latent_channels]."""
+    """One chunk of video to the moments of its latents."""
 
     arch: VAEArch
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Moments of one chunk, and the cache for the next; `{}` at the start of the video."""
+    def __call__(
+        self, x: Float[jax.Array, "B T H W 3"], cache: Cache
+    ) -> tuple[Float[jax.Array, "B t h w 2*{self.arch.latent_channels}"], Cache]:
+        """Returns the moments and the cache for the next chunk; the first chunk's cache is `{}`."""
         a, new = self.arch, Cache()
         x, new["conv_in"] = CausalConv(a.block_widths[0], self.dtype, name="conv_in")(
             x.astype(self.dtype), cache.get("conv_in")
@@ -66,14 +68,16 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One chunk of latents [B, t, h, w, latent_channels] to video [B, T, H, W, 3]."""
+    """One chunk of latents to video."""
 
     arch: VAEArch
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Video of one chunk, and the cache for the next; `{}` at the start of the video."""
+    def __call__(
+        self, z: Float[jax.Array, "B t h w C"], cache: Cache
+    ) -> tuple[Float[jax.Array, "B T H W 3"], Cache]:
+        """Returns the video and the cache for the next chunk; the first chunk's cache is `{}`."""
         a, new = self.arch, Cache()
         z = z.astype(self.dtype)
         widths = a.block_widths[::-1]
@@ -91,7 +95,7 @@ class Decoder(nn.Module):
 def init(key: jax.Array, arch: VAEArch) -> Params:
     """Fresh float32 parameters: kernels normal with variance 1 / fan-in, scales 1, biases 0.
 
-    Under jax.eval_shape it only names them and their shapes.
+    Under `jax.eval_shape`, their shapes.
     """
     side = arch.space_factor
     frame, latent = jnp.zeros((1, 1, side, side, 3)), jnp.zeros((1, 1, 1, 1, arch.latent_channels))
@@ -102,7 +106,7 @@ def init(key: jax.Array, arch: VAEArch) -> Params:
     leaves, tree = jax.tree.flatten(fresh)
     is_kernel = [leaf.ndim > 1 for leaf in leaves]
     ends = np.cumsum([leaf.size * kernel for leaf, kernel in zip(leaves, is_kernel, strict=True)])
-    # One draw for all: with a random generator per kernel the program would compile for minutes.
+    # One draw for all kernels: with a random generator for each, the program compiles for minutes.
     draws = lax.optimization_barrier(jax.random.normal(key, (int(ends[-1]),)))
     return jax.tree.unflatten(
         tree,
@@ -117,10 +121,9 @@ def init(key: jax.Array, arch: VAEArch) -> Params:
 
 @functools.partial(jax.jit, static_argnames=("arch", "dtype"))
 def encode_moments(
-    params: Params, arch: VAEArch, video: jax.Array, dtype: DTypeLike = jnp.float32
-) -> jax.Array:
-    """Video [B, T, H, W, 3] in [-1, 1] to moments [B, t, h, w, 2 * latent_channels]: mean and log-variance of
-    the posterior.
+    params: Params, arch: VAEArch, video: Float[jax.Array, "B T H W 3"], dtype: DTypeLike = jnp.float32
+) -> Float[jax.Array, "B t h w 2*{arch.latent_channels}"]:
+    """Video in [-1, 1] to the posterior's mean and log-variance, concatenated along the channels.
 
     Raises InputError for 2 to frames_per_chunk - 1 frames: the released rule has no chunk for them.
     """
@@ -139,16 +142,21 @@ def encode_moments(
 
 
 @functools.partial(jax.jit, static_argnames=("arch", "dtype"))
-def decode(params: Params, arch: VAEArch, z: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """Latents [B, t, h, w, latent_channels], not scaled, to video [B, T, H, W, 3]; nothing is clipped.
+def decode(
+    params: Params,
+    arch: VAEArch,
+    z: Float[jax.Array, "B t h w {arch.latent_channels}"],
+    dtype: DTypeLike = jnp.float32,
+) -> Float[jax.Array, "B T H W 3"]:
+    """Unscaled latents to video, not clipped.
 
-    T is time_factor * (t - 1) + 1 for odd t. Even t gives time_factor * t frames (released behaviour): the
-    first latent frame then fills time_factor frames like the others.
+    T = time_factor (t - 1) + 1 for odd t. An even t gives time_factor t frames (release): the first latent
+    frame then decodes to time_factor frames like the others.
     """
     if arch.latents_per_chunk % 2:
         raise InputError(
             f"codec.latents_per_chunk={arch.latents_per_chunk}: pass an even number, "
-            "because an odd chunk starts with a single frame"
+            "since an odd chunk starts with a single frame"
         )
 
     def run(piece: jax.Array) -> jax.Array:
@@ -163,16 +171,16 @@ def decode(params: Params, arch: VAEArch, z: jax.Array, dtype: DTypeLike = jnp.f
     return run(z)
 
 
-def posterior(moments: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation, each [..., latent_channels], of the moments; the log-variance is clamped
-    to [-30, 20].
-    """
+def posterior(
+    moments: Float[jax.Array, "*batch moments"],
+) -> tuple[Float[jax.Array, "*batch C"], Float[jax.Array, "*batch C"]]:
+    """Mean and standard deviation from the moments; the log-variance is clamped to [-30, 20]."""
     mean, logvar = jnp.split(moments, 2, axis=-1)
     return mean, jnp.exp(jnp.clip(logvar, -30.0, 20.0) / 2)
 
 
 def check_frames(arch: VAEArch, frames: int) -> None:
-    """Raises InputError where the encoder has no rule for so many frames, or for chunks of such a size."""
+    """Raises InputError if the encoder can't split this number of frames into chunks."""
     size = arch.frames_per_chunk
     if size % arch.time_factor or size < 1:
         raise InputError(f"codec.frames_per_chunk={size}: pass a multiple of {arch.time_factor}")
@@ -195,7 +203,7 @@ class _MidBlock(nn.Module):
 
 
 class _DownBlock(nn.Module):
-    """Residual blocks, then half the frames (where `time`) and half the rows and columns (where `space`)."""
+    """Residual blocks, then half the frames (if `time`) and half the rows and columns (if `space`)."""
 
     arch: VAEArch
     width: int
@@ -208,13 +216,13 @@ class _DownBlock(nn.Module):
         x, new = _res_blocks(self.arch, self.width, self.arch.layers_per_block, self.dtype, x, None, cache)
         if self.space:
             x = halve_time(x) if self.time else x
-            # Zeros to the right and below only.
+            # Padded to the right and below only.
             x = FrameConv(self.width, 2, (0, 1), self.dtype, name="downsample")(x)
         return x, new
 
 
 class _UpBlock(nn.Module):
-    """Residual blocks, then twice the rows and columns (where `space`) and the frames (where `time`)."""
+    """Residual blocks, then twice the rows and columns (if `space`) and twice the frames (if `time`)."""
 
     arch: VAEArch
     width: int
@@ -235,7 +243,7 @@ class _UpBlock(nn.Module):
 def _res_blocks(
     arch: VAEArch, width: int, count: int, dtype: DTypeLike, x: jax.Array, z: jax.Array | None, cache: Cache
 ) -> tuple[jax.Array, Cache]:
-    """`count` residual blocks of one width, named res_0, res_1, ...; to be called inside a compact module."""
+    """`count` residual blocks of one width, named res_0, res_1, ...; call it inside a compact module."""
     new = Cache()
     for j in range(count):
         block = ResBlock(width, arch.norm_groups, arch.norm_eps, dtype, name=f"res_{j}")
@@ -244,7 +252,7 @@ def _res_blocks(
 
 
 def _time_steps(arch: VAEArch) -> int:
-    """How many of the first blocks halve (or double) the frames."""
+    """Number of leading blocks that halve (or double) the frames."""
     return arch.time_factor.bit_length() - 1
 
 
@@ -255,7 +263,7 @@ def _apply(module: nn.Module, params: Params, chunk: jax.Array, cache: Cache) ->
 def _in_chunks(
     apply: Callable[[jax.Array, Cache], tuple[jax.Array, Cache]], x: jax.Array, size: int
 ) -> jax.Array:
-    """Runs `apply` over chunks of `size` frames; the first takes the remainder too. The others share one
+    """Runs `apply` over chunks of `size` frames. The first chunk includes the remainder; the others share one
     compiled loop body.
     """
     frames = x.shape[1]

@@ -1,8 +1,8 @@
-"""Spatial tiles for the VAE: which pixels each tile takes, and how overlapping results are blended.
+"""Spatial tiles for the VAE: the pixels of each tile, and how overlapping results are blended.
 
-The released scripts run the VAE on tiles, which changes its result (group norm sees one tile), so the rules
-here are the release's, with its truncations: tiles start at every stride, the last ones are cut off by the
-border, and the seams are blended in reading order with neighbours that are already blended.
+The released scripts run the VAE on tiles. That changes its result, since group norm normalises one tile at a
+time, so the rules here are the release's: tiles start at every stride, the last ones end at the border, and
+each tile is blended with the tile above and the tile to the left, which are blended already.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ Pair = tuple[int, int]  # (rows, columns)
 
 @dataclasses.dataclass(frozen=True)
 class TilePlan:
-    """Tiles of one direction (encode or decode); `size` and `stride` on the input's grid, `blend` and `keep`
-    on the output's.
+    """Tiles for encoding or for decoding: `size` and `stride` in input pixels, `blend` and `keep` in output
+    pixels.
     """
 
     size: Pair
@@ -31,19 +31,19 @@ class TilePlan:
     keep: Pair
 
     def starts(self, axis: int, extent: int) -> range:
-        """First row (axis 0) or column (axis 1) of each tile of an input with that many."""
+        """First row (axis 0) or column (axis 1) of each tile, for an input of `extent` rows or columns."""
         return range(0, extent, self.stride[axis])
 
 
 def tile_plans(arch: VAEArch) -> tuple[TilePlan, TilePlan]:
-    """(encode, decode) plans of an architecture with tiles.
+    """Plans for encoding and for decoding.
 
     Raises:
-        InputError: the tile's size does not fit its overlap: pixel strides must be space_factor times the
-            latent strides, and what is kept of a tile must be one stride.
+        InputError: the architecture has no tiles, or the tile's size does not fit the overlap: pixel strides
+            must be space_factor times the latent strides, and the kept part of a tile must be one stride.
     """
     if arch.tile is None:
-        raise InputError("codec.tile is not set: there is no plan of tiles")
+        raise InputError("codec.tile is not set: this architecture has no tiles")
     s, overlap = arch.space_factor, arch.tile_overlap
     pixels = arch.tile
     latents = (pixels[0] // s, pixels[1] // s)
@@ -66,21 +66,21 @@ def tile_plans(arch: VAEArch) -> tuple[TilePlan, TilePlan]:
             raise InputError(
                 f"codec.tile={pixels}: its {name} does not fit the overlap {overlap[axis]:.4g}; "
                 f"pass a multiple of {s} whose stride (size x (1 - overlap)) is a multiple of {s} too, "
-                "such as the released (240, 360)"
+                "such as the release's (240, 360)"
             )
     return encode, decode
 
 
 def needs_tiles(plan: TilePlan, height: int, width: int) -> bool:
-    """Whether an input of that size is larger than one tile."""
+    """True if an input of this size is larger than one tile."""
     return height > plan.size[0] or width > plan.size[1]
 
 
 def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan) -> jax.Array:
-    """Runs `run` ([B, T, h, w, C] -> [B, T', h', w', C']) on each tile of `x` and blends the results.
+    """Applies `run`, [B, T, h, w, C] -> [B, T', h', w', C'], to each tile of `x` and blends the results.
 
-    Tiles of one shape go through one loop, so `run` is traced once per shape (at most 4) and one tile is in
-    work at a time.
+    Tiles of one shape share a loop: `run` is traced once per shape, at most 4 times, and processes one tile
+    at a time.
     """
     rows, columns = plan.starts(0, x.shape[2]), plan.starts(1, x.shape[3])
     groups: dict[Pair, list[Pair]] = defaultdict(list)
@@ -107,11 +107,9 @@ def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan
 
 
 def blend_seam(before: jax.Array, tile: jax.Array, extent: int, axis: int) -> jax.Array:
-    """`tile` with its first `extent` rows (axis 2) or columns (axis 3) faded in over the last ones of
-    `before`.
+    """Blends the first `extent` rows (axis 2) or columns (axis 3) of `tile` with the last ones of `before`.
 
-    The tile's weight is 0 at its first row and grows by 1 / extent; the extent is cut to the smaller of the
-    two tiles.
+    The tile's weight is 0 in its first row and grows by 1 / extent. `extent` is limited to the smaller tile.
     """
     extent = min(before.shape[axis], tile.shape[axis], extent)
     ramp = jnp.arange(extent, dtype=tile.dtype) / extent

@@ -1,1 +1,1 @@
-"""The noise schedule, its solvers and what may be approximated of them."""
+"""The noise schedule, its solvers and their approximations."""

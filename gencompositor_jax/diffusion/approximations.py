@@ -1,25 +1,28 @@
-"""Approximations that make sampling faster, for those who ask for them. What to skip is decided here, on the
-host and once per clip, so that compiled programs serve one clip after the other.
+"""Optional approximations that make sampling faster. They are decided on the host, once per clip, so that
+one compiled program serves many clips.
 
-drop-blank: foreground tokens that are white through the whole clip are left out of the network. Those that
-stay keep their positions. Their number is rounded up to eighths of the grid (filled up with blank ones), so
-that at most eight programs exist for a clip size.
+drop-blank: foreground tokens that are white in every frame are dropped; the others keep their positions. The
+number of kept tokens is rounded up to an eighth of the grid by keeping some blank ones, so a clip size needs
+at most eight programs.
 
-cache:N: the network runs on every N-th step, on the first and on the last; in between its prediction is
-forecast from the last two. A fixed interval as in FORA (arXiv 2407.01425), forecasting to first order as in
-TaylorSeer (arXiv 2503.06923), of the network's output alone, so that two latents are all that is kept.
+cache:N: the network runs on the first, every N-th and the last step. Between them its prediction is forecast
+from the last two predictions. The fixed interval is that of FORA (arXiv 2407.01425), the first-order forecast
+that of TaylorSeer (arXiv 2503.06923), here of the network's output only, so two latents are stored.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from gencompositor_jax.arch import ModelArch, VAEArch
 from gencompositor_jax.errors import InputError
 
-BUCKETS = 8  # lengths that the foreground may have, as parts of the whole
-MOST_CACHED = 10  # steps; a forecast over more has nothing to do with the network
+# Fractions of the foreground's tokens that may be kept: multiples of 1 / BUCKETS.
+BUCKETS = 8
+# Largest N of cache:N. Forecasts over longer intervals are useless.
+MOST_CACHED = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +30,22 @@ class Approximations:
     """What sampling approximates; the default is nothing. As text: drop-blank,cache:2."""
 
     drop_blank: bool = False
-    cache: int = 1  # the network runs on every so-many-th step
+    cache: int = 1  # the network runs on every step whose index is a multiple of this
 
     def __str__(self) -> str:
         words = ["drop-blank"] * self.drop_blank + [f"cache:{self.cache}"] * (self.cache > 1)
         return ",".join(words)
 
     def check(self, steps: int) -> None:
-        """Raises InputError where a pass of so many steps has none to skip."""
+        """Raises InputError if no step would be skipped."""
         if self.cache > 1 and computed_steps(steps, self.cache).all():
-            raise InputError(f"fast={self}: a pass of {steps} steps has none to skip; take more steps")
+            raise InputError(f"fast={self}: a pass of {steps} steps has none to skip; pass more steps")
 
 
 def parse(text: str | None, where: str = "fast") -> Approximations:
-    """Reads `drop-blank`, `cache:N` (N from 2 to 10) or both, separated by a comma; None is none.
+    """Parses `drop-blank`, `cache:N` (N from 2 to 10) or both, separated by a comma. None is neither.
 
-    Raises InputError for anything else.
+    Raises InputError for any other text; the message names `where` it comes from.
     """
     if text is None:
         return Approximations()
@@ -55,25 +58,27 @@ def parse(text: str | None, where: str = "fast") -> Approximations:
         if not known or name in found:
             raise InputError(
                 f"{where}: {text!r}; pass drop-blank, cache:N with N from 2 to {MOST_CACHED}, "
-                "or both with a comma between them"
+                "or both separated by a comma"
             )
         found[name] = int(number or 1)
     return Approximations("drop-blank" in found, found.get("cache", 1))
 
 
-def computed_steps(steps: int, every: int) -> np.ndarray:
-    """bool [steps]: where the network runs. The last prediction is never forecast: it is the result."""
+def computed_steps(steps: int, every: int) -> Bool[np.ndarray, " {steps}"]:
+    """Steps on which the network runs. The last one always does: its prediction is the result."""
     computed = np.arange(steps) % every == 0
     computed[-1] = True
     return computed
 
 
-def kept_tokens(foregrounds: Sequence[np.ndarray] | np.ndarray, arch: ModelArch) -> np.ndarray | None:
-    """Which foreground tokens the network should be given: int32 [F], ascending. None: all of them.
+def kept_tokens(
+    foregrounds: Sequence[Float[np.ndarray, "T H W 3"]] | Float[np.ndarray, "B T H W 3"], arch: ModelArch
+) -> Int[np.ndarray, " F"] | None:
+    """Ascending int32 indices of the foreground tokens to keep; None for all of them.
 
-    foregrounds: [B, T, H, W, 3] in [-1, 1], 1 being white, of the clips that are sampled together. A cell of
-    the token grid is kept for all frames or for none. A VAE's latents see some way beyond their own pixels:
-    cells next to one that isn't blank are kept, too.
+    foregrounds: in [-1, 1], 1 is white, of the clips that are sampled together. A cell of the token grid is
+    kept for all frames or dropped for all. A VAE's receptive field exceeds a latent's own pixels, so the
+    neighbours of a cell that isn't blank are kept, too.
     """
     t, rows, columns = arch.token_grid
     cell = arch.codec.space_factor * arch.backbone.patch
@@ -87,13 +92,13 @@ def kept_tokens(foregrounds: Sequence[np.ndarray] | np.ndarray, arch: ModelArch)
     if size >= cells:
         return None
     blank = np.flatnonzero(~shown)
-    filling = blank[np.arange(size - count) * len(blank) // max(1, size - count)]  # evenly spread
+    filling = blank[np.arange(size - count) * len(blank) // max(1, size - count)]
     chosen = np.sort(np.concatenate([np.flatnonzero(shown), filling]))
     return (np.arange(t)[:, None] * cells + chosen).reshape(-1).astype(np.int32)
 
 
-def _grown(shown: np.ndarray) -> np.ndarray:
-    """bool [rows, columns] with the eight neighbours of every True."""
+def _grown(shown: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:
+    """`shown` and the eight neighbours of each of its cells."""
     rows, columns = shown.shape
     padded = np.pad(shown, 1)
     views = [padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]

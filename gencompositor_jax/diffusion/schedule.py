@@ -1,20 +1,21 @@
-"""The noise schedule, the algebra between noise, velocity and x0, and loss weights.
+"""The noise schedule, conversions between noise, velocity and x0, and loss weights.
 
-With a clean sample x0, Gaussian noise eps and the signal share a(t) = alpha_bar[t]:
+For a clean sample x0, Gaussian noise eps and a = alpha_bar[t] (equation (1) is the paper's equation 1):
 
     (1)  x_t = sqrt(a) x0 + sqrt(1 - a) eps
     (2)  v   = sqrt(a) eps - sqrt(1 - a) x0
     (3)  x0  = sqrt(a) x_t - sqrt(1 - a) v
-    (4)  x0  = (x_t - sqrt(1 - a) eps) / sqrt(a)                    not defined where a = 0
+    (4)  x0  = (x_t - sqrt(1 - a) eps) / sqrt(a)                    undefined at a = 0
     (5)  |v - v'|^2 = |x0 - x0'|^2 / (1 - a)                        at the same x_t
 
-Schedule (released scheduler settings): betas linear in the square root, then the SNR shift (6), then zero
-terminal SNR (7).
+The released schedule has betas that are linear in the square root ("scaled linear"), then an SNR shift (6),
+then zero terminal SNR (7), which sets the last alpha_bar to 0 and keeps the first:
 
     (6)  a <- a / (s + (1 - s) a)
-    (7)  sqrt(a) <- (sqrt(a) - sqrt(a_last)) * sqrt(a_first) / (sqrt(a_first) - sqrt(a_last))
+    (7)  sqrt(a) <- (sqrt(a) - sqrt(a_last)) sqrt(a_first) / (sqrt(a_first) - sqrt(a_last))
 
-so that a_last = 0 and a_first stays.
+The paper's objective (equation 2) predicts noise; the release predicts velocity, which is defined at zero
+terminal SNR. The prediction type is a field of the architecture.
 """
 
 from typing import NamedTuple
@@ -22,12 +23,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from gencompositor_jax.arch import DiffusionArch, Prediction
 
 
-def alpha_bars(arch: DiffusionArch) -> np.ndarray:
-    """alpha_bar of each training step, float64 [train_steps], from nearly 1 down to 0 (equations 6 and 7)."""
+def alpha_bars(arch: DiffusionArch) -> Float[np.ndarray, " {arch.train_steps}"]:
+    """alpha_bar of each training step, float64, from almost 1 down to 0: equations (6) and (7)."""
     betas = np.linspace(arch.beta_start**0.5, arch.beta_end**0.5, arch.train_steps) ** 2
     a = np.cumprod(1.0 - betas)
     a = a / (arch.snr_shift + (1.0 - arch.snr_shift) * a)
@@ -36,34 +38,42 @@ def alpha_bars(arch: DiffusionArch) -> np.ndarray:
         a = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     if arch.prediction == "noise" and a[-1] == 0.0:
         raise ValueError(
-            "noise prediction is not defined at zero terminal SNR (equation 4): set zero_terminal_snr=False"
+            "noise prediction is undefined at zero terminal SNR (equation 4): set zero_terminal_snr=False"
         )
     return a
 
 
 class Signal(NamedTuple):
-    """sqrt(a) and sqrt(1 - a) of a batch of timesteps, shaped to broadcast against [B, t, h, w, C]."""
+    """sqrt(a) and sqrt(1 - a) for a batch of timesteps, shaped to broadcast against latents."""
 
-    signal: jax.Array
-    noise: jax.Array
+    signal: Float[jax.Array, "B ..."]
+    noise: Float[jax.Array, "B ..."]
 
 
-def signal_at(table: np.ndarray, timestep: jax.Array, ndim: int = 5) -> Signal:
-    """Looks up integer timesteps [B] in `alpha_bars`; the roots are taken in float64 before rounding to
-    float32.
+def signal_at(table: Float[np.ndarray, " steps"], timestep: Int[jax.Array, " B"], ndim: int = 5) -> Signal:
+    """Looks up timesteps in `alpha_bars`. The roots are float64, rounded once to float32.
+
+    ndim: dimensions of the arrays to broadcast against.
     """
     shape = (-1,) + (1,) * (ndim - 1)
     roots = np.sqrt(table), np.sqrt(1.0 - table)
     return Signal(*(jnp.asarray(r, jnp.float32)[timestep].reshape(shape) for r in roots))
 
 
-def add_noise(x0: jax.Array, eps: jax.Array, at: Signal) -> jax.Array:
-    """Equation (1)."""
+def add_noise(
+    x0: Float[jax.Array, " B *latent"], eps: Float[jax.Array, " B *latent"], at: Signal
+) -> Float[jax.Array, " B *latent"]:
+    """x_t of equation (1)."""
     return at.signal * x0 + at.noise * eps
 
 
-def target(prediction: Prediction, x0: jax.Array, eps: jax.Array, at: Signal) -> jax.Array:
-    """What the network should answer: velocity (equation 2), noise, or x0."""
+def target(
+    prediction: Prediction,
+    x0: Float[jax.Array, " B *latent"],
+    eps: Float[jax.Array, " B *latent"],
+    at: Signal,
+) -> Float[jax.Array, " B *latent"]:
+    """The network's target: velocity (equation 2), noise or x0."""
     match prediction:
         case "velocity":
             return at.signal * eps - at.noise * x0
@@ -74,9 +84,12 @@ def target(prediction: Prediction, x0: jax.Array, eps: jax.Array, at: Signal) ->
     raise ValueError(f"unknown prediction type {prediction!r}")
 
 
-def x0_coefficients(prediction: Prediction, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(from_x, from_prediction) with x0 = from_x * x_t + from_prediction * prediction: equations (3), (4) or
-    the identity.
+def x0_coefficients(
+    prediction: Prediction, a: Float[np.ndarray, " steps"]
+) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
+    """(from_x, from_prediction) such that x0 = from_x x_t + from_prediction prediction.
+
+    Equation (3) for velocity, (4) for noise, the identity for x0.
     """
     match prediction:
         case "velocity":
@@ -88,9 +101,11 @@ def x0_coefficients(prediction: Prediction, a: np.ndarray) -> tuple[np.ndarray, 
     raise ValueError(f"unknown prediction type {prediction!r}")
 
 
-def velocity_weight(prediction: Prediction, table: np.ndarray) -> np.ndarray:
-    """Factor per timestep, float64 [train_steps], that turns a squared error of `prediction` into one of
-    velocity (equation 5).
+def velocity_weight(
+    prediction: Prediction, table: Float[np.ndarray, " steps"]
+) -> Float[np.ndarray, " steps"]:
+    """Loss weight of each timestep, float64: a squared error of `prediction` times it is one of velocity
+    (equation 5).
     """
     match prediction:
         case "velocity":

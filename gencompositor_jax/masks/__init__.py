@@ -1,1 +1,1 @@
-"""Target masks: inflated in pixels, sampled at the latents, pooled to tokens, reshaped in training."""
+"""Target masks: inflated in pixels, reduced to latents and to tokens, reshaped in training."""

@@ -1,28 +1,34 @@
-"""Mask inflation, and the background that is masked with its result; both run on the host.
+"""Mask inflation and the masked background (paper, section 4.1), for inference and training.
 
-One implementation serves inference and training.
+With a Gaussian window G and a binary mask M (paper, equation 4), and background frames v (equation 3):
+
+    (1)  M <- [G * M >= tau]
+    (2)  X  = (1 - M) v
+
+The paper gives no values. The release's window has peak 1 instead of sum 1, so that (1) is a dilation by
+about 25 pixels; it also removes specks from the mask first (`clean`).
 """
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.errors import InputError
 
 
-def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
-    """Grows a target mask, so that shadows and soft edges around the element are generated too.
+def inflate(
+    mask: Bool[np.ndarray, "T H W"] | UInt8[np.ndarray, "T H W"], inflation: Inflation
+) -> Bool[np.ndarray, "T H W"]:
+    """Equation (1) after `clean`: adds a band around the element, where the model generates shadows and soft
+    edges.
 
-    `Inflation()` gives the released preset: specks go (opening, small components), then every frame is
-    filtered with a Gaussian of peak 1 (not normalised) and whatever reaches `tau` is inside. The result
-    contains `clean(mask, inflation)`, grows with the mask, and away from the border moves with it.
+    The result contains `clean(mask, inflation)`, is monotonic in the mask and, away from the border, shifts
+    with it.
 
     Args:
-        mask: [T, H, W], bool, or uint8 grey values 0..255.
-        inflation: the settings; see `gencompositor_jax.arch.Inflation`.
-
-    Returns:
-        bool [T, H, W].
+        mask: bool, or grey values from 0 to 255.
+        inflation: the settings; their defaults are the release's.
 
     Raises:
         InputError: the mask has another shape or type, or a setting is out of its range.
@@ -31,7 +37,7 @@ def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
     cleaned = clean(mask, inflation)
     grown = np.empty_like(cleaned)
     for t, frame in enumerate(cleaned):
-        # Zero padding: a mask that touches the border is not mirrored there.
+        # OpenCV's default padding would mirror a mask that touches the border.
         response = cv2.sepFilter2D(
             frame.astype(np.float32), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT
         )
@@ -39,15 +45,17 @@ def inflate(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
     return grown
 
 
-def clean(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
-    """The first half of `inflate`: threshold, opening, no small components; [T, H, W] -> bool [T, H, W]."""
+def clean(
+    mask: Bool[np.ndarray, "T H W"] | UInt8[np.ndarray, "T H W"], inflation: Inflation
+) -> Bool[np.ndarray, "T H W"]:
+    """The first half of `inflate` (release): threshold, opening, removal of small components."""
     if inflation.opening < 0 or (inflation.opening and inflation.opening % 2 == 0):
         raise InputError(
             f"inflation.opening={inflation.opening}: pass an odd number of pixels, or 0 for no opening"
         )
     if not 0 <= inflation.min_area < 1:
         raise InputError(
-            f"inflation.min_area={inflation.min_area}: pass a share of the frame from 0 to below 1"
+            f"inflation.min_area={inflation.min_area}: pass a fraction of the frame, from 0 to below 1"
         )
     inside = threshold(mask, inflation.threshold)
     if inflation.opening > 1:
@@ -57,8 +65,10 @@ def clean(mask: np.ndarray, inflation: Inflation) -> np.ndarray:
     return drop_small(inside, inflation.min_area)
 
 
-def threshold(mask: np.ndarray, above: int) -> np.ndarray:
-    """Inside is what a bool mask says, or uint8 grey values larger than `above`; bool [T, H, W]."""
+def threshold(
+    mask: Bool[np.ndarray, "T H W"] | UInt8[np.ndarray, "T H W"], above: int
+) -> Bool[np.ndarray, "T H W"]:
+    """True for grey values larger than `above`; a copy of a bool mask."""
     if mask.ndim != 3 or 0 in mask.shape[1:]:
         raise InputError(f"mask of shape {mask.shape}: pass [frames, height, width]")
     if mask.dtype == np.bool_:
@@ -68,19 +78,19 @@ def threshold(mask: np.ndarray, above: int) -> np.ndarray:
     return mask > above
 
 
-def drop_small(mask: np.ndarray, min_area: float) -> np.ndarray:
-    """Drops 8-connected components of at most `min_area` (share of the frame); bool [T, H, W] both ways."""
+def drop_small(mask: Bool[np.ndarray, "T H W"], min_area: float) -> Bool[np.ndarray, "T H W"]:
+    """Removes 8-connected components of at most `min_area`, a fraction of the frame."""
     kept = np.zeros_like(mask)
     for t, frame in enumerate(mask):
         _, labels, stats, _ = cv2.connectedComponentsWithStats(frame.view(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] > min_area * frame.size
-        large[0] = False  # the background
+        large[0] = False  # label 0 is the background
         kept[t] = large[labels]
     return kept
 
 
-def gaussian_window(inflation: Inflation) -> np.ndarray:
-    """One axis of the separable window, float32 [kernel]: exp(-d² / (2 sigma²)), peak 1, not normalised.
+def gaussian_window(inflation: Inflation) -> Float[np.ndarray, " {inflation.kernel}"]:
+    """One axis of the separable window G, float32: exp(-d^2 / (2 sigma^2)), so its peak is 1.
 
     Raises:
         InputError: `kernel`, `sigma` or `tau` is out of range (a `tau` above the peak would shrink the mask).
@@ -95,11 +105,10 @@ def gaussian_window(inflation: Inflation) -> np.ndarray:
     return np.exp(-(d**2) / (2 * inflation.sigma**2)).astype(np.float32)
 
 
-def blacken(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The masked background: uint8 [T, H, W, 3] frames, black where the mask, bool [T, H, W], is set.
-
-    Nothing of what stood there reaches the network.
-    """
+def blacken(
+    frames: UInt8[np.ndarray, "T H W 3"], mask: Bool[np.ndarray, "T H W"]
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """The masked background of equation (2): black inside the mask, whose pixels never reach the network."""
     out = np.zeros(frames.shape, np.uint8)
     if out.size:
         rows = (-1, *frames.shape[2:])
@@ -109,6 +118,6 @@ def blacken(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _disc(side: int) -> np.ndarray:
-    # OpenCV's own ellipse depends on its version; side 3 is the plus sign that the release opens with.
+    # OpenCV's own ellipse depends on its version. Side 3 is the release's plus-shaped element.
     d = np.arange(side) - side // 2
     return (d[:, None] ** 2 + d[None, :] ** 2 <= (side // 2) ** 2).astype(np.uint8)

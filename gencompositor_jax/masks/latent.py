@@ -1,30 +1,31 @@
-"""The inflated mask at the sizes of latents and of tokens.
-
-Plain array operations that accept NumPy and JAX arrays alike, inside `jit` too.
-"""
+"""The inflated mask at the resolution of latents and of tokens, for NumPy and JAX arrays, also under jit."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 from gencompositor_jax.arch import LatentMaskRule
 from gencompositor_jax.errors import InputError
 
 
-def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMaskRule = "released") -> Any:
-    """Samples a mask at the latents, [..., T, H, W] -> [..., t, h, w].
+def latent_mask(
+    mask: Shaped[Any, "*batch T H W"],
+    time_factor: int,
+    space_factor: int,
+    rule: LatentMaskRule = "released",
+) -> Shaped[Any, "*batch t h w"]:
+    """Reduces a mask to latents: t = (T - 1) / time_factor + 1, h = H / space_factor, w = W / space_factor.
 
-    t = (T - 1) / time_factor + 1, h = H / space_factor, w = W / space_factor.
-
-    `released` is nearest sampling: latent i takes the top-left pixel of its block in frame floor(i T /
-    t), and what moves between those frames is lost. `union` sets a latent pixel if any pixel of any
-    frame it covers is set (latent 0 covers frame 0 alone, latent i the frames time_factor (i - 1) + 1 to
-    time_factor i), so it contains the released mask.
+    released: nearest sampling. Latent frame i reads frame floor(i T / t), and each of its pixels the top left
+    pixel of its block; motion between those frames is lost.
+    union: a latent pixel is set if any pixel that it covers is set. Latent frame 0 covers frame 0; latent
+    frame i covers the frames time_factor (i - 1) + 1 to time_factor i. It contains the released mask.
 
     Args:
-        mask: NumPy or JAX array, bool or numbers that are 0 outside and larger inside; the type stays.
+        mask: a NumPy or JAX array, bool or numbers that are 0 outside and larger inside. Type and dtype stay.
 
     Raises:
         InputError: T is not time_factor k + 1, H or W is no multiple of space_factor, or the rule is unknown.
@@ -39,16 +40,16 @@ def latent_mask(mask: Any, time_factor: int, space_factor: int, rule: LatentMask
     if rule == "released":
         return mask[..., np.arange(t) * frames // t, ::space_factor, ::space_factor]
     if rule != "union":
-        raise InputError(f"latent mask rule {rule!r}: known are 'released' and 'union'")
+        raise InputError(f"latent mask rule {rule!r}: pass 'released' or 'union'")
     blocks = mask.reshape(*mask.shape[:-2], h, space_factor, w, space_factor).max(axis=(-3, -1))
     later = blocks[..., 1:, :, :].reshape(*mask.shape[:-3], t - 1, time_factor, h, w).max(axis=-3)
     return _xp(mask).concatenate([blocks[..., :1, :, :], later], axis=-3)
 
 
-def token_mask(latent_mask: Any, patch: int = 2) -> Any:
-    """Masks a token if any latent pixel of its patch is masked, [..., t, h, w] -> bool [..., t h w / patch²].
+def token_mask(latent_mask: Shaped[Any, "*batch t h w"], patch: int = 2) -> Bool[Any, "*batch N"]:
+    """True for tokens whose patch of patch x patch latent pixels has any masked one (N = t h w / patch^2).
 
-    Tokens are ordered t slowest, then row, then column. The background branch adds nothing to masked tokens.
+    Tokens are ordered with t slowest, then row, then column. Masked token injection adds nothing to them.
     """
     *batch, t, h, w = latent_mask.shape
     patches = (latent_mask > 0).reshape(*batch, t, h // patch, patch, w // patch, patch)

@@ -1,17 +1,15 @@
-"""Mask-shape augmentation: a target mask becomes one that a user might have drawn.
+"""Mask-shape augmentation (released training): replaces a target mask by a shape that a user might draw.
 
-Masks cut from a video follow the element's outline, so a model trained on them alone learns to fill a
-silhouette. Here the outline is hidden: one kind of shape is drawn per clip, sized and placed in every frame
-by the mask of that frame, so that it moves and grows with it.
+Masks from a segmenter follow the element's outline, and a model trained on them alone learns to fill
+silhouettes. One kind of shape is drawn per clip; in every frame its size and position follow the mask.
 
-    brush          0.4   strokes along the outline, of uneven pressure
-    random brush   0.3   strokes that start at the mask and wander off
+    brush          0.4   strokes along the outline, of varying thickness
+    random brush   0.3   strokes in random directions that start at the mask
     rectangle      0.1   around the mask
     ellipse        0.1
     circle         0.1
 
-The shares are those of the released training. The result always contains the mask; a frame without a mask
-stays without.
+The probabilities are the release's. The result always contains the mask; empty frames stay empty.
 """
 
 import dataclasses
@@ -19,11 +17,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from jaxtyping import Bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """Bounding box of the mask in one frame, pixel centres included at both ends."""
+    """Bounding box of the mask in one frame, in pixels; both ends are inside."""
 
     top: int
     left: int
@@ -32,12 +31,12 @@ class Box:
 
     @property
     def centre(self) -> np.ndarray:
-        """float64 (x, y)."""
+        """(x, y), float64."""
         return np.array([self.left + self.right, self.top + self.bottom]) / 2
 
     @property
     def half(self) -> np.ndarray:
-        """float64 (x, y): from the centre to the outer edge of the last pixel."""
+        """(x, y), float64: from the centre to the outer edges of the outermost pixels."""
         return np.array([self.right - self.left + 1, self.bottom - self.top + 1]) / 2
 
     @property
@@ -46,30 +45,25 @@ class Box:
         return float(2 * np.sqrt(self.half.prod()))
 
 
-# What a clip's draw gives: adds the shape to one frame, uint8 [H, W] with 1 inside, in place.
+# Adds a clip's shape to one frame in place, uint8 [H, W] with 1 inside.
 Painter = Callable[[np.ndarray, Box], None]
 
 
-def reshape(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws a shape for a clip and hides the mask's outline in it.
+def reshape(mask: Bool[np.ndarray, "T H W"], rng: np.random.Generator) -> Bool[np.ndarray, "T H W"]:
+    """Adds a random shape that hides the mask's outline.
 
-    Args:
-        mask: bool [T, H, W].
-        rng: where all draws come from; how many there are doesn't depend on the mask.
-
-    Returns:
-        bool [T, H, W] that contains `mask`.
+    rng: source of all draws; their number doesn't depend on the mask.
     """
     return apply(mask, draw_kind(rng), rng)
 
 
 def draw_kind(rng: np.random.Generator) -> str:
-    """A name of SHARES, as often as it says."""
-    return str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    """A key of PROBABILITIES, drawn with its probability."""
+    return str(rng.choice(list(PROBABILITIES), p=list(PROBABILITIES.values())))
 
 
-def apply(mask: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """`reshape` with a given kind of shape, one of SHARES."""
+def apply(mask: Bool[np.ndarray, "T H W"], kind: str, rng: np.random.Generator) -> Bool[np.ndarray, "T H W"]:
+    """`reshape` with a given kind of shape, a key of PROBABILITIES."""
     paint = _PAINTERS[kind](rng)
     out = mask.astype(np.uint8)
     for frame in out:
@@ -79,13 +73,13 @@ def apply(mask: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def bounding_box(frame: np.ndarray) -> Box | None:
-    """Box of what is not 0 in a bool or uint8 [H, W]; None where all is 0."""
+    """Bounding box of the nonzero pixels of a bool or uint8 [H, W]; None if there are none."""
     left, top, width, height = cv2.boundingRect(frame.view(np.uint8))
     return Box(top, left, top + height - 1, left + width - 1) if width else None
 
 
 def _rectangle(rng: np.random.Generator) -> Painter:
-    """The bounding box, with a margin of its own on each side of up to a quarter of the box."""
+    """The bounding box with a random margin on each side, at most a quarter of the box."""
     before, after = rng.uniform(0.0, 0.25, (2, 2))  # (x, y) each
 
     def paint(frame: np.ndarray, box: Box) -> None:
@@ -97,29 +91,29 @@ def _rectangle(rng: np.random.Generator) -> Painter:
 
 
 def _ellipse(rng: np.random.Generator) -> Painter:
-    """An ellipse with the proportions of the box, up to a fifth larger than it must be."""
+    """An ellipse of the box's proportions, up to a fifth larger than necessary."""
     grow = rng.uniform(1.0, 1.2)
     return lambda frame, box: _fill_ellipse(frame, box, box.half, grow)
 
 
 def _circle(rng: np.random.Generator) -> Painter:
-    """A circle, up to a fifth larger than it must be."""
+    """A circle, up to a fifth larger than necessary."""
     grow = rng.uniform(1.0, 1.2)
     return lambda frame, box: _fill_ellipse(frame, box, np.ones(2), grow)
 
 
 def _fill_ellipse(frame: np.ndarray, box: Box, axes: np.ndarray, grow: float) -> None:
-    """Fills ((x - cx) / ax)² + ((y - cy) / ay)² <= r², with r `grow` times the least that holds the mask."""
+    """Fills ((x - cx) / ax)^2 + ((y - cy) / ay)^2 <= r^2, r being `grow` times the least around the mask."""
     y, x = np.ogrid[: frame.shape[0], : frame.shape[1]]
     squared = ((x - box.centre[0]) / axes[0]) ** 2 + ((y - box.centre[1]) / axes[1]) ** 2
     frame[squared <= grow**2 * squared[frame > 0].max()] = 1
 
 
 def _brush(rng: np.random.Generator) -> Painter:
-    """Two to five strokes along the outline, by direction from the box's centre.
+    """Two to five strokes along the outline.
 
-    A stroke spans an angle; a round brush follows the outline there, and its radius rises from 0 to a share
-    of the box's side and falls again.
+    A stroke covers a range of directions from the box's centre. A round brush follows the outline there; its
+    radius rises from 0 to a fraction of the box's side and falls back to 0.
     """
     strokes = int(rng.integers(2, 6))
     middle, span, thickness = rng.random((3, 5))[:, :strokes]
@@ -141,7 +135,7 @@ def _brush(rng: np.random.Generator) -> Painter:
 
 
 def _random_brush(rng: np.random.Generator) -> Painter:
-    """One to four strokes of even thickness that start within the box and turn a little at every step."""
+    """One to four strokes of constant thickness that start in the box and turn a little at every step."""
     strokes, steps = int(rng.integers(1, 5)), 6
     start = rng.uniform(-0.7, 0.7, (4, 1, 2))  # of the box's half
     heading = rng.uniform(0, 2 * np.pi, (4, 1)) + np.cumsum(rng.uniform(-0.9, 0.9, (4, steps)), axis=1)
@@ -166,7 +160,7 @@ def _pixels(values: np.ndarray) -> np.ndarray:
     return np.rint(values).astype(np.int64)
 
 
-SHARES = {"brush": 0.4, "random_brush": 0.3, "rectangle": 0.1, "ellipse": 0.1, "circle": 0.1}
+PROBABILITIES = {"brush": 0.4, "random_brush": 0.3, "rectangle": 0.1, "ellipse": 0.1, "circle": 0.1}
 _PAINTERS: dict[str, Callable[[np.random.Generator], Painter]] = {
     "brush": _brush,
     "random_brush": _random_brush,

@@ -1,31 +1,26 @@
-"""The background preservation branch: a short stack that sees the masked background and the mask, aligned
-with the video (paper section 3.1).
+"""The background preservation branch (paper, section 4.2): a short transformer on the masked background and
+the mask, both aligned with the video, whose outputs `injection` adds to the backbone.
+
+The release also passes it the noisy latents; the paper's figure has the masked background and the mask alone.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Float, Int
 
 from gencompositor_jax import sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.model import erope
+from gencompositor_jax.model.fusion_block import FusionBlock, Remat, stacked_blocks
 from gencompositor_jax.model.fusion_dit import video_grid
-from gencompositor_jax.model.layers import (
-    BLOCK_EPS,
-    Block,
-    Dtype,
-    LayerNorm,
-    PatchEmbedding,
-    Remat,
-    TimeEmbedding,
-    joint_sequence,
-    stacked_blocks,
-)
+from gencompositor_jax.model.joint_sequence import joint_sequence
+from gencompositor_jax.model.layers import BLOCK_EPS, Dtype, LayerNorm, PatchEmbedding, TimeEmbedding
 
 
 class BackgroundBranch(nn.Module):
-    """Noisy video, masked background and mask -> one residual per layer for the backbone's video tokens."""
+    """Computes one residual per block of its own for the backbone's video tokens."""
 
     arch: ModelArch
     dtype: Dtype = jnp.float32
@@ -34,11 +29,16 @@ class BackgroundBranch(nn.Module):
 
     @nn.compact
     def __call__(
-        self, noisy: jax.Array, background: jax.Array, mask: jax.Array, text: jax.Array, timestep: jax.Array
-    ) -> jax.Array:
-        """noisy, background: latents [B, t, h, w, C]; mask: [B, t, h, w, 1] in {0, 1}, 1 = to be generated;
-        text [B, L, text_dim]; timestep int [B]. Returns residuals [layers, B, N, D], zero for fresh
-        parameters (zero-initialised output maps).
+        self,
+        noisy: Float[jax.Array, "B t h w C"],
+        background: Float[jax.Array, "B t h w C"],
+        mask: Float[jax.Array, "B t h w 1"],
+        text: Float[jax.Array, "B L text_dim"],
+        timestep: Int[jax.Array, " B"],
+    ) -> Float[jax.Array, "n B N D"]:
+        """Returns n residuals, zero for fresh parameters (zero-initialised output maps).
+
+        mask: the latent mask in {0, 1}, 1 where the network generates.
         """
         arch, grid = self.arch.branch, video_grid(noisy, self.arch)
         text_tokens = text.shape[1]
@@ -53,7 +53,7 @@ class BackgroundBranch(nn.Module):
         x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
 
-        def step(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        def step(block: FusionBlock, x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
             x = block(x, time, joint)
             return x, x[:, video]
 
@@ -67,13 +67,13 @@ class BackgroundBranch(nn.Module):
 
 
 class _ResidualMaps(nn.Module):
-    """One zero-initialised linear map per layer's sample, stacked like the blocks."""
+    """One zero-initialised linear map per block, stacked like the blocks."""
 
     layers: int
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, samples: jax.Array) -> jax.Array:
+    def __call__(self, samples: Float[jax.Array, "n B N D"]) -> Float[jax.Array, "n B N D"]:
         width, zeros = samples.shape[-1], nn.initializers.zeros
         kernel = self.param("kernel", zeros, (self.layers, width, width), jnp.float32).astype(self.dtype)
         bias = self.param("bias", zeros, (self.layers, width), jnp.float32).astype(self.dtype)
@@ -81,8 +81,8 @@ class _ResidualMaps(nn.Module):
 
 
 class _UnusedHeads(nn.Module):
-    """Parameters of the released branch that its forward pass never reads, kept so that conversion loses
-    nothing either way.
+    """Parameters of the released branch that its forward pass never reads, kept so that a conversion to JAX
+    and back loses nothing.
     """
 
     arch: ModelArch

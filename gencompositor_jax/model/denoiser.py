@@ -1,61 +1,61 @@
-"""The complete network: branch and backbone in one function, from noisy latents and conditions to the
-prediction.
-"""
+"""The complete network: background branch and backbone, from noisy latents and conditions to a prediction."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.masks.latent import token_mask
 from gencompositor_jax.model import int8
 from gencompositor_jax.model.background_branch import BackgroundBranch
+from gencompositor_jax.model.fusion_block import Remat
 from gencompositor_jax.model.fusion_dit import FusionDiT
-from gencompositor_jax.model.layers import Remat
 
 Params = Any
 
 
 class LatentConditions(NamedTuple):
-    """What the network is conditioned on, at latent size."""
+    """The network's conditions, encoded."""
 
-    background: jax.Array  # masked background latents [B, t, h, w, C]
-    foreground: jax.Array  # foreground latents [B, t, h, w, C]
-    mask: jax.Array  # [B, t, h, w, 1] in {0, 1}, 1 = to be generated
+    background: Float[jax.Array, "B t h w C"]  # of the masked background
+    foreground: Float[jax.Array, "B t h w C"]
+    mask: Float[jax.Array, "B t h w 1"]  # in {0, 1}, 1 where the network generates
 
 
 @dataclasses.dataclass(frozen=True)
 class Denoiser:
-    """The two stacks of one architecture; parameters and buffers are passed in."""
+    """Both transformers of one architecture; parameters and buffers are arguments."""
 
     arch: ModelArch
     dtype: Any = jnp.float32
     remat: Remat = "none"
 
-    def _stacks(self, quantised: bool = False) -> tuple[FusionDiT, BackgroundBranch]:
-        how = self.arch, self.dtype, self.remat, quantised
-        return FusionDiT(*how), BackgroundBranch(*how)
+    def _transformers(self, quantised: bool = False) -> tuple[FusionDiT, BackgroundBranch]:
+        options = self.arch, self.dtype, self.remat, quantised
+        return FusionDiT(*options), BackgroundBranch(*options)
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`; for
-        `jax.eval_shape` too.
+        """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`.
+
+        Under `jax.eval_shape`, their shapes.
         """
         t, h, w, c = self.arch.latent_shape
         latents = jnp.zeros((1, t, h, w, c))
         text = jnp.zeros((1, self.arch.backbone.text_tokens, self.arch.backbone.text_dim))
         timestep = jnp.zeros((1,), jnp.int32)
-        backbone, branch = self._stacks()
+        backbone, branch = self._transformers()
         for_backbone, for_branch = jax.random.split(key)
         branch_text = jnp.zeros((1, self.arch.branch.text_tokens, self.arch.branch.text_dim))
-        samples, branch_variables = branch.init_with_output(
+        residuals, branch_variables = branch.init_with_output(
             for_branch, latents, latents, latents[..., :1], branch_text, timestep
         )
-        inject = jnp.ones(samples.shape[1:3], bool)
+        mask = jnp.zeros(residuals.shape[1:3], bool)
         return {
             "backbone": backbone.init(
-                for_backbone, latents, latents, latents, text, timestep, samples, inject
+                for_backbone, latents, latents, latents, text, timestep, residuals, mask
             ),
             "branch": branch_variables,
         }
@@ -63,21 +63,21 @@ class Denoiser:
     def __call__(
         self,
         variables: Params,
-        noisy: jax.Array,
-        timestep: jax.Array,
+        noisy: Float[jax.Array, "B t h w C"],
+        timestep: Int[jax.Array, " B"],
         given: LatentConditions,
-        text: jax.Array,
-        kept: jax.Array | None = None,
-    ) -> jax.Array:
-        """noisy [B, t, h, w, C], timestep int [B], text [B, L, text_dim] -> float32 prediction like noisy.
+        text: Float[jax.Array, "B L text_dim"],
+        kept: Int[jax.Array, " F"] | None = None,
+    ) -> Float[jax.Array, "B t h w C"]:
+        """One evaluation of the network; the prediction is float32.
 
-        kept: int [F], the foreground tokens that are looked at, for all clips of the batch; None: all of
-        them. The variables may be `int8.quantised`.
+        variables: as from `init`, or `int8.quantised`. kept: ascending indices of the foreground tokens that
+        the network receives, the same for all clips (an approximation); None for all of them.
         """
-        backbone, branch = self._stacks(int8.is_quantised(variables))
+        backbone, branch = self._transformers(int8.is_quantised(variables))
         with jax.named_scope("branch"):
-            samples = branch.apply(variables["branch"], noisy, given.background, given.mask, text, timestep)
-        inject = ~token_mask(given.mask[..., 0], self.arch.backbone.patch)
+            residuals = branch.apply(variables["branch"], noisy, given.background, given.mask, text, timestep)
+        mask = token_mask(given.mask[..., 0], self.arch.backbone.patch)
         with jax.named_scope("backbone"):
             prediction = backbone.apply(
                 variables["backbone"],
@@ -86,8 +86,8 @@ class Denoiser:
                 given.foreground,
                 text,
                 timestep,
-                samples,
-                inject,
+                residuals,
+                mask,
                 kept,
             )
         assert isinstance(prediction, jax.Array)

@@ -1,21 +1,33 @@
-"""ERoPE: positions of video and foreground tokens, and the tables made from them (paper section 3.3;
-reference layouts).
+"""ERoPE, extended rotary position embedding (paper, section 4.4): positions of video and foreground tokens,
+and the tables computed from them.
 
 The foreground is not aligned with the video, so its tokens must not share the video's rotary positions. ERoPE
-shifts them by the grid's extent along one axis,
+shifts them along one axis by the grid's extent (paper, equation 8):
 
-    (1)  theta_video = omega * p,        theta_foreground = omega * (p + Delta)
+    (1)  theta_video = omega p,        theta_foreground = omega (p + Delta)
 
-with p = (t, row, column) and Delta = (0, rows, 0) for `height`, (0, 0, columns) for `width`, (T, 0, 0) for
-`time`; `shared` is the ablation Delta = 0. The released checkpoint builds its table for a grid of T x 2*rows
-x columns and applies it row by row to [video, foreground]; with F = t for video and T + t for foreground this
-gives a token
+p = (t, row, column) is a token's position and Delta = (0, rows, 0) for the layout `height`, (0, 0, columns)
+for `width`, (T, 0, 0) for `time`; the ablation `shared` has Delta = 0. The paper uses `height` and finds the
+three equivalent (appendix F).
 
-    (2)  t' = F // 2,   row' = row + (F mod 2) * rows,   column' = column
+The released checkpoint builds its table for a grid of T x 2 rows x columns and applies it row by row to
+[video, foreground]. With F = t for the video and F = T + t for the foreground, a token's position is
 
-which is the `released` layout: unlike (1), but unique, and what its weights expect.
+    (2)  t' = F // 2,   row' = row + (F mod 2) rows,   column' = column
 
-The tables are static, so they are made by NumPy in float64 and rounded once to float32.
+This is the layout `released`. It differs from (1), positions are still unique, and the released weights need
+it.
+
+Angles (released checkpoint): d/4 of a head of size d rotates by t, 3d/8 by the row and 3d/8 by the column,
+each part of size s with the frequencies
+
+    (3)  omega_k = 10000^(-2k/s),   k = 0 .. s/2 - 1
+
+and every consecutive pair (a, b) of a head is rotated by its angle:
+
+    (4)  (a, b) <- (a cos theta - b sin theta, b cos theta + a sin theta)
+
+The tables are static: NumPy computes them in float64 and rounds once to float32.
 """
 
 from typing import NamedTuple
@@ -23,6 +35,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from gencompositor_jax.arch import Layout
 
@@ -30,20 +43,21 @@ Grid = tuple[int, int, int]
 
 
 class Tables(NamedTuple):
-    """cos and sin of the rotary angles, float32 [tokens, head_dim / 2], one column per rotated pair."""
+    """cos and sin of the rotary angles, float32, one column per rotated pair."""
 
-    cos: np.ndarray
-    sin: np.ndarray
+    cos: Float[np.ndarray, "tokens d//2"]
+    sin: Float[np.ndarray, "tokens d//2"]
 
 
-def grid_indices(grid: Grid) -> np.ndarray:
-    """(t, row, column) of each token of one stream, int [t*rows*columns, 3], t slowest."""
+def grid_indices(grid: Grid) -> Int[np.ndarray, "N 3"]:
+    """(t, row, column) of each token of one stream, t slowest."""
     return np.stack(np.meshgrid(*(np.arange(n) for n in grid), indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def stream_indices(layout: Layout, grid: Grid) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Grid index of every video and every foreground token under a layout, each int [N, 3], and the grid that
-    holds both.
+def stream_indices(layout: Layout, grid: Grid) -> tuple[Int[np.ndarray, "N 3"], Int[np.ndarray, "N 3"], Grid]:
+    """Positions of the video's and of the foreground's tokens, and the extent of the grid that holds both.
+
+    Equation (2) for `released`, equation (1) for the other layouts.
     """
     frames, rows, columns = grid
     video = grid_indices(grid)
@@ -56,7 +70,7 @@ def stream_indices(layout: Layout, grid: Grid) -> tuple[np.ndarray, np.ndarray, 
             return video, video + [frames, 0, 0], (2 * frames, rows, columns)
         case "shared":
             return video, video, grid
-        case "released":  # equation (2)
+        case "released":
             both = np.concatenate([video, video + [frames, 0, 0]])
             frame, row, column = both.T
             both = np.stack([frame // 2, row + (frame % 2) * rows, column], axis=-1)
@@ -64,12 +78,14 @@ def stream_indices(layout: Layout, grid: Grid) -> tuple[np.ndarray, np.ndarray, 
     raise ValueError(f"unknown position layout {layout!r}")
 
 
-def axis_positions(extent: Grid, base: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def axis_positions(
+    extent: Grid, base: tuple[int, int]
+) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " rows"], Float[np.ndarray, " columns"]]:
     """Rotary position of each index along t, row and column.
 
-    Frames count 0, 1, 2, ...; rows and columns are spread over the largest centred box of the grid's aspect
-    inside `base` cells
-    (rows, columns), rounded to whole cells: at the training size these are integers, elsewhere fractions.
+    Frames count 0, 1, 2, ... Rows and columns are fitted into `base` (rows, columns) cells: they are spread
+    over the largest centred box of the grid's aspect ratio, rounded to whole cells. Positions are integers at
+    the training size and fractions at other sizes.
     """
     frames, rows, columns = extent
     base_rows, base_columns = base
@@ -85,10 +101,10 @@ def axis_positions(extent: Grid, base: tuple[int, int]) -> tuple[np.ndarray, np.
     )
 
 
-def rotary_tables(indices: np.ndarray, extent: Grid, base: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary angles of tokens at `indices` [N, 3] of a grid `extent`: d/4 of the head for t, 3d/8 for rows,
-    3d/8 for columns.
-    """
+def rotary_tables(
+    indices: Int[np.ndarray, "tokens 3"], extent: Grid, base: tuple[int, int], head_dim: int
+) -> Tables:
+    """Rotary tables of tokens at `indices` of a grid `extent`: equation (3)."""
     angles = []
     for axis, size in enumerate((head_dim // 4, head_dim * 3 // 8, head_dim * 3 // 8)):
         omega = 10000.0 ** (-np.arange(0, size, 2) / size)
@@ -99,8 +115,9 @@ def rotary_tables(indices: np.ndarray, extent: Grid, base: tuple[int, int], head
 
 
 def fusion_tables(layout: Layout, grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary tables of [video, foreground] tokens for the backbone; the base box is doubled along the axis
-    the grid doubles.
+    """Rotary tables of the backbone's [video, foreground] tokens.
+
+    `base_grid` is doubled along the axis that the layout doubles.
     """
     video, foreground, extent = stream_indices(layout, grid)
     base = base_grid[0] * (extent[1] // grid[1]), base_grid[1] * (extent[2] // grid[2])
@@ -108,22 +125,25 @@ def fusion_tables(layout: Layout, grid: Grid, base_grid: tuple[int, int], head_d
 
 
 def plain_tables(grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary tables of video tokens alone, for the background branch."""
+    """Rotary tables of the background branch's video tokens: RoPE without a shift."""
     return rotary_tables(grid_indices(grid), grid, base_grid, head_dim)
 
 
-def added_positions(indices: np.ndarray, width: int, scale: float) -> np.ndarray:
-    """Sine-cosine table added to the tokens before the first block, float32 [N, width] (released checkpoint).
+def added_positions(
+    indices: Int[np.ndarray, "tokens 3"], width: int, scale: float
+) -> Float[np.ndarray, "tokens {width}"]:
+    """Sine-cosine table added to the embedded tokens, float32 (released checkpoint).
 
-    A quarter of the width encodes t, then 3/8 the column and 3/8 the row, each sines first; rows and columns
-    are divided by `scale`.
+    A quarter of the width encodes t, then 3/8 the column and 3/8 the row, each with its sines first. Rows and
+    columns are divided by `scale`.
     """
     frame, row, column = indices.T.astype(np.float64)
     spatial = width * 3 // 4
 
     def encode(positions: np.ndarray, size: int) -> np.ndarray:
         omega = 10000.0 ** (-np.arange(size // 2) / (size / 2))
-        different, which = np.unique(positions, return_inverse=True)  # few: the full table is large
+        # The full table is large and has few distinct rows.
+        different, which = np.unique(positions, return_inverse=True)
         theta = different[:, None] * omega
         return np.concatenate([np.sin(theta), np.cos(theta)], axis=-1).astype(np.float32)[which]
 
@@ -135,13 +155,12 @@ def added_positions(indices: np.ndarray, width: int, scale: float) -> np.ndarray
     return np.concatenate(parts, axis=-1)
 
 
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotates consecutive pairs of the last axis by the tables' angles, in float32.
-
-    x: [..., tokens, heads, head_dim]; cos, sin: [tokens, head_dim / 2]. Returns x's dtype. Pair (a, b)
-    becomes
-    (a cos - b sin, b cos + a sin).
-    """
+def rotate(
+    x: Float[jax.Array, "*batch S heads d"],
+    cos: Float[jax.Array | np.ndarray, "S d//2"],
+    sin: Float[jax.Array | np.ndarray, "S d//2"],
+) -> Float[jax.Array, "*batch S heads d"]:
+    """Equation (4), computed in float32, in x's dtype."""
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
     a, b = pairs[..., 0], pairs[..., 1]
     cos, sin = cos[:, None, :], sin[:, None, :]

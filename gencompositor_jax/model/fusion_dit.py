@@ -1,5 +1,5 @@
-"""FusionDiT: the backbone, a diffusion transformer with full self-attention over text, video and foreground
-tokens (paper section 3.2).
+"""FusionDiT, the backbone: the paper's foreground generation mainstream (section 4.3), a diffusion
+transformer of fusion blocks over [text | video | foreground] tokens.
 """
 
 import math
@@ -8,28 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Bool, Float, Int
 
 from gencompositor_jax import sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.model import erope
+from gencompositor_jax.model.fusion_block import FusionBlock, Remat, stacked_blocks
+from gencompositor_jax.model.injection import inject, on_joint_sequence, residual_of_block
+from gencompositor_jax.model.joint_sequence import joint_sequence, select_foreground
 from gencompositor_jax.model.layers import (
     BLOCK_EPS,
-    Block,
     Dtype,
     LayerNorm,
     PatchEmbedding,
-    Remat,
     TimeEmbedding,
     from_patches,
-    joint_sequence,
     modulate,
-    stacked_blocks,
-    without_dropped,
 )
 
 
 class FusionDiT(nn.Module):
-    """Noisy video, masked background and foreground latents -> the prediction for the video's latents."""
+    """Predicts the video's noise, velocity or x0 from noisy, masked-background and foreground latents."""
 
     arch: ModelArch
     dtype: Dtype = jnp.float32
@@ -39,28 +38,25 @@ class FusionDiT(nn.Module):
     @nn.compact
     def __call__(
         self,
-        noisy: jax.Array,
-        background: jax.Array,
-        foreground: jax.Array,
-        text: jax.Array,
-        timestep: jax.Array,
-        residuals: jax.Array,
-        inject: jax.Array,
-        kept: jax.Array | None = None,
-    ) -> jax.Array:
-        """One denoising step.
+        noisy: Float[jax.Array, "B t h w C"],
+        background: Float[jax.Array, "B t h w C"],
+        foreground: Float[jax.Array, "B t h w C"],
+        text: Float[jax.Array, "B L text_dim"],
+        timestep: Int[jax.Array, " B"],
+        residuals: Float[jax.Array, "n B N D"],
+        mask: Bool[jax.Array, "B N"],
+        kept: Int[jax.Array, " F"] | None = None,
+    ) -> Float[jax.Array, "B t h w C"]:
+        """One evaluation of the network; the prediction is float32.
 
-        noisy, background, foreground: latents [B, t, h, w, C]. text: [B, L, text_dim]. timestep: int [B].
-        residuals: the branch's samples [n, B, N, D] for the N video tokens. inject: bool [B, N], True where a
-        video token has no masked latent pixel: masked token injection adds sample i // ceil(layers / n) after
-        block i there and nowhere else. kept: int [F], the foreground tokens to be attended to (an
-        approximation, see `fast`); None: all of them.
-        Returns float32 [B, t, h, w, C].
+        residuals: the background branch's, for the N video tokens. mask: their token mask, True where no
+        residual is injected. kept: ascending indices of the foreground tokens that the sequence contains (an
+        approximation, see `diffusion.approximations`); None for all of them.
         """
         arch, grid = self.arch.backbone, video_grid(noisy, self.arch)
         text_tokens, video_tokens = text.shape[1], math.prod(grid)
         tables = erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim)
-        tables = erope.Tables(*(without_dropped(table, video_tokens, kept) for table in tables))
+        tables = erope.Tables(*(select_foreground(table, video_tokens, kept) for table in tables))
         joint = joint_sequence(tables, text_tokens)
 
         def positions() -> np.ndarray:
@@ -71,21 +67,16 @@ class FusionDiT(nn.Module):
         x = joint.pad(embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions, kept))
         x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
-        video = slice(text_tokens, text_tokens + video_tokens)
-        # As long as the joint sequence, so that each device has what it adds to its own tokens.
-        residuals = jnp.where(inject[None, :, :, None], residuals, 0).astype(self.dtype)
-        residuals = joint.pad(jnp.pad(residuals, ((0, 0), (0, 0), (text_tokens, 0), (0, 0))), axis=2)
-        residuals = sharding.constrain(residuals, None, sharding.ROWS, sharding.TOKENS)
-        sample_of_layer = jnp.arange(arch.num_layers) // math.ceil(arch.num_layers / len(residuals))
+        residuals, mask = on_joint_sequence(residuals.astype(self.dtype), mask, text_tokens, x.shape[1])
 
-        def step(block: Block, x: jax.Array, sample: jax.Array) -> tuple[jax.Array, None]:
-            return block(x, time, joint) + residuals[sample], None
+        def step(block: FusionBlock, x: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
+            return inject(block(x, time, joint), residuals[k], mask), None
 
         blocks = stacked_blocks(arch, self.dtype, self.remat, self.quantised)(arch, self.dtype, name="blocks")
         x, _ = nn.scan(
             step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
-        )(blocks, x, sample_of_layer)
-        x = LayerNorm(BLOCK_EPS, name="norm_final")(x)[:, video]
+        )(blocks, x, jnp.asarray(residual_of_block(arch.num_layers, len(residuals))))
+        x = LayerNorm(BLOCK_EPS, name="norm_final")(x)[:, text_tokens : text_tokens + video_tokens]
         shift, scale = jnp.split(
             nn.Dense(2 * arch.width, dtype=self.dtype, name="modulation_out")(nn.silu(time)), 2, axis=-1
         )
@@ -95,7 +86,7 @@ class FusionDiT(nn.Module):
         return from_patches(out.astype(jnp.float32), grid, arch.patch)
 
 
-def video_grid(latents: jax.Array, arch: ModelArch) -> erope.Grid:
-    """(t, rows, columns) of the tokens of latents [B, t, h, w, C]."""
+def video_grid(latents: Float[jax.Array, "B t h w C"], arch: ModelArch) -> erope.Grid:
+    """(frames, rows, columns) of the tokens of these latents."""
     _, t, h, w, _ = latents.shape
     return t, h // arch.backbone.patch, w // arch.backbone.patch

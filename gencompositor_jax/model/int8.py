@@ -1,9 +1,9 @@
-"""Weights in 8 bits: for a kernel W, one scale per output channel o and layer,
+"""Weights quantised to 8 bits. A kernel W has one scale per output channel o and layer:
 
     (1)  s_o = max_i |W_io| / 127,   Q_io = round(W_io / s_o),   W_io ~ s_o Q_io
 
-with i running over everything that is summed over. Q is kept; W is made again, one block's at a time, where
-the block runs. Activations and everything small (norms, biases, embeddings, the codec) stay as they are.
+i runs over the contracted dimensions. Q is stored; kernels are dequantised inside the block, one layer at a
+time. Activations and all small parameters (norms, biases, embeddings, the codec) are not quantised.
 """
 
 import functools
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-# The kernels of the blocks, stacked by layer along axis 0, and the axes that their products sum over: all but
-# a five-hundredth of the released network's parameters.
+# The blocks' kernels, stacked by layer along axis 0, and their contracted axes. They are 99.8 % of the
+# released network's parameters.
 KERNELS: tuple[tuple[str, tuple[int, ...]], ...] = (
     (r"blocks/attention/(query|key|value)/kernel$", (1,)),
     (r"blocks/attention/out/kernel$", (1, 2)),
@@ -24,17 +24,17 @@ KERNELS: tuple[tuple[str, tuple[int, ...]], ...] = (
 
 
 class Int8(NamedTuple):
-    """A kernel in the form of equation (1), in the place of its array in a tree of parameters."""
+    """A quantised kernel, equation (1), as a node in a tree of parameters."""
 
-    values: jax.Array  # int8, of the kernel's shape
-    scale: jax.Array  # float32, 1 along the axes that are summed over
+    values: jax.Array  # Q: int8, of the kernel's shape
+    scale: jax.Array  # s: float32, with size 1 along contracted axes
 
 
 def quantised(arrays: Any) -> Any:
-    """A model's arrays with the kernels of its blocks as `Int8`.
+    """A model's arrays with the blocks' kernels as `Int8`.
 
-    Kernels are brought to the device and turned one after the other, so that besides the result one of them
-    is there as it was. Arrays that are cut over a mesh stay cut; shapes (jax.eval_shape) do as well.
+    Kernels are moved to the device and quantised one after the other, so that memory holds the result and one
+    kernel. Shardings are kept. Also works on shapes, under `jax.eval_shape`.
     """
 
     def one(path: Any, leaf: Any) -> Any:
@@ -46,7 +46,7 @@ def quantised(arrays: Any) -> Any:
 
 
 def restored(params: Any, dtype: Any) -> Any:
-    """Parameters with arrays of `dtype` in the place of each `Int8`; the others as they are."""
+    """Parameters with each `Int8` dequantised to `dtype`."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, Int8):
@@ -57,7 +57,7 @@ def restored(params: Any, dtype: Any) -> Any:
 
 
 def is_quantised(params: Any) -> bool:
-    """Whether there is an `Int8` among them."""
+    """True if any of the parameters is an `Int8`."""
     return any(map(_is_int8, jax.tree.leaves(params, is_leaf=_is_int8)))
 
 

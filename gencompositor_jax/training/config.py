@@ -16,7 +16,7 @@ from typing import Any, get_args
 import ml_collections
 
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.model.layers import Remat
+from gencompositor_jax.model.fusion_block import Remat
 
 # The configs that are installed with the package.
 PACKAGED = Path(__file__).parents[1] / "configs"

@@ -1,5 +1,5 @@
-"""The training loss (paper section 3.4, released script): the error of the whole frame, plus `mask_weight`
-times the error inside the mask.
+"""The training loss: the error of the whole frame (paper, equation 2), plus `mask_weight` times the error
+inside the mask (release).
 
 All random numbers of a batch are drawn before any is used, so the same seed gives the same loss on any mesh,
 and with microbatches.

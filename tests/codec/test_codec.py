@@ -1,4 +1,4 @@
-"""Video <-> latents: the patch codec loses nothing, and both codecs refuse what does not fit."""
+"""Video to latents and back: the patch codec is lossless, both codecs refuse other shapes."""
 
 import functools
 
@@ -62,7 +62,7 @@ def test_patch_latent_holds_its_own_block_and_frames() -> None:
 
 
 def test_patch_first_frame_is_the_mean_of_its_copies() -> None:
-    """A sampler's latents hold four different copies of the first frame: all four count."""
+    """Sampled latents have four different copies of the first frame; decoding averages them."""
     arch = archs.PatchCodecArch(space_factor=1, time_factor=4)
     latents = jnp.asarray([0.0, 0.25, 0.5, 1.25])[:, None].repeat(3, 1).reshape(1, 1, 1, 1, 12)
     np.testing.assert_allclose(np.asarray(codec.decode({}, arch, latents)), np.full((1, 1, 1, 1, 3), 0.5))
@@ -89,7 +89,7 @@ def test_latents_of_another_codec_are_refused() -> None:
         codec.decode({}, archs.PatchCodecArch(), jnp.zeros((1, 3, 4, 4, 16)))
 
 
-# --- the VAE behind the same door ----------------------------------------
+# --- the VAE through the same functions ----------------------------------------
 
 VAE = archs.VAEArch(block_widths=(4, 4, 4), layers_per_block=1, latent_channels=2, norm_groups=2)
 
@@ -107,15 +107,15 @@ def test_vae_latents_are_scaled_samples_of_the_posterior() -> None:
         encode(noise[:, :1])
 
 
-def test_vae_decodes_what_it_encodes() -> None:
-    """Unscaled on the way in; scaling and its inverse cancel."""
+def test_decoding_undoes_the_scaling() -> None:
+    """Decoding divides by the scaling factor."""
     params = codec.init_codec(jax.random.key(0), VAE)
     z = jax.random.normal(jax.random.key(1), (1, 3, 2, 2, 2))
     np.testing.assert_allclose(codec.decode(params, VAE, 0.7 * z), vae.decode(params, VAE, z), atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [1, 9, 13, 17, 21, 25])
-def test_vae_gives_back_as_many_frames_as_it_took(frames: int) -> None:
+def test_vae_decodes_as_many_frames_as_it_encoded(frames: int) -> None:
     params = jax.eval_shape(functools.partial(codec.init_codec, arch=VAE), jax.random.key(0))
     video = jax.ShapeDtypeStruct((1, frames, 8, 8, 3), jnp.float32)
     latents = jax.eval_shape(lambda p, v: codec.encode(p, VAE, v), params, video)

@@ -1,4 +1,4 @@
-"""The VAE's own properties; its numbers are compared with recordings in tests/parity."""
+"""Properties of the VAE; tests/parity compares its numbers with recordings."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ SMALL = VAEArch(block_widths=(4, 8, 8), layers_per_block=1, latent_channels=2, n
 
 @pytest.fixture(scope="module")
 def params() -> vae.Params:
-    """Every leaf random, or fresh zeros would hide the biases and fresh ones the scales."""
+    """Every leaf is random: fresh zeros would hide the biases, fresh ones the scales."""
     shapes = jax.eval_shape(functools.partial(vae.init, arch=SMALL), jax.random.key(0))
     rng = np.random.default_rng(0)
 
@@ -55,14 +55,14 @@ def test_fresh_parameters_are_float32_unit_gain_and_drawn_from_the_key():
         assert abs(np.corrcoef(np.ravel(a), np.ravel(b))[0, 1]) < 0.2
 
 
-def test_later_chunks_do_not_touch_earlier_latents_but_hear_of_earlier_frames(params):
+def test_later_frames_leave_earlier_latents_unchanged_and_earlier_frames_reach_later_ones(params):
     video = clip(25)
     before = np.asarray(vae.encode_moments(params, SMALL, video))
     assert before.shape == (1, 7, 2, 3, 4)
     late = np.asarray(vae.encode_moments(params, SMALL, video.at[:, 17:].add(0.5)))
     np.testing.assert_array_equal(late[:, :5], before[:, :5])
     assert np.abs(late[:, 5:] - before[:, 5:]).max() > 1e-3
-    # The caches carry the frame before a chunk into it.
+    # Through the caches, a chunk depends on the frame before it.
     early = np.asarray(vae.encode_moments(params, SMALL, video.at[:, 16].add(0.5)))
     assert np.abs(early[:, 5] - before[:, 5]).max() > 1e-3
 
@@ -75,7 +75,7 @@ def test_clips_of_a_batch_do_not_mix(params):
 
 
 def test_a_single_latent_is_one_frame_of_a_still(params):
-    """The release copies a single latent and decodes 8 frames; one frame says the same, 8 times cheaper."""
+    """The release repeats a single latent frame and decodes 8 frames, which are equal."""
     z = jax.random.normal(jax.random.key(1), (1, 1, 2, 3, 2))
     one = vae.decode(params, SMALL, z)
     eight = vae.decode(params, SMALL, jnp.repeat(z, 2, axis=1))
@@ -95,7 +95,7 @@ def test_bfloat16_keeps_norms_and_results_in_float32(params):
 
 
 def test_memory_is_that_of_a_chunk_whatever_the_length():
-    """Temporary memory of the compiled decoder; one pass over all latents would need 6 times as much."""
+    """Temporary memory of the compiled decoder: one pass over all latents would need 6 times as much."""
     shapes = jax.eval_shape(functools.partial(vae.init, arch=SMALL), jax.random.key(0))
 
     def megabytes(t: int, arch: VAEArch = SMALL) -> float:
@@ -196,7 +196,7 @@ def test_a_seam_fades_from_the_old_tile_to_the_new():
     old, new = jnp.zeros((1, 1, 6, 2, 1)), jnp.ones((1, 1, 5, 2, 1))
     rows = np.asarray(vae_tiling.blend_seam(old, new, 4, axis=2))[0, 0, :, 0, 0]
     np.testing.assert_allclose(rows, [0, 0.25, 0.5, 0.75, 1])
-    # A tile cut off by the border is blended over its own length.
+    # A tile that ends at the border is blended over its own length.
     rows = np.asarray(vae_tiling.blend_seam(old, new[:, :, :2], 4, axis=2))[0, 0, :, 0, 0]
     np.testing.assert_allclose(rows, [0, 0.5])
 
@@ -215,7 +215,7 @@ def test_tiles_are_used_only_where_a_frame_is_larger():
 
 
 def test_norm_of_a_nearly_flat_clip_is_that_of_float64():
-    """A white background with a small element: one running float32 sum would swallow what little varies."""
+    """A white background with a small element: a sequential float32 sum would lose the small variation."""
     rng = np.random.default_rng(0)
     x = np.full((1, 9, 64, 96, 8), 0.7, np.float32) + 0.01 * rng.standard_normal(8).astype(np.float32)
     x[:, :, 20:40, 30:60] += 0.05 * rng.standard_normal((1, 9, 20, 30, 8)).astype(np.float32)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment, gamma_tables
+from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example, augment, gamma_augmentation
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks import shapes
@@ -27,7 +27,7 @@ def drawn(clip: ClipArrays, seed: int = 0, **options: Any) -> Example:
     return augment(clip, np.random.default_rng(seed), Augmentation(**options))
 
 
-def test_what_a_step_reads(clip):
+def test_the_arrays_of_a_training_sample(clip):
     example = drawn(clip, gamma=(1.0, 1.0), mask_shapes=0.0)
     assert set(example) == {"target", "masked_background", "foreground", "mask"}
     for name in ("target", "foreground", "mask"):
@@ -37,7 +37,7 @@ def test_what_a_step_reads(clip):
     np.testing.assert_array_equal(example["masked_background"][~inside], clip["scene"][~inside])
 
 
-def test_the_same_for_the_same_generator_and_the_clip_is_left_alone(clip):
+def test_the_same_generator_gives_the_same_sample_and_the_clip_is_not_modified(clip):
     before = {name: value.copy() for name, value in clip.items()}
     options = {"mask_shapes": 1.0, "flip": True, "colour_cast": 0.1}
     one, again, other = (drawn(clip, seed, **options) for seed in (1, 1, 2))
@@ -87,8 +87,8 @@ def test_flips_move_all_arrays_together(clip):
     assert seen == {(1, 1), (1, -1), (-1, 1), (-1, -1)}
 
 
-def test_a_share_of_the_masks_becomes_a_shape(clip):
-    """The masked background is black in the whole shape, and the target is what it was."""
+def test_a_fraction_of_the_masks_is_replaced_by_shapes(clip):
+    """The masked background is black in the whole shape, and the target is unchanged."""
     changed = 0
     for seed in range(400):
         out = drawn(clip, seed, mask_shapes=0.3)
@@ -100,14 +100,14 @@ def test_a_share_of_the_masks_becomes_a_shape(clip):
 
 
 def test_shapes_are_those_of_mask_shapes(clip, monkeypatch):
-    monkeypatch.setattr(shapes, "SHARES", {"rectangle": 1.0})
+    monkeypatch.setattr(shapes, "PROBABILITIES", {"rectangle": 1.0})
     out = drawn(clip, mask_shapes=1.0)
     for frame in out["mask"]:
         box = shapes.bounding_box(frame)
         assert box is not None and frame[box.top : box.bottom + 1, box.left : box.right + 1].all()
 
 
-def test_what_else_a_source_gives_is_passed_on(clip):
+def test_other_arrays_of_a_source_are_passed_on(clip):
     moments = np.ones((1, 2, 3, 8), np.float16)
     out = augment({**clip, "target_moments": moments}, np.random.default_rng(0), NOTHING)
     np.testing.assert_array_equal(out["target_moments"], moments)
@@ -117,9 +117,10 @@ def test_what_else_a_source_gives_is_passed_on(clip):
 
 @given(st.floats(0.2, 3.0))
 @settings(max_examples=30)
-def test_gamma_tables_keep_black_white_and_order(gamma):
-    table = gamma_tables(np.array(gamma))
-    assert table[0] == 0 and table[255] == 255 and (np.diff(table.astype(int)) >= 0).all()
+def test_gamma_augmentation_keeps_black_white_and_order(gamma):
+    ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 1, 256, 3)
+    table = gamma_augmentation(ramp, np.full(3, gamma))[0, 0].astype(int)
+    assert (table[0] == 0).all() and (table[255] == 255).all() and (np.diff(table, axis=0) >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ CELL = 16
         ("cache:10, drop-blank", Approximations(True, 10)),
     ],
 )
-def test_what_is_written_is_read(text, meant):
+def test_approximations_are_parsed_from_their_text(text, meant):
     assert approximations.parse(text) == meant
     assert approximations.parse(str(meant) or None) == meant
 
@@ -57,7 +57,7 @@ def test_first_and_last_steps_are_computed_and_gaps_are_even(steps, every):
     assert computed.all() or every > 1
 
 
-def test_passes_without_a_step_to_skip_are_refused():
+def test_too_few_steps_to_skip_one_are_refused():
     Approximations(cache=2).check(3)
     Approximations(drop_blank=True).check(1)
     for steps, every in ((1, 2), (2, 2), (2, 10)):
@@ -73,7 +73,7 @@ cells = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 63), st.integers(0,
 
 
 @given(cells)
-def test_every_token_that_shows_something_is_kept_in_all_frames(pixels):
+def test_every_token_that_is_not_blank_is_kept_in_all_frames(pixels):
     foreground = white()
     for pixel in pixels:
         foreground[(0, *pixel)][1] = 0.5
@@ -92,14 +92,14 @@ def test_every_token_that_shows_something_is_kept_in_all_frames(pixels):
         )
 
 
-def test_a_batch_keeps_what_any_of_its_clips_shows():
+def test_a_batch_keeps_the_tokens_of_all_its_clips():
     both = white(clips=2)
     both[0, 0, 0, 0] = both[1, -1, -1, -1] = 0
     kept = approximations.kept_tokens(both, TINY)
     assert kept is not None and {0, 23} <= set(kept[:3].tolist())
 
 
-def test_cells_beside_what_a_vae_sees_are_kept():
+def test_a_vae_s_neighbouring_cells_are_kept():
     vae = dataclasses.replace(TINY, codec=arch_lib.VAEArch(), frames=9)
     foreground = white(vae)
     foreground[0, :, 20, 20] = 0  # cell (1, 1)

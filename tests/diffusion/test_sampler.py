@@ -27,7 +27,7 @@ def test_coefficients_are_finite(solver, steps, prediction):
 
 @settings(max_examples=30)  # each compiles
 @given(st.sampled_from(SOLVERS), st.sampled_from([1, 2, 4, 5, 10, 20, 25, 50]), st.integers(0, 99))
-def test_a_perfect_prediction_is_reached(solver, steps, seed):
+def test_a_perfect_prediction_is_the_result(solver, steps, seed):
     answer = jax.random.normal(jax.random.key(seed + 1), (1, 6))
     start = jax.random.normal(jax.random.key(seed), (1, 6))
     result = sampler.sample(
@@ -55,7 +55,7 @@ def test_a_gaussian_is_sampled_with_its_mean_and_spread(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_parts_give_what_the_whole_gives(solver):
+def test_sampling_in_parts_equals_sampling_in_one_part(solver):
     start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, solver)
     predict = lambda x, t: jnp.tanh(x) + 1e-3 * t[:, None]  # noqa: E731
     whole = sampler.sample(predict, start, steps, noise_of(1, start.shape))
@@ -67,56 +67,56 @@ def test_parts_give_what_the_whole_gives(solver):
 
 
 def skipping(predict, steps, computed, solver="dpm", parts=1):
-    """Latents after a pass that skips, in so many parts, and how often the network was asked."""
+    """Final latents of a pass that skips steps, run in `parts`, and the number of network evaluations."""
     start = jax.random.normal(jax.random.key(0), (2, 5))
-    asked = []
+    evaluated = []
 
     def counted(x, timestep):
-        jax.debug.callback(lambda: asked.append(1))
+        jax.debug.callback(lambda: evaluated.append(1))
         return predict(x, timestep)
 
-    plan, noise = sampler.coefficients(X0_ARCH, steps, solver), noise_of(1, start.shape)
+    table, noise = sampler.coefficients(X0_ARCH, steps, solver), noise_of(1, start.shape)
     state, length = sampler.initial_state(start, skipping=True), steps // parts
     for first in range(0, steps, length):
-        part = sampler.Coefficients(*(column[first : first + length] for column in plan))
+        part = sampler.Coefficients(*(column[first : first + length] for column in table))
         some = computed[first : first + length]
         state = sampler.advance(counted, state, jnp.array(first), part, noise, some)
     jax.effects_barrier()
-    return state.x, len(asked)
+    return state.x, len(evaluated)
 
 
-def test_without_a_skipped_step_it_is_the_exact_pass():
+def test_a_pass_without_skipped_steps_is_exact():
     predict = lambda x, t: jnp.tanh(x) + 1e-3 * t[:, None]  # noqa: E731
     start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, "dpm")
     exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
-    same, asked = skipping(predict, 10, np.ones(10, bool))
+    same, evaluations = skipping(predict, 10, np.ones(10, bool))
     np.testing.assert_allclose(same, exact, rtol=1e-6, atol=1e-6)
-    assert asked == 10
+    assert evaluations == 10
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_forecast_is_exact_for_what_changes_evenly_with_the_timestep(solver):
-    """Two predictions give the line; before the second, the first is held."""
+def test_a_forecast_is_exact_for_predictions_linear_in_the_timestep(solver):
+    """From the second computed prediction on; before it, the first one is repeated."""
     predict = lambda x, t: jnp.ones_like(x) * (3.0 + t[:, None] / 50)  # noqa: E731
     computed = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 1], bool)
     start, steps = jax.random.normal(jax.random.key(0), (2, 5)), sampler.coefficients(X0_ARCH, 10, solver)
     exact = sampler.sample(predict, start, steps, noise_of(1, start.shape))
-    forecast, asked = skipping(predict, 10, computed, solver)
+    forecast, evaluations = skipping(predict, 10, computed, solver)
     np.testing.assert_allclose(forecast, exact, rtol=1e-4, atol=1e-4)
-    assert asked == 4  # the others really were left out
+    assert evaluations == 4
 
 
-def test_skipping_in_parts_is_skipping_in_one():
+def test_skipping_in_parts_equals_skipping_in_one_part():
     predict = lambda x, t: jnp.tanh(x) * t[:, None] / 500  # noqa: E731
     computed = np.arange(12) % 3 == 0
-    whole, asked = skipping(predict, 12, computed)
-    parts, asked_in_parts = skipping(predict, 12, computed, parts=6)
+    whole, evaluations = skipping(predict, 12, computed)
+    parts, evaluations_in_parts = skipping(predict, 12, computed, parts=6)
     np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
-    assert asked == asked_in_parts == 4
+    assert evaluations == evaluations_in_parts == 4
     assert np.abs(whole - skipping(predict, 12, np.ones(12, bool))[0]).max() > 1e-3
 
 
-def test_skipping_must_be_begun():
+def test_skipping_needs_its_initial_state():
     start, steps = jnp.zeros((1, 2)), sampler.coefficients(X0_ARCH, 2, "dpm")
     with pytest.raises(ValueError, match="computed"):
         sampler.advance(

@@ -35,7 +35,7 @@ def test_x0_comes_back_from_every_prediction(kind, timestep, seed):
     x0, eps = draw(seed)
     at = schedule.signal_at(TABLE, jnp.full(3, timestep))
     noisy, answer = schedule.add_noise(x0, eps, at), schedule.target(kind, x0, eps, at)
-    from_x, from_prediction = schedule.x0_coefficients(kind, TABLE[timestep])
+    from_x, from_prediction = schedule.x0_coefficients(kind, TABLE[[timestep]])
     tolerance = 1e-5 / np.sqrt(TABLE[timestep]) if kind == "noise" else 1e-5
     np.testing.assert_allclose(from_x * noisy + from_prediction * answer, x0, atol=tolerance)
 
@@ -46,10 +46,10 @@ def test_weighted_errors_agree_with_velocity_s(kind, timestep, seed):
     at = schedule.signal_at(TABLE, jnp.full(3, timestep))
     noisy = schedule.add_noise(x0, eps, at)
     wrong_x0 = x0 + 0.1
-    wrong_eps = (noisy - at.signal * wrong_x0) / at.noise  # the same mistake, said in the other ways
+    wrong_eps = (noisy - at.signal * wrong_x0) / at.noise  # the same error in the other prediction types
     right, wrong = (schedule.target(kind, a, b, at) for a, b in ((x0, eps), (wrong_x0, wrong_eps)))
     v_right, v_wrong = (schedule.target("velocity", a, b, at) for a, b in ((x0, eps), (wrong_x0, wrong_eps)))
-    ours = schedule.velocity_weight(kind, TABLE[timestep]) * float(jnp.mean((right - wrong) ** 2))
+    ours = schedule.velocity_weight(kind, TABLE[[timestep]])[0] * float(jnp.mean((right - wrong) ** 2))
     assert ours == pytest.approx(float(jnp.mean((v_right - v_wrong) ** 2)), rel=2e-2)
 
 

@@ -1,4 +1,4 @@
-"""Masks: the properties that callers rely on (tests/parity holds them to the recorded cases)."""
+"""Properties of inflated, latent and token masks; tests/parity compares them with recordings."""
 
 import dataclasses
 from typing import Any
@@ -84,7 +84,7 @@ def test_an_empty_mask_stays_empty_and_a_clip_without_frames_has_none():
     assert masks.inflate(np.zeros((0, 8, 8), bool), RELEASED).shape == (0, 8, 8)
 
 
-def test_inflation_leaves_its_input_alone():
+def test_inflation_does_not_modify_its_input():
     mask = np.zeros((1, 40, 40), bool)
     mask[0, 3, 3] = True
     before = mask.copy()

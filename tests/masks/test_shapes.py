@@ -1,4 +1,4 @@
-"""Mask-shape augmentation: what every shape has in common, and what tells them apart."""
+"""Mask-shape augmentation: properties of all shapes, and of each kind."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from gencompositor_jax.masks import shapes
 
-KINDS = pytest.mark.parametrize("kind", shapes.SHARES)
+KINDS = pytest.mark.parametrize("kind", shapes.PROBABILITIES)
 seeds = st.integers(0, 2**32 - 1)
 clips = arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40)))
 
@@ -42,25 +42,25 @@ def test_the_result_contains_the_mask_and_empty_frames_stay_empty(mask, seed):
 
 
 @KINDS
-def test_the_generator_decides_alone(kind):
+def test_draws_depend_on_the_generator_alone(kind):
     mask = star()[None]
     one, again, other = (shapes.apply(mask, kind, rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
-    left, right = rng(3), rng(3)  # other masks, as many draws
+    left, right = rng(3), rng(3)  # the same draws for another mask
     shapes.apply(mask, kind, left)
     shapes.apply(np.zeros((2, 8, 8), bool), kind, right)
     assert left.random() == right.random()
 
 
-def test_kinds_come_as_often_as_they_should():
+def test_kinds_are_drawn_with_their_probabilities():
     shares = {
         "brush": 0.4,
         "random_brush": 0.3,
         "rectangle": 0.1,
         "ellipse": 0.1,
         "circle": 0.1,
-    }  # the paper's
+    }  # the release's
     draw, count = rng(0), 4000
     seen = Counter(shapes.draw_kind(draw) for _ in range(count))
     assert set(seen) == set(shares)
@@ -69,7 +69,7 @@ def test_kinds_come_as_often_as_they_should():
 
 
 def test_reshape_draws_among_all_kinds():
-    """Every kind's own result for a seed is what `reshape` gives for some seed."""
+    """For every kind there is a seed with which `reshape` gives its result."""
     mask, seen = star()[None], set()
     for seed in range(60):
         drawn = rng(seed)
@@ -77,7 +77,7 @@ def test_reshape_draws_among_all_kinds():
         seen.add(kind)
         expected = shapes.apply(mask, kind, drawn)
         np.testing.assert_array_equal(shapes.reshape(mask, rng(seed)), expected)
-    assert seen == set(shapes.SHARES)
+    assert seen == set(shapes.PROBABILITIES)
 
 
 @KINDS
@@ -108,7 +108,7 @@ def test_the_outline_is_hidden_and_the_frame_is_not_filled(kind):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rectangles_ellipses_and_circles_are_such(seed):
+def test_rectangles_ellipses_and_circles_have_their_areas(seed):
     mask = star(at=(60, 44))[None]
     rectangle = shapes.apply(mask, "rectangle", rng(seed))[0]
     box = shapes.bounding_box(rectangle)
@@ -128,9 +128,8 @@ def test_rectangles_ellipses_and_circles_are_such(seed):
 @settings(max_examples=30)
 @given(seed=seeds)
 def test_brushes_stay_at_the_mask(seed):
-    """Whatever a brush adds hangs together with the mask: one stroke along it, or one that starts in it."""
+    """Strokes are connected to the mask; random ones start within 0.7 of the box, so inside a disc."""
     mask = star(240, 240, at=(120, 120), size=40)
-    solid = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((81, 81), np.uint8)) > 0
     brush = shapes.apply(mask[None], "brush", rng(seed))[0]
     count, _ = cv2.connectedComponents(brush.astype(np.uint8))
     assert count == 2  # the background and one
@@ -138,6 +137,7 @@ def test_brushes_stay_at_the_mask(seed):
     assert box is not None
     near = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     assert near[brush].max() < 0.3 * box.side
-    wandering = shapes.apply(solid[None], "random_brush", rng(seed))[0]
+    disc = cv2.circle(np.zeros((240, 240), np.uint8), (120, 120), 40, 1, -1) > 0
+    wandering = shapes.apply(disc[None], "random_brush", rng(seed))[0]
     count, _ = cv2.connectedComponents(wandering.astype(np.uint8))
     assert count == 2

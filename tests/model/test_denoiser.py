@@ -26,7 +26,7 @@ ARCH = dataclasses.replace(
 
 
 def noisy_variables(arch, scale=0.3):
-    """Fresh variables with noise everywhere: what starts at zero would hide mistakes."""
+    """Fresh variables plus noise: parameters that are zero would hide errors."""
     variables = jax.jit(Denoiser(arch).init)(jax.random.key(0))
     leaves, tree = jax.tree.flatten(variables)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -48,7 +48,7 @@ def variables():
     return noisy_variables(ARCH)
 
 
-def test_a_fresh_network_answers_zero_and_a_fresh_branch_adds_nothing():
+def test_a_fresh_network_predicts_zero():
     variables = jax.jit(Denoiser(ARCH).init)(jax.random.key(0))
     assert not Denoiser(ARCH)(variables, *inputs(ARCH)).any()
 
@@ -79,7 +79,7 @@ def test_batch_members_do_not_mix(variables):
 
 
 @pytest.mark.parametrize("layout", ["released", "height", "width", "time", "shared"])
-def test_layouts_give_different_answers(variables, layout):
+def test_layouts_give_different_predictions(variables, layout):
     other = "height" if layout != "height" else "time"
     outputs = [
         Denoiser(dataclasses.replace(ARCH, layout=name))(variables, *inputs(ARCH)) for name in (layout, other)
@@ -88,9 +88,7 @@ def test_layouts_give_different_answers(variables, layout):
 
 
 def test_the_branch_reaches_only_unmasked_tokens():
-    """With no backbone block, the output of a token changes with the branch exactly where injection allows
-    it.
-    """
+    """After the only backbone block no attention follows, so injection changes unmasked tokens alone."""
     arch = dataclasses.replace(
         ARCH,
         backbone=dataclasses.replace(ARCH.backbone, num_layers=1),
@@ -103,13 +101,13 @@ def test_the_branch_reaches_only_unmasked_tokens():
     params = {**variables["branch"]["params"], "residual": residual}
     without = Denoiser(arch)({**variables, "branch": {**variables["branch"], "params": params}}, *arguments)
     changed = jnp.abs(with_branch - without).max(axis=-1) > 1e-6
-    masked = arguments[2].mask[..., 0] > 0  # whole 2x2 patches here
+    masked = arguments[2].mask[..., 0] > 0  # whole 2 x 2 patches
     assert not changed[masked].any()
     assert changed[~masked].all()
 
 
 @pytest.mark.parametrize("remat", ["blocks", "offload"])
-def test_recomputing_activations_changes_nothing(remat, variables):
+def test_rematerialisation_keeps_the_gradients(remat, variables):
     def gradient(remat):
         def loss(variables):
             return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
@@ -121,14 +119,14 @@ def test_recomputing_activations_changes_nothing(remat, variables):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
 
 
-def test_what_is_offloaded_goes_to_the_host_and_comes_back(variables):
+def test_offloaded_activations_move_to_the_host_and_back(variables):
     def loss(variables, remat):
         return jnp.sum(Denoiser(ARCH, remat=remat)(variables, *inputs(ARCH)) ** 2)
 
     def moves(remat):
         return str(jax.make_jaxpr(jax.grad(loss), static_argnums=1)(variables, remat)).count("device_put[")
 
-    # To and fro, in both stacks: blocks' inputs, attention's outputs and log-sums.
+    # Two moves each, in both transformers: blocks' inputs, attention's outputs and log-sums.
     assert moves("offload") - moves("blocks") == 2 * 2 * 3
 
 
@@ -139,8 +137,8 @@ def test_half_precision_is_near(variables):
     assert jnp.linalg.norm(half - exact) / jnp.linalg.norm(exact) < 0.05
 
 
-def test_foreground_tokens_that_are_not_kept_are_as_if_nobody_looked_at_them(variables, monkeypatch):
-    """The oracle runs the whole sequence and hides the others from attention: positions stay as they are."""
+def test_dropped_foreground_tokens_receive_no_attention(variables, monkeypatch):
+    """The reference runs the whole sequence and masks them in attention: the others keep their positions."""
     arguments, (t, rows, columns) = inputs(ARCH), ARCH.token_grid
     video = t * rows * columns
     kept = jnp.array([1, 4, 5, video - 1])
@@ -155,7 +153,7 @@ def test_foreground_tokens_that_are_not_kept_are_as_if_nobody_looked_at_them(var
             scores = jnp.where(hidden, -jnp.inf, scores)
         return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v)
 
-    monkeypatch.setattr("gencompositor_jax.model.layers.attention.attend", attend)
+    monkeypatch.setattr("gencompositor_jax.model.fusion_block.attention.attend", attend)
     oracle = Denoiser(ARCH)(variables, *arguments)
     np.testing.assert_allclose(answer, oracle, atol=1e-4)
     monkeypatch.undo()

@@ -19,7 +19,7 @@ def test_only_the_ablation_shares_positions(grid, layout):
     assert distinct == (len(video) if layout == "shared" else len(both))
     assert (both >= 0).all()
     assert (both < extent).all()
-    assert distinct == np.prod(extent)  # the table has no row that nothing uses
+    assert distinct == np.prod(extent)  # every row of the table is used
 
 
 @given(grids, st.sampled_from(["height", "width", "time"]))
@@ -82,5 +82,5 @@ def test_base_cells_double_along_the_doubled_axis():
     tall = erope.fusion_tables("height", grid, (4, 6), head_dim)
     plain = erope.plain_tables(grid, (4, 6), head_dim)
     n = np.prod(grid)
-    np.testing.assert_array_equal(tall.cos[:n], plain.cos)  # the video sits where the branch sees it
+    np.testing.assert_array_equal(tall.cos[:n], plain.cos)  # the video has the branch's positions
     assert not np.allclose(tall.cos[n:], plain.cos)

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: their rounding, and the network that reads them."""
+"""Weights quantised to 8 bits: rounding, and the network that runs on them."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def kernels_of(tree):
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))
 def test_rounding_is_off_by_half_a_step_at_most(seed, size):
     kernel = np.random.default_rng(seed).normal(0, size, (2, 3, 4, 5)).astype(np.float32)
-    kernel[:, :, :, 2] = 0  # a channel that nothing goes through
+    kernel[:, :, :, 2] = 0  # a channel without weights
     for name, axes in (("query", (1,)), ("out", (1, 2))):
         tree = {"blocks": {"attention": {name: {"kernel": jnp.asarray(kernel)}}}}
         found = int8.quantised(tree)["blocks"]["attention"][name]["kernel"]
@@ -40,7 +40,7 @@ def test_rounding_is_off_by_half_a_step_at_most(seed, size):
 
 @pytest.fixture(scope="module")
 def variables(small_model):
-    """The small model's, larger: with such small ones the blocks hardly count."""
+    """The small model's, scaled up: with smaller weights the blocks have little effect."""
     return jax.tree.map(lambda x: 6 * x, {name: small_model.arrays[name] for name in ("backbone", "branch")})
 
 
@@ -56,13 +56,13 @@ def near(variables, run):
     return run(int8.quantised(variables))
 
 
-def test_the_network_runs_on_them_and_is_near(variables, run, near):
+def test_the_network_runs_on_quantised_kernels(variables, run, near):
     small = int8.quantised(variables)
     assert int8.is_quantised(small) and not int8.is_quantised(variables)
     exact = run(variables)
     error = jnp.linalg.norm(near - exact) / jnp.linalg.norm(exact)
     assert 1e-5 < error < 0.01
-    # It is the rounded kernels' answer, not something else that is near.
+    # The result is that of the rounded kernels, not only near the exact one.
     rounded = run(int8.restored(small, jnp.float32))
     assert jnp.linalg.norm(rounded - near) < 0.01 * jnp.linalg.norm(near - exact)
 
@@ -74,8 +74,8 @@ def test_kernels_of_every_block_and_nothing_else_are_rounded(variables):
     assert all("/blocks/" in name and name.endswith("kernel") for name in named)
 
 
-def test_one_layer_at_a_time_becomes_floats():
-    """Compiled for many layers, it needs less room than half of them take as floats."""
+def test_one_layer_at_a_time_is_dequantised():
+    """The program for many layers needs less memory than half of their kernels as floats."""
     deep = dataclasses.replace(
         ARCH, backbone=dataclasses.replace(ARCH.backbone, num_layers=16, num_heads=8, mlp_ratio=16)
     )
@@ -99,7 +99,7 @@ def test_the_released_networks_take_half_the_bytes_of_bfloat16():
     assert 0.5 < size(rounded) / size(half) < 0.51
 
 
-def test_cut_kernels_stay_cut_and_answer_the_same(small_model, variables, near):
+def test_quantised_kernels_keep_their_shardings(small_model, variables, near):
     mesh = sharding.make_mesh({"fsdp": 8})
     placed = jax.device_put(variables, sharding.shardings(variables, mesh))
     up = ("backbone", "params", "blocks", "feed_forward", "up", "kernel")

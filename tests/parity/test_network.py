@@ -13,7 +13,9 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.masks.latent import token_mask
 from gencompositor_jax.model import erope, layers
 from gencompositor_jax.model.background_branch import BackgroundBranch
+from gencompositor_jax.model.fusion_block import FusionBlock
 from gencompositor_jax.model.fusion_dit import FusionDiT
+from gencompositor_jax.model.joint_sequence import joint_sequence
 from tests.parity.released import (
     assert_near,
     backbone_variables,
@@ -41,7 +43,7 @@ class Pass(NamedTuple):
     text: jax.Array
     timestep: jax.Array
     residuals: jax.Array
-    inject: jax.Array
+    mask: jax.Array
     recorded: dict[str, np.ndarray]
 
 
@@ -63,7 +65,7 @@ def recorded_pass(tag: str) -> Pass:
         jnp.asarray(own["encoder_hidden_states"]),
         jnp.asarray(own["timestep"], jnp.int32),
         jnp.stack(case.numbered(f"{tag}/branch_block_samples.")),
-        ~token_mask(own["branch_block_masks"][:, :, 0], arch.backbone.patch),
+        jnp.asarray(token_mask(own["branch_block_masks"][:, :, 0], arch.backbone.patch)),
         own,
     )
 
@@ -76,7 +78,7 @@ def test_backbone(tag, monkeypatch):
     def forward(sinusoid, residuals):
         monkeypatch.setattr(layers, "timestep_embedding", lambda timestep, size: sinusoid)
         out = FusionDiT(given.arch).apply(
-            given.variables, *given.latents, given.text, given.timestep, residuals, given.inject
+            given.variables, *given.latents, given.text, given.timestep, residuals, given.mask
         )
         return jnp.moveaxis(out, -1, 2)
 
@@ -103,7 +105,7 @@ def test_backbone_layer_by_layer(tag):
     words, tokens = given.text.shape[1], math.prod(grid)
     video = slice(words, words + tokens)
 
-    np.testing.assert_array_equal(~given.inject[..., None], recorded["inter.token_mask"])
+    np.testing.assert_array_equal(given.mask[..., None], recorded["inter.token_mask"])
     tables = erope.fusion_tables(arch.layout, grid, arch.base_grid, stack.head_dim)
     for ours, name in zip(tables, ("rope_cos", "rope_sin"), strict=True):
         assert_near(np.repeat(ours, 2, axis=1), recorded[name], TABLES, name)
@@ -122,11 +124,9 @@ def test_backbone_layer_by_layer(tag):
     )
     seen = {"inter.patch_embed": x}
     block = jax.jit(
-        lambda params, x: layers.Block(stack).apply(
-            {"params": params}, x, time, layers.joint_sequence(tables, words)
-        )
+        lambda params, x: FusionBlock(stack).apply({"params": params}, x, time, joint_sequence(tables, words))
     )
-    residuals = jnp.where(given.inject[None, :, :, None], given.residuals, 0)
+    residuals = jnp.where(given.mask[None, :, :, None], 0, given.residuals)
     for i in range(stack.num_layers):
         x = block(layer_of(params["blocks"], i), x)
         seen |= {f"inter.block{i}.text": x[:, :words], f"inter.block{i}.hidden": x[:, words:]}
@@ -164,7 +164,7 @@ def test_bfloat16_backbone_stays_near_float32(tag):
     def forward(dtype):
         variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), given.variables)
         return FusionDiT(given.arch, dtype).apply(
-            variables, *given.latents, given.text, given.timestep, given.residuals, given.inject
+            variables, *given.latents, given.text, given.timestep, given.residuals, given.mask
         )
 
     exact, rounded = forward(jnp.float32), forward(jnp.bfloat16)
@@ -225,7 +225,7 @@ def test_patch_embedding_and_its_token_order(golden):
         images = channels_last(images)
         variables = {"params": own["params"], "buffers": {"positions": positions}}
         return layers.PatchEmbedding(arch.backbone).apply(
-            variables, text, images[..., :streams], images[..., streams:], no_positions
+            variables, jnp.asarray(text), images[..., :streams], images[..., streams:], no_positions
         )
 
     tokens = embed(arrays["image_embeds"], arrays["text_embeds"], own["buffers"]["positions"])
@@ -254,11 +254,11 @@ def params():
 def test_modulated_norm(golden, params, size):
     arrays = golden("submodules").arrays
     text, video = arrays[f"{size}/norm1_in_text"], arrays[f"{size}/norm1_in_hidden"]
-    is_text = np.arange(text.shape[1] + video.shape[1]) < text.shape[1]
+    is_text = jnp.arange(text.shape[1] + video.shape[1]) < text.shape[1]
     out, gate = layers.ModulatedNorm().apply(
         {"params": layer_of(params["blocks"], 0)["norm1"]},
         jnp.concatenate([text, video], axis=1),
-        arrays["temb"],
+        jnp.asarray(arrays["temb"]),
         is_text,
     )
     assert_near(out[:, ~is_text], arrays[f"{size}/norm1_hidden"], STRICT)
@@ -271,11 +271,11 @@ def test_modulated_norm(golden, params, size):
 def test_layer_norms(golden, params, size):
     case = golden("submodules")
     arrays, attention = case.arrays, layer_of(params["blocks"], 0)["attention"]
-    qk = arrays[f"{size}/qk_in"]
+    qk = jnp.asarray(arrays[f"{size}/qk_in"])
     for name, recorded in (("norm_query", "norm_q"), ("norm_key", "norm_k")):
         ours = layers.LayerNorm(layers.QK_EPS).apply({"params": attention[name]}, qk)
         assert_near(ours, arrays[f"{size}/{recorded}"], STRICT, name)
-    x = arrays[f"{size}/norm1_in_hidden"]
+    x = jnp.asarray(arrays[f"{size}/norm1_in_hidden"])
     final = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": params["norm_final"]}, x)
     assert_near(final, arrays[f"{size}/norm_final"], STRICT)
     assert_near(modulated_norm_out(params, x, arrays["temb"]), arrays[f"{size}/norm_out"], STRICT)
@@ -293,7 +293,7 @@ def test_feed_forward(golden, params):
     arrays, stack = golden("submodules").arrays, model_arch().backbone
     own = layer_of(params["blocks"], 0)["feed_forward"]
     out, seen = layers.FeedForward(stack).apply(
-        {"params": own}, arrays["gelu_in"], capture_intermediates=True, mutable=["intermediates"]
+        {"params": own}, jnp.asarray(arrays["gelu_in"]), capture_intermediates=True, mutable=["intermediates"]
     )
     assert_near(out, arrays["ff_out"], STRICT)
     up = seen["intermediates"]["up"]["__call__"][0]

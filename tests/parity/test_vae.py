@@ -30,7 +30,7 @@ def tiled_arch(info: dict[str, Any]) -> VAEArch:
 
 @pytest.fixture(scope="module")
 def params():
-    return vae_params(vae_arch(explain("weights_vae")["config"]))
+    return jax.tree.map(jnp.asarray, vae_params(vae_arch(explain("weights_vae")["config"])))
 
 
 def ours(array: np.ndarray) -> jax.Array:

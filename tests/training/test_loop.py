@@ -130,7 +130,7 @@ def test_a_config_of_other_shapes_is_refused_and_changes_nothing(uninterrupted):
     [
         ("batch_size=3", "batch_size=3: must be a multiple of 2"),
         ("optimizer.warmup=6", "optimizer.warmup=6: must be below steps=6"),
-        ("mesh.data=2", "needs 2 devices, 1 are there"),
+        ("mesh.data=2", "needs 2 devices, there are 1"),
         ("data.source=videocomp", "data.path"),
         ("arch_changes.backbone.heads=3", "arch_changes.backbone.heads: unknown field"),
         ("init=nowhere", "nowhere: no such folder"),

@@ -1,5 +1,5 @@
-"""One door to attention: softmax(q k^T / sqrt(d)) v over the joint sequence, with a backend per platform and
-two ways to cut it over a mesh behind it.
+"""Attention over the joint sequence, softmax(q k^T / sqrt(d)) v: one function, a backend per platform, and
+two parallel schemes for meshes.
 """
 
 from collections.abc import Callable
@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gencompositor_jax import sharding
 from gencompositor_jax.model.attention import chunked, cudnn, naive, parallel, ring, splash
 
 Backend = Literal["auto", "naive", "chunked", "cudnn", "splash"]
 
-NAME = ring.NAME  # of what `keep` keeps
+NAME = ring.NAME  # checkpoint name of the values that `keep` saves
 
 BACKENDS: dict[str, Callable[..., jax.Array]] = {
     "naive": naive.attend,
@@ -24,20 +25,23 @@ BACKENDS: dict[str, Callable[..., jax.Array]] = {
 
 
 def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None, backend: Backend = "auto"
-) -> jax.Array:
-    """Full attention of q, k, v [B, S, heads, head_dim] -> [B, S, heads, head_dim], scores and softmax in
-    float32.
+    q: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B S heads d"],
+    v: Float[jax.Array, "B S heads d"],
+    length: int | None = None,
+    backend: Backend = "auto",
+) -> Float[jax.Array, "B S heads d"]:
+    """Full attention, with scores and softmax in float32.
 
-    length: only the first so many tokens are attended to; those behind are padding. auto: splash attention on
-    a TPU, cuDNN's flash attention for half-precision inputs on a GPU where it works, chunks everywhere else;
-    the platform is that of the mesh in force, be it here or only described. Under a mesh, arrays are laid out
-    as `parallel` says.
+    length: tokens before the padding; padding receives no attention. backend: `auto` is splash attention on
+    TPUs, cuDNN's flash attention on GPUs for half-precision inputs where it works, and chunked attention
+    elsewhere. The platform is that of the mesh in force, also of an abstract one. See `parallel` for the
+    shardings on a mesh.
     """
     if backend == "auto":
         backend = _best(q.dtype, q.shape[-1])
     if backend not in BACKENDS:
-        raise ValueError(f"unknown attention backend {backend!r}; known are {', '.join(BACKENDS)}")
+        raise ValueError(f"unknown attention backend {backend!r}; pass one of {', '.join(BACKENDS)}")
     kernel = splash.KERNEL if backend == "splash" else chunked.KERNEL
     return parallel.attend(q, k, v, length, BACKENDS[backend], kernel)
 
@@ -52,9 +56,10 @@ def _best(dtype: jnp.dtype, head_dim: int) -> Backend:
 
 
 def keep(primitive: Any, *_: Any, **params: Any) -> bool:
-    """A policy for jax.checkpoint that keeps what attention's backward pass needs from its forward pass, its
-    outputs and log-sums, and nothing else.
+    """Policy for jax.checkpoint that saves attention's outputs and log-sums, which its backward pass needs,
+    and nothing else.
 
-    They are two thirds of the work and a small part of the memory. cuDNN's bear no name: its operation does.
+    They take two thirds of the block's work and little memory. cuDNN's have no checkpoint name, so its
+    operation is recognised instead.
     """
     return params.get("name") == NAME or primitive.name == "dot_product_attention_fwd_wrapper"

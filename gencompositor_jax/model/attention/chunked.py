@@ -1,16 +1,16 @@
-"""Attention on any platform: chunks of queries over blocks of keys, with a softmax that goes on from block to
-block, so that memory grows linearly with the tokens, backward too.
+"""Attention on any platform: chunks of queries over blocks of keys with an online softmax, in memory that is
+linear in the number of tokens, also backward.
 
-Over the keys of one block, a chunk of queries has scores s, their log-sum l = log sum exp(s) and the mean
-o = exp(s - l) v. Two blocks together have (Dao, FlashAttention-2, arXiv:2307.08691)
+Over one block of keys, a chunk of queries has scores s, their log-sum l = log sum exp(s) and the output
+o = exp(s - l) v. Two blocks combine to (Dao, FlashAttention-2, arXiv:2307.08691)
 
-    l = log(exp(l1) + exp(l2)),    o = exp(l1 - l) o1 + exp(l2 - l) o2,                              (1)
+    (1)  l = log(exp(l1) + exp(l2)),    o = exp(l1 - l) o1 + exp(l2 - l) o2
 
-and with p = exp(s - l) once more, the gradients of a loss whose gradient by o is g are
+Let p = exp(s - l) and g the loss's gradient with respect to o. The gradients are sums over chunks and blocks:
 
-    dv = p^T g,    ds = p (g v^T - sum(g o)),    dq = ds k,    dk = ds^T q,                          (2)
+    (2)  dv = p^T g,    ds = p (g v^T - sum(g o)),    dq = ds k,    dk = ds^T q
 
-each a sum over chunks and blocks. Nothing but o and l is kept from the forward pass.
+Only o and l are saved from the forward pass.
 """
 
 import math
@@ -19,29 +19,35 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gencompositor_jax import sharding
 from gencompositor_jax.model.attention import ring
 
-# Queries and keys of one tile. On a CPU heads follow one another, and few large tiles (27 MiB of float32
-# scores) are faster than many that stay in a core's cache: each operation is shared among the cores anew.
-# Elsewhere all heads have a tile each in memory at once (200 MiB for 48).
+# Queries and keys of one tile. A CPU processes one head after the other; few large tiles (27 MiB of float32
+# scores) are faster than tiles that fit a core's cache, since every operation is distributed to the cores.
+# Other platforms have a tile of every head in memory (200 MiB for 48).
 _CPU_TILE = (1536, 4608)
 _TILE = (1024, 1024)
 
-_NEVER = -1e38  # a padding key's score: finite, so that a block of nothing but padding makes no NaN
+# Score of a padding key: finite, so that a block of padding alone gives no NaN.
+_NEVER = -1e38
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None) -> jax.Array:
-    """q, k, v [B, S, heads, d] -> [B, S, heads, d]; keys from `length` on count for nothing."""
+def attend(
+    q: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B S heads d"],
+    v: Float[jax.Array, "B S heads d"],
+    length: int | None = None,
+) -> Float[jax.Array, "B S heads d"]:
+    """Attention over the first `length` keys."""
     k, v = k[:, :length], v[:, :length]
     return ring.by_heads(lambda q, k, v: ring.attend(q, k, v, k.shape[1], KERNEL), q, k, v)
 
 
 def forward(q: jax.Array, k: jax.Array, v: jax.Array, valid: int | jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Means and log-sums of q [N, Q, d] over the first `valid` keys of k, v [N, K, d].
-
-    Returns float32 [N, Q, d] and [N, Q].
+    """Outputs [N, Q, d] and log-sums [N, Q], float32, of q [N, Q, d] over the first `valid` keys of k, v
+    [N, K, d].
     """
     q = q * q.shape[-1] ** -0.5
     chunk, block = _tile(q.shape[1], k.shape[1])
@@ -78,9 +84,10 @@ def backward(
     log_sum: jax.Array,
     gradient: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the first `valid` of these keys add to the gradients by q, k and v (2), float32 as they are.
+    """Contribution of the first `valid` of these keys to the gradients of q, k and v: equation (2), float32.
 
-    out, log_sum: of the queries over all of their keys, these and others; gradient: by `out`, [N, Q, d].
+    out, log_sum: over all keys, including those of other devices. gradient: the loss's with respect to `out`,
+    [N, Q, d].
     """
     scale = q.shape[-1] ** -0.5
     q = q * scale
@@ -102,8 +109,8 @@ def backward(
                 ds = (p * (_dot(g, v.T) - inner[:, None])).astype(q.dtype)
                 return (dk + _dot(ds.T, q), dv + _dot(p.astype(g.dtype).T, g)), _dot(ds, k)
 
-            nothing = jnp.zeros(k.shape)
-            (dk, dv), more = jax.lax.scan(add, (nothing, nothing), chunks)
+            zeros = jnp.zeros(k.shape)
+            (dk, dv), more = jax.lax.scan(add, (zeros, zeros), chunks)
             return dq + more, (dk, dv)
 
         blocks = _cut(k, block), _cut(v, block), _bias(len(k), valid, block)
@@ -118,7 +125,7 @@ KERNEL = ring.Kernel(forward, backward)
 
 
 def _tile(queries: int, keys: int) -> tuple[int, int]:
-    """Queries and keys of one tile, in parts as equal as can be."""
+    """Queries and keys of one tile: the platform's sizes at most, and parts of nearly equal size."""
     most = _CPU_TILE if sharding.platform() == "cpu" else _TILE
     chunk, block = (math.ceil(n / math.ceil(n / m)) for n, m in zip((queries, keys), most, strict=True))
     return chunk, block
@@ -131,7 +138,7 @@ def _each_head(one_head: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _cut(x: jax.Array, size: int) -> jax.Array:
-    """[n, ...] -> [parts, size, ...], filled up with zeros."""
+    """[n, ...] -> [parts, size, ...], padded with zeros."""
     widths = [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1)
     return jnp.pad(x, widths).reshape(-1, size, *x.shape[1:])
 
@@ -141,7 +148,7 @@ def _join(x: jax.Array, length: int) -> jax.Array:
 
 
 def _bias(keys: int, valid: int | jax.Array, block: int) -> jax.Array | None:
-    """What is added to each key's scores, [blocks, block]; None where all keys count."""
+    """Bias of each key's scores, [blocks, block]; None without padding."""
     if isinstance(valid, int) and valid == keys and keys % block == 0:
         return None
     return _cut(jnp.where(jnp.arange(keys + -keys % block) < valid, 0.0, _NEVER), block)

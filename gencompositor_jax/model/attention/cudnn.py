@@ -1,6 +1,6 @@
-"""cuDNN's flash attention on an NVIDIA GPU, through jax.nn: half precision only, on one device's arrays.
+"""cuDNN's flash attention on NVIDIA GPUs, through jax.nn, in half precision and on one device.
 
-Padding is told by lengths: dense masks are slow there.
+Padding is passed as sequence lengths, since cuDNN is slow with dense masks.
 """
 
 import functools
@@ -10,11 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None) -> jax.Array:
-    """q, k, v [B, S, heads, d], bfloat16 or float16 -> [B, S, heads, d]; keys from `length` on count for
-    nothing. Raises whatever cuDNN does where it can't be used: ask `usable` first.
+def attend(
+    q: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B S heads d"],
+    v: Float[jax.Array, "B S heads d"],
+    length: int | None = None,
+) -> Float[jax.Array, "B S heads d"]:
+    """Attention over the first `length` keys, in bfloat16 or float16.
+
+    Raises cuDNN's error where it can't be used: call `usable` first.
     """
     lengths = None if length in (None, k.shape[1]) else jnp.array([length] * len(k), jnp.int32)
     return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=lengths, implementation="cudnn")
@@ -22,18 +29,18 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None) 
 
 @functools.cache
 def usable(dtype: jnp.dtype, head_dim: int) -> bool:
-    """Whether cuDNN attends, forward and backward, on this machine, in `dtype`, for heads of that size.
+    """True if cuDNN's attention works here, forward and backward, for this dtype and head size.
 
-    Tried once for each, on a few tokens; where it fails, one line on stderr says why.
+    Tested once for each on a few tokens. On failure, one line on stderr has the reason.
     """
-    # In a thread of its own: the caller may be tracing, under a mesh, and this neither should be part of the
-    # trace nor knows the mesh.
+    # In a thread of its own, because the caller may be tracing under a mesh: the test must not become part of
+    # that trace or run on that mesh.
     with ThreadPoolExecutor(1) as thread:
         problem = thread.submit(_problem, dtype, head_dim).result()
     if problem is not None:
         print(
-            f"attention: cuDNN can't be used for {dtype.name} heads of {head_dim} ({problem}); attending in "
-            "chunks instead, which is several times slower",
+            f"attention: cuDNN can't be used for {dtype.name} heads of size {head_dim} ({problem}); using "
+            "chunked attention, which is several times slower",
             file=sys.stderr,
         )
     return problem is None
@@ -43,6 +50,6 @@ def _problem(dtype: jnp.dtype, head_dim: int) -> str | None:
     x = np.ones((1, 128, 1, head_dim), dtype)
     try:
         jax.block_until_ready(jax.grad(lambda x: attend(x, x, x, 100).astype(jnp.float32).sum())(x))
-    except Exception as error:  # whatever it is, the answer is to do without
+    except Exception as error:  # any failure means that cuDNN isn't usable
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None

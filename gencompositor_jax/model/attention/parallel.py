@@ -1,15 +1,17 @@
-"""Attention on a mesh. Tokens come and go cut over `context`, and heads over `tensor`; in between
+"""Attention on a mesh. Inputs and outputs have tokens sharded over `context` and heads over `tensor`. Two
+schemes:
 
-    Ulysses   each device has some heads of all tokens: tokens are exchanged for heads on the way in, and back
-              on the way out (Jacobs et al., DeepSpeed Ulysses, arXiv:2309.14509). The released 48 heads can
-              be dealt to 2, 3, 4, 6, 8, 12, 16, 24 or 48 devices, counted over context x tensor.
-    ring      each device keeps its queries, and all keys and values pass by (ring.py), on any number of them.
+    Ulysses   An all-to-all before attention gives each device some heads of all tokens, another one after it
+              restores the sharding (Jacobs et al., DeepSpeed Ulysses, arXiv:2309.14509). The released 48
+              heads divide over context x tensor = 2, 3, 4, 6, 8, 12, 16, 24 or 48 devices.
+    ring      Each device keeps its queries while all keys and values pass through it (`ring`), on any number
+              of devices.
 
-Ulysses where the heads can be dealt out, because a device sends less: one layer forward, 48 heads, 35,328
-tokens, eight v5p, XLA sends 104 MiB per device, all four exchanges together. (Asked for by a sharding
-constraint alone, it gathers on the way in: 233 MiB, and twice the memory.) Else a ring: on 32 v5p, 414 MiB
-forward and 1,460 with the backward pass, about as much as if each device gathered all keys (414 and 1,240),
-in an eighth of the memory: 109 MiB instead of 868 forward, 217 instead of 2,079 with the backward pass.
+Ulysses is used where the heads divide, since it sends less: for one layer forward, 48 heads and 35,328 tokens
+on eight v5p, 104 MiB per device in all four exchanges. (From a sharding constraint alone, XLA gathers before
+attention: 233 MiB and twice the memory.) The ring sends 414 MiB forward on 32 v5p and 1,460 with the backward
+pass. Gathering all keys on each device sends about as much (414 and 1,240) but needs eight times the memory:
+868 MiB instead of 109 forward, 2,079 instead of 217 with the backward pass.
 """
 
 from collections.abc import Callable
@@ -30,8 +32,9 @@ def attend(
     backend: Callable[..., jax.Array],
     kernel: ring.Kernel,
 ) -> jax.Array:
-    """q, k, v [B, S, heads, d] -> [B, S, heads, d] by `backend` on one device and in Ulysses, by `kernel` in
-    a ring, on the mesh in force.
+    """Attention on the mesh in force, for q, k, v [B, S, heads, d].
+
+    backend: used on one device and in Ulysses. kernel: used in a ring.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -57,9 +60,7 @@ def attend(
 
 
 def layout(mesh: AbstractMesh, heads: int) -> tuple[Axis, Axis, bool]:
-    """Mesh axes that cut the heads on the way in and out, those that cut the tokens there, and whether the
-    latter can be exchanged for heads in between (Ulysses). Else they make a ring.
-    """
+    """Mesh axes that shard the heads and the tokens of the inputs, and True for Ulysses, False for a ring."""
     heads_divide = heads % axis_size(mesh, TOKENS) == 0
     return (
         ("tensor", "context", heads_divide)
@@ -72,15 +73,14 @@ def _tokens_for_heads(x: jax.Array, axis: Axis) -> jax.Array:
     """[B, s, heads, d] on each of n devices -> [B, n s, heads / n, d]."""
     batch, tokens, heads, dim = x.shape
     parts = jax.lax.axis_size(axis)
-    # Exchanged with tokens last: for TPUs, XLA compiles that ten times as fast as with heads last, and no
-    # copies.
+    # With tokens as the last axis XLA compiles this for TPUs ten times faster, and without copies.
     x = x.transpose(0, 2, 3, 1).reshape(batch, parts, heads // parts, dim, tokens)
     x = jax.lax.all_to_all(x, axis, split_axis=1, concat_axis=1, tiled=True)
     return x.transpose(0, 1, 4, 2, 3).reshape(batch, parts * tokens, heads // parts, dim)
 
 
 def _heads_for_tokens(x: jax.Array, axis: Axis) -> jax.Array:
-    """The way back: [B, n s, heads / n, d] -> [B, s, heads, d]."""
+    """Inverse of `_tokens_for_heads`."""
     batch, tokens, heads, dim = x.shape
     parts = jax.lax.axis_size(axis)
     x = x.reshape(batch, parts, tokens // parts, heads, dim).transpose(0, 1, 3, 4, 2)

@@ -1,13 +1,13 @@
-"""Attention whose keys come round: each device of a ring holds some tokens, and keys and values go from
-neighbour to neighbour until all queries have met them all (Liu et al., Ring Attention, arXiv:2310.01889).
+"""Ring attention (Liu et al., arXiv:2310.01889): each device of a ring stores some tokens, and keys and
+values pass from neighbour to neighbour until every query has attended to all of them.
 
-A ring of one device is plain attention. What happens on a device is a kernel's: `forward` gives means and
-log-sums over the keys that are there, which are put together by equation (1) of chunked.py, and `backward`
-what these keys add to the gradients, by its equation (2).
+A ring of one device is plain attention. A kernel does the work of one device: `forward` gives outputs and
+log-sums over the keys at hand, which equation (1) of `chunked` combines, and `backward` gives these keys'
+contribution to the gradients (its equation (2)).
 
-Backward, keys and values stay, with their gradients, and queries travel with theirs: 10 bytes per element of
-bfloat16 inputs, where travelling keys and values with float32 gradients would be 12. Transfers don't wait for
-the kernel and the kernel doesn't wait for them: what the next step needs is sent while this one computes.
+In the backward pass, keys, values and their gradients stay, and queries pass on with theirs: 10 bytes per
+element for bfloat16 inputs, where keys and values with float32 gradients would be 12. Communication overlaps
+with computation: the next step's arrays are sent while this step computes.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,15 @@ from jax.ad_checkpoint import checkpoint_name
 
 from gencompositor_jax.sharding import Axis
 
-NAME = "attention"  # what a rematerialisation policy may keep by this name: outputs and log-sums
+NAME = "attention"  # checkpoint name of outputs and log-sums, for rematerialisation policies
 
 
 class Kernel(NamedTuple):
-    """Attention on one device, q [N, Q, d], k and v [N, K, d], of which the first `valid` keys count.
+    """Attention on one device: q [N, Q, d] over the first `valid` keys of k, v [N, K, d].
 
-    forward(q, k, v, valid) -> means [N, Q, d] and log-sums float32 [N, Q] over these keys.
-    backward(q, k, v, valid, out, log_sum, gradient) -> dq, dk, dv by these keys alone, where out and log_sum
-    are over all keys, and gradient is the loss's by out.
+    forward(q, k, v, valid) -> outputs [N, Q, d] and log-sums [N, Q], float32, over these keys.
+    backward(q, k, v, valid, out, log_sum, gradient) -> these keys' contributions dq, dk, dv; out and log_sum
+    are over all keys, gradient is the loss's with respect to out.
     """
 
     forward: Callable[..., tuple[jax.Array, jax.Array]]
@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
 
 
 def by_heads(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """f for arrays [B * heads, S, d], applied to arrays [B, S, heads, d]."""
+    """Applies f, a function of arrays [B heads, S, d], to arrays [B, S, heads, d]."""
     batch, tokens, heads, dim = arrays[0].shape
     out = f(*(x.swapaxes(1, 2).reshape(batch * heads, -1, dim) for x in arrays))
     return out.reshape(batch, heads, tokens, dim).swapaxes(1, 2)
@@ -46,8 +46,10 @@ def by_heads(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
 def attend(
     q: jax.Array, k: jax.Array, v: jax.Array, length: int, kernel: Kernel, axis: Axis = None
 ) -> jax.Array:
-    """Attention of this device's q, k, v [N, S, d] over the tokens of all devices along mesh axes `axis`,
-    inside shard_map; tokens from `length` on (counted over all devices) are padding. Returns [N, S, d].
+    """Attention of this device's q, k, v [N, S, d] over all devices along mesh axes `axis`; call it inside
+    shard_map.
+
+    length: tokens before the padding, over all devices. Returns [N, S, d].
     """
     return _forward(q, k, v, length, kernel, axis)[0]
 
@@ -89,14 +91,15 @@ def _backward_rule(
 
     def step(carry: Any, _: None) -> tuple[Any, None]:
         queries, dq, dk, dv = carry
-        dq = _pass_on(dq, axis)  # one step behind its queries, so as not to wait for the kernel
+        # One step behind its queries, so that the transfer doesn't wait for the kernel.
+        dq = _pass_on(dq, axis)
         q, out, log_sum, gradient = queries
         more = kernel.backward(q, k, v, valid, out, log_sum, gradient)
         dq, dk, dv = (a + b for a, b in zip((dq, dk, dv), more, strict=True))
         return (_pass_on(queries, axis), dq, dk, dv), None
 
-    nothing = [jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)]
-    start: Any = (q, out, log_sum, gradient), *nothing
+    zeros = [jnp.zeros(x.shape, jnp.float32) for x in (q, k, v)]
+    start: Any = (q, out, log_sum, gradient), *zeros
     (_, dq, dk, dv), _ = jax.lax.scan(step, start, length=jax.lax.axis_size(axis))
     return _pass_on(dq, axis).astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype)
 
@@ -105,12 +108,12 @@ attend.defvjp(_forward_rule, _backward_rule)
 
 
 def _valid(length: int, size: int, axis: Axis, step: int | jax.Array) -> jax.Array:
-    """How many of `size` tokens count that started `step` devices before this one."""
+    """Number of tokens before the padding, of the `size` tokens that this device receives at `step`."""
     first = (jax.lax.axis_index(axis) - step) % jax.lax.axis_size(axis) * size
     return jnp.clip(length - first, 0, size)
 
 
 def _pass_on(tree: Any, axis: Axis) -> Any:
-    """Each device's arrays to the next one along the ring."""
+    """Sends each device's arrays to the next device of the ring."""
     size = jax.lax.axis_size(axis)
     return jax.lax.ppermute(tree, axis, [(i, (i + 1) % size) for i in range(size)])

@@ -1,31 +1,35 @@
-"""Splash attention on TPUs: the Pallas kernel that comes with JAX, with a full mask and with segments for
-padding.
+"""Splash attention on TPUs: JAX's Pallas kernel, with a full mask and with segments for padding.
 
-Tokens are filled up to whole blocks: the released 35,326 to 23 blocks of 1,536. Keys in the padding belong to
-a segment that no query is of. Arrays go in with tokens along the lanes: with heads of 64 along them, half of
-each row of 128 would be padding (v6e, 48 heads, 35,328 tokens, XLA's temporaries: 416 MiB instead of 1,657
-forward, 2,074 instead of 4,137 backward).
+Tokens are padded to whole blocks: 35,326, the released number, to 23 blocks of 1,536. Padding keys have a
+segment id that no query has. Tokens are the minor dimension of the kernel's inputs: with heads of size 64
+there, half of each row of 128 lanes would be padding (v6e, 48 heads, 35,328 tokens, XLA's temporaries: 416
+MiB instead of 1,657 forward, 2,074 instead of 4,137 backward).
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from gencompositor_jax.model.attention import ring
 
 _LANES = 128
-# Tokens of a block: as many as fit into a core's 16 MiB of fast memory (XLA says what fits), because all keys
-# are read once per block of queries. Float32 inputs take blocks of at most half the largest.
+# Tokens of a block, up to the largest that XLA fits into a core's 16 MiB of VMEM: all keys are read once per
+# block of queries. Blocks of float32 inputs have at most half the largest size.
 _BLOCKS = (512, 640, 768, 896, 1024, 1152, 1280, 1536)
 
 
 def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, length: int | None = None, interpret: bool = False
-) -> jax.Array:
-    """q, k, v [B, S, heads, d] -> [B, S, heads, d]; keys from `length` on count for nothing.
+    q: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B S heads d"],
+    v: Float[jax.Array, "B S heads d"],
+    length: int | None = None,
+    interpret: bool = False,
+) -> Float[jax.Array, "B S heads d"]:
+    """Attention over the first `length` keys.
 
-    interpret: run the kernel's Python on any platform, slowly, for tests.
+    interpret: for tests, run the kernel in Pallas's interpreter on any platform.
     """
     valid = k.shape[1] if length is None else length
 
@@ -39,7 +43,7 @@ def attend(
 def forward(
     q: jax.Array, k: jax.Array, v: jax.Array, valid: int | jax.Array, interpret: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """Means [N, S, d] and log-sums float32 [N, S] of q [N, S, d] over the first `valid` keys of k, v
+    """Outputs [N, S, d] and float32 log-sums [N, S] of q [N, S, d] over the first `valid` keys of k, v
     [N, S, d].
     """
     kernel, arrays, segments = _prepare(q, k, v, valid, interpret, save_residuals=True)
@@ -57,19 +61,19 @@ def backward(
     gradient: jax.Array,
     interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the first `valid` of these keys add to the gradients by q, k, v.
+    """Contribution of the first `valid` of these keys to the gradients of q, k and v.
 
-    out, log_sum: over all keys, these and others. The kernel's own rule takes them as if these keys were all:
-    it has no public name, and this is the one place that calls it.
+    out, log_sum: over all keys, including those of other devices. The kernel's own backward rule accepts
+    them; it is private to JAX and called nowhere else.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
     kernel, arrays, segments = _prepare(q, k, v, valid, interpret)
-    told, blocks = kernel.kwargs, kernel.kwargs["block_sizes"]
+    options, blocks = kernel.kwargs, kernel.kwargs["block_sizes"]
     out, gradient, log_sum = (_fill(x, blocks.block_q) for x in (out, gradient, log_sum))
     kept = *arrays, segments, None, out, log_sum, kernel.dq_mask_info, kernel.dkv_mask_info
     _, _, _, dq, dk, dv, *_ = splash._splash_attention_bwd(
-        False, told["mask_value"], False, blocks, None, None, None, interpret, kept, gradient
+        False, options["mask_value"], False, blocks, None, None, None, interpret, kept, gradient
     )
     dq, dk, dv = (x[:, : q.shape[1]] for x in (dq, dk, dv))
     return dq * q.shape[-1] ** -0.5, dk, dv
@@ -86,7 +90,7 @@ def _prepare(
     interpret: bool,
     save_residuals: bool = False,
 ) -> tuple[Any, tuple[jax.Array, ...], Any]:
-    """The kernel for such arrays, the arrays with queries scaled and all filled up, and their segments."""
+    """The kernel for these arrays, the arrays scaled (queries) and padded, and their segments."""
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
     tokens = q.shape[1]
@@ -101,7 +105,7 @@ def _prepare(
 
 
 def block_size(tokens: int, most: int = max(_BLOCKS)) -> int:
-    """The block of at most `most` tokens that takes the least padding, of those the largest."""
+    """The block size up to `most` with the least padding; the largest of those."""
     if tokens <= min(_BLOCKS):
         return -(-tokens // _LANES) * _LANES
     return min((b for b in _BLOCKS if b <= most), key=lambda b: (-(-tokens // b) * b, -b))
@@ -126,7 +130,8 @@ def _kernel(block: int, save_residuals: bool, interpret: bool) -> Any:
         k_layout=along_lanes,
         v_layout=along_lanes,
     )
-    full = MaskInfo(None, None, None, None, None)  # a full mask needs no tables of blocks
+    # A full mask needs no tables of blocks.
+    full = MaskInfo(None, None, None, None, None)
     return splash.SplashAttentionKernel(
         full,
         full,
@@ -143,5 +148,5 @@ def _kernel(block: int, save_residuals: bool, interpret: bool) -> Any:
 
 
 def _fill(x: jax.Array, block: int) -> jax.Array:
-    """x [N, S, ...] with S filled up with zeros to whole blocks."""
+    """x [N, S, ...] with S padded with zeros to whole blocks."""
     return jnp.pad(x, [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2))

@@ -1,4 +1,4 @@
-"""Inputs, and losses with their gradients, for every way to attend; the oracle is attention.naive."""
+"""Inputs, and outputs with gradients to compare, for every backend; the reference is attention.naive."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def inputs(
 
 
 def with_gradients(attend: Attend, qkv: list[jax.Array], length: int) -> list[np.ndarray]:
-    """Outputs of the first `length` tokens, and the gradients of a loss on them by q, k and v."""
+    """Outputs of the first `length` tokens, and a loss's gradients with respect to q, k and v."""
 
     def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         out = attend(q, k, v, length)[:, :length].astype(jnp.float32)
@@ -33,8 +33,9 @@ def with_gradients(attend: Attend, qkv: list[jax.Array], length: int) -> list[np
 
 @pytest.fixture(scope="session")
 def agree() -> Callable[..., None]:
-    """agree(attend, qkv, length) fails unless outputs and gradients are the oracle's: within 1e-5 of the
-    largest in float32, 2e-2 in bfloat16.
+    """agree(attend, qkv, length) compares outputs and gradients with the reference.
+
+    The tolerance is 1e-5 of the largest value in float32 and 2e-2 in bfloat16.
     """
     oracles: dict[Any, list[np.ndarray]] = {}
 

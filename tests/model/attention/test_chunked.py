@@ -11,7 +11,7 @@ TOKENS, LENGTH = 37, 33
 
 @pytest.fixture(params=["cpu", "gpu"])
 def tiles(request, monkeypatch):
-    """Sets the tiles of a platform: one head after the other, or all at once."""
+    """A platform's tiles: one head at a time, or all at once."""
     monkeypatch.setattr(sharding, "platform", lambda: request.param)
     name = "_CPU_TILE" if request.param == "cpu" else "_TILE"
     return lambda tile: monkeypatch.setattr(chunked, name, tile)
@@ -36,7 +36,7 @@ def test_large_scores_stay_finite(make_inputs, tiles):
     )
 
 
-def test_a_block_of_nothing_but_padding_counts_for_nothing(make_inputs):
+def test_a_block_of_padding_has_no_effect(make_inputs):
     q, k, v = (x[0].swapaxes(0, 1) for x in make_inputs(8, 2))
     out, log_sum = chunked.forward(q, k, v, jnp.int32(0))
     assert jnp.isfinite(out).all()
@@ -48,7 +48,7 @@ def test_a_block_of_nothing_but_padding_counts_for_nothing(make_inputs):
 @pytest.mark.parametrize("tokens", [300, 4_400, 35_326])
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_tiles_are_full(monkeypatch, platform, tokens):
-    """Of the queries and keys in tiles, hardly any is padding, and a tile is as large as it may be."""
+    """Tiles are nearly as large as allowed and have little padding."""
     monkeypatch.setattr(sharding, "platform", lambda: platform)
     largest = chunked._CPU_TILE if platform == "cpu" else chunked._TILE
     for size, most in zip(chunked._tile(tokens, tokens), largest, strict=True):
@@ -57,7 +57,7 @@ def test_tiles_are_full(monkeypatch, platform, tokens):
 
 
 def temporaries(attend, tokens):
-    """Bytes that XLA asks for to attend and to go backward."""
+    """Temporary bytes of the forward and backward program."""
     x = jax.ShapeDtypeStruct((1, tokens, 2, 16), jnp.float32)
     step = jax.grad(lambda q, k, v: jnp.sum(jnp.sin(attend(q, k, v))), (0, 1, 2))
     return jax.jit(step).lower(x, x, x).compile().memory_analysis().temp_size_in_bytes

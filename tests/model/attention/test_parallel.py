@@ -1,4 +1,4 @@
-"""Both ways to cut attention over a mesh, on eight virtual devices."""
+"""Ulysses and ring attention on eight virtual devices."""
 
 import math
 
@@ -29,7 +29,7 @@ def abstract(*sizes):
 
 
 def collectives(mesh, heads, tokens=24):
-    """How often the network's attention exchanges tokens for heads and passes keys on, on such a mesh."""
+    """Numbers of all-to-alls and of permutations in attention on a mesh of this size."""
     x = jax.ShapeDtypeStruct((1, tokens, heads, 8), jnp.float32)
     with jax.sharding.use_abstract_mesh(mesh):
         text = str(jax.make_jaxpr(attention.attend)(x, x, x))
@@ -38,14 +38,14 @@ def collectives(mesh, heads, tokens=24):
 
 
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
-@pytest.mark.parametrize("heads", [8, 6])  # of which 6 can't be dealt to 8 devices
+@pytest.mark.parametrize("heads", [8, 6])  # 8 devices don't divide 6
 def test_attention_on_a_mesh_is_attention(agree, make_inputs, sizes, heads):
     with jax.set_mesh(mesh_of(sizes)):
         agree(attention.attend, make_inputs(24, heads, batch=8), 21)
 
 
 @pytest.mark.parametrize("heads", [8, 5])
-def test_rows_and_tokens_stay_where_they_are(heads):
+def test_the_output_has_the_input_s_sharding(heads):
     mesh = mesh_of({"fsdp": 4, "context": 2})
     place = NamedSharding(mesh, PartitionSpec(sharding.ROWS, sharding.TOKENS))
     x = jax.ShapeDtypeStruct((4, 24, heads, 8), jnp.float32, sharding=place)
@@ -80,7 +80,7 @@ def test_the_released_heads_by_ulysses(agree, make_inputs, parts):
 
 
 @pytest.mark.parametrize("parts", DIVISORS)
-def test_the_released_heads_are_dealt_to_as_many_devices_as_divide_them(parts):
+def test_numbers_of_devices_that_divide_the_released_heads_use_ulysses(parts):
     for context in (n for n in range(1, parts + 1) if parts % n == 0):
         mesh = abstract(1, 1, context, parts // context)
         assert parallel.layout(mesh, 48) == ("tensor", "context", True)
@@ -88,7 +88,7 @@ def test_the_released_heads_are_dealt_to_as_many_devices_as_divide_them(parts):
 
 
 @pytest.mark.parametrize("parts", [5, 9, 32, 64])
-def test_on_other_numbers_of_devices_keys_go_round(parts):
+def test_other_numbers_of_devices_use_a_ring(parts):
     mesh = abstract(1, 1, parts, 1)
     assert parallel.layout(mesh, 48) == ("tensor", "context", False)
     assert collectives(mesh, 48, tokens=parts) == (0, 2)  # keys and values
@@ -101,7 +101,7 @@ def test_heads_that_tensor_does_not_divide_stay_together():
 
 @pytest.mark.parametrize("heads", [8, 5])
 def test_memory_grows_linearly_and_falls_with_the_devices(heads, monkeypatch):
-    monkeypatch.setattr(chunked, "_CPU_TILE", (256, 256))  # what a tile takes doesn't grow
+    monkeypatch.setattr(chunked, "_CPU_TILE", (256, 256))  # tiles of constant size
 
     def temporaries(tokens, parts):
         x = jax.ShapeDtypeStruct((1, tokens, heads, 16), jnp.float32)

@@ -1,4 +1,4 @@
-"""The TPU's kernel: its Python on the CPU, and, where libtpu is installed, compiled for real TPUs."""
+"""The TPU's kernel: interpreted on the CPU, and compiled for TPUs if libtpu is installed."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ def test_a_ring_of_kernels_agrees_with_the_oracle(agree, make_inputs, dtype):
         agree(
             lambda q, k, v, n: parallel.attend(q, k, v, n, interpreted, KERNEL),
             make_inputs(390, 1, batch=1, dtype=dtype),
-            250,  # the last device holds nothing but padding
+            250,  # the last device has padding only
         )
 
 
@@ -48,8 +48,8 @@ def test_blocks_waste_little(tokens, size, padded):
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True])
 def test_the_released_shape_compiles_for_a_tpu(monkeypatch, trained):
-    """48 heads of 35,326 tokens on a host of four v5e chips. Fast memory suffices; the slow one holds a few
-    copies of the inputs, and no scores, which are a thousand times as large.
+    """48 heads of 35,326 tokens on a host of four v5e chips fit into VMEM. HBM holds a few copies of the
+    inputs and no scores, which are a thousand times larger.
     """
     pytest.importorskip("libtpu")
     from jax.experimental import topologies

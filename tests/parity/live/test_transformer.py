@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
 from gencompositor_jax.conversion.tensor_map import backbone_rules, branch_rules
-from gencompositor_jax.model import erope, layers
+from gencompositor_jax.model import erope
 from gencompositor_jax.model.background_branch import BackgroundBranch
+from gencompositor_jax.model.fusion_block import FusionBlock
+from gencompositor_jax.model.joint_sequence import joint_sequence
 from tests.parity.live.pairs import few, normal, randomise, seeds, stacks
 from tests.parity.released import assert_near, layer_of, to_variables
 
@@ -45,11 +47,11 @@ def test_block(arch: TransformerArch, grid: erope.Grid, seed: int) -> None:
     their_video, their_text = theirs(
         torch.from_numpy(video), torch.from_numpy(text), torch.from_numpy(time), image_rotary_emb=cos_sin
     )
-    ours = jax.jit(layers.Block(arch).apply)(
+    ours = jax.jit(FusionBlock(arch).apply)(
         {"params": params},
         jnp.concatenate([text, video], axis=1),
         time,
-        layers.joint_sequence(tables, words),
+        joint_sequence(tables, words),
     )
     assert_near(ours[:, words:], their_video.numpy(), TOLERANCE)
     assert_near(ours[:, :words], their_text.numpy(), TOLERANCE)
