@@ -1,1 +1,1 @@
-"""PyTorch checkpoints to ours and back: which tensor is which parameter, and how its axes are ordered."""
+"""Conversion of the released PyTorch weights to a checkpoint, and back."""

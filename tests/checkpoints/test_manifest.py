@@ -92,6 +92,12 @@ def test_checkpoints_without_a_manifest_load_but_cannot_be_verified(folder, caps
         checkpoints.load(folder, verify=True)
 
 
+@pytest.mark.parametrize("name", ["manifest.json.part", ".manifest.json.1a2b3c4d-5.part"])
+def test_a_manifest_that_a_killed_writer_left_is_ignored(folder, name):
+    (folder / name).write_text("{")
+    checkpoints.load(folder, verify=True)
+
+
 def test_type_shape_missing_and_extra_array_are_four_errors(small_model, folder):
     """Arrays that differ although all hashes match."""
     (written := manifest.read(folder)) or pytest.fail("no manifest")
