@@ -1,19 +1,20 @@
-"""What every test runs under: the CPU, parsed absl flags, and no cache outside the test's own folders."""
+"""What every test runs under: the CPU, parsed absl flags, and compiled programs of this run alone."""
 
 import os
+import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 # Before anything imports JAX: tests compare numbers, and those are recorded on the CPU.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Eight virtual devices, for tests of meshes; whatever knows no mesh runs on the first one. Most of the tests'
-# time is LLVM's: programs that run once need no fast code.
+# time is LLVM's: programs that run once need no fast code. On a loaded machine devices wait long for another.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-    + os.environ.get("XLA_FLAGS", "")
+    "--xla_cpu_collective_call_terminate_timeout_seconds=900 " + os.environ.get("XLA_FLAGS", "")
 )
-os.environ["GENCOMPOSITOR_CACHE"] = (
-    ""  # no compilation cache on disk: a test must not depend on an earlier run
-)
+# The project's own cache of compiled programs is off: a test must not depend on an earlier run.
+os.environ["GENCOMPOSITOR_CACHE"] = ""
 
 import pytest
 from absl import flags
@@ -33,9 +34,23 @@ settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Grain's worker processes read absl flags, which refuse to be read before they are parsed."""
+    """Before JAX is imported, and before xdist's workers, which inherit the environment, are started."""
+    if not hasattr(config, "workerinput"):
+        share_compiled_programs(config)
+    # Grain's worker processes read absl flags, which refuse to be read before they are parsed.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["pytest"])
+
+
+def share_compiled_programs(config: pytest.Config) -> None:
+    """Give this run, its workers and the processes that tests start one persistent cache of JAX, which this
+    process removes at the end. Many tests compile the same small programs.
+    """
+    folder = tempfile.mkdtemp(prefix="compiled-programs-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 @pytest.fixture(scope="session")

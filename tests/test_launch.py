@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def run_local(*args, **env):
         env={**os.environ, "PYTHON": sys.executable, **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=processes.PATIENCE_S,
         check=False,
     )
 
@@ -247,7 +248,7 @@ def sbatch(**env):
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=processes.PATIENCE_S,
         check=False,
     )
 
@@ -286,7 +287,7 @@ def test_slurm_saves_and_queues_again_before_the_time_limit(fake_commands, tmp_p
         wait_for_file(tmp_path / "runs")
         group.kill(0, signal.SIGTERM)  # from Slurm, to the script as well, which waits for its step
         group.kill(0, signal.SIGUSR1)
-        assert group.wait(30) == [0], group.told()
+        assert group.wait() == [0], group.tails()
     assert [words[0] for words in calls()] == ["srun", "scancel", "scontrol"]
     assert calls()[1:] == [["scancel", "--quiet", "--signal=TERM", "17"], ["scontrol", "requeue", "17"]]
 
@@ -296,10 +297,11 @@ def slurm_environment():
 
 
 def wait_for_file(path):
-    for _ in range(600):
+    end = time.monotonic() + processes.PATIENCE_S
+    while time.monotonic() < end:
         if path.exists():
             return
-        signal.sigtimedwait([], 0.05)
+        time.sleep(0.05)
     raise AssertionError(f"{path} was never created")
 
 
@@ -316,7 +318,7 @@ def tpu_vm(*args, **env):
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=processes.PATIENCE_S,
         check=False,
     )
 
@@ -350,7 +352,9 @@ def test_tpu_vm_installs_the_commit(fake_commands, tmp_path):
 
 @pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 5", 5)])
 def test_the_entry_point_returns_the_exit_code(script, code):
-    done = subprocess.run([LAUNCH / "entrypoint.sh", "bash", "-c", script], check=False, timeout=30)
+    done = subprocess.run(
+        [LAUNCH / "entrypoint.sh", "bash", "-c", script], check=False, timeout=processes.PATIENCE_S
+    )
     assert done.returncode == code
 
 
@@ -358,7 +362,7 @@ def test_the_entry_point_returns_the_exit_code(script, code):
 def test_the_entry_point_exits_with_143_after_sigterm(tmp_path, own, code):
     script = f"trap 'sleep 0.2; echo saved; exit {own}' TERM; echo ready; while :; do sleep 0.05; done"
     with processes.start([str(LAUNCH / "entrypoint.sh"), "bash", "-c", script], tmp_path) as group:
-        group.wait_for("ready", timeout=30)
+        group.wait_for("ready")
         group.kill(0, signal.SIGTERM)
-        assert group.wait(30) == [code]
+        assert group.wait() == [code]
         assert "saved" in group.log()

@@ -1,11 +1,12 @@
 """Loading a checkpoint onto a mesh: each process reads the shards of its own devices, layer by layer.
 
-A shard is filled in place on its device, so the host holds one layer of one array. (Orbax reads whole shards,
-as many as fit its limit.) Arrays converted with `--shard` are stored as one file per shard and layer, so
-nothing is read twice.
+A large shard is filled in place on its device, so the host holds one layer of one array. (Orbax reads whole
+shards, as many as fit its limit.) Arrays converted with `--shard` are stored as one file per shard and layer,
+so nothing is read twice.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints.format import Model
 from gencompositor_jax.errors import InputError
+
+# Smaller shards are read in one piece: filling one in place compiles two programs per shape and device.
+WHOLE_BYTES = 16 * 2**20
 
 
 def fully_sharded(arch: ModelArch, mesh: Mesh, prompts: Iterable[str] = ()) -> dict[str, Sharding]:
@@ -85,12 +89,13 @@ def read_sharded(array: Any, sharding: Sharding, dtype: Any = None) -> jax.Array
 
 
 def _read_shard(array: Any, index: tuple[slice, ...], dtype: Any, device: Any) -> jax.Array:
-    """The shard of one device, filled one chunk of layers at a time."""
+    """The shard of one device; a large one is filled one chunk of layers at a time."""
     bounds = [s.indices(n)[:2] for s, n in zip(index, array.shape, strict=False)]
     bounds += [(0, n) for n in array.shape[len(bounds) :]]
     shape = tuple(high - low for low, high in bounds)
     rows = array.chunk_layout.read_chunk.shape[0] if shape else 0
-    if not shape or rows >= shape[0]:
+    stored_bytes = math.prod(shape) * array.dtype.numpy_dtype.itemsize
+    if not shape or stored_bytes <= WHOLE_BYTES or rows >= shape[0]:
         part = array[tuple(slice(*b) for b in bounds)].read().result()
         return jax.device_put(part.astype(dtype), device)
     shard = jax.jit(

@@ -115,37 +115,22 @@ def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released
 
 
 def test_shards_on_eight_devices(released_once, tmp_path, monkeypatch):
-    """Each device's shard is one file per layer and restores to the same numbers.
-
-    Runs in its own process, because JAX fixes the number of devices when it starts.
-    """
-    script = """
-import sys, jax, numpy as np
-from gencompositor_jax.checkpoints import model, restore
-from gencompositor_jax import checkpoints
-model.MIN_SHARDED = 64
-folder = sys.argv[1]
-mesh = jax.make_mesh((8,), ("fsdp",))
-shardings = restore.fully_sharded(checkpoints.read_metadata(folder).arch, mesh)
-model = restore.load_sharded(folder, shardings)
-whole = checkpoints.named_leaves(checkpoints.load(folder, dtype=None).arrays)
-sharded = 0
-for name, array in checkpoints.named_leaves(model.arrays).items():
-    np.testing.assert_array_equal(np.asarray(array), whole[name])
-    shards = array.addressable_shards
-    sharded += len({str(s.index) for s in shards}) == 8 and sum(s.data.nbytes for s in shards) == array.nbytes
-print(sharded)
-"""
+    """Each device's shard is one file per layer and restores to the same numbers."""
     out = tmp_path / "out"
     monkeypatch.setattr(model, "MIN_SHARDED", 64)
     null = ["--null-text", str(released_once / "null.npy")]
     command(["convert", str(released_once), *null, "--shard", "8", "--out", str(out)])
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(out)], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 90
+    mesh = jax.make_mesh((8,), ("fsdp",))
+    shardings = restore.fully_sharded(checkpoints.read_metadata(out).arch, mesh)
+    whole = checkpoints.named_leaves(checkpoints.load(out, dtype=None).arrays)
+    restored = checkpoints.named_leaves(restore.load_sharded(out, shardings).arrays)
+    assert restored.keys() == whole.keys()
+    sharded = 0
+    for name, array in restored.items():
+        np.testing.assert_array_equal(np.asarray(array), whole[name])
+        parts = {str(shard.index): shard.data.nbytes for shard in array.addressable_shards}
+        sharded += len(parts) == 8 and sum(parts.values()) == array.nbytes
+    assert sharded > 90
     files = list((out / "arrays" / "backbone.params.blocks.feed_forward.up.kernel").glob("[0-9]*"))
     assert len(files) == 8 * 4  # shards times layers
 
@@ -153,6 +138,7 @@ print(sharded)
 def test_shards_are_filled_layer_by_layer(converted_once, small_arch, monkeypatch):
     """The host holds one layer of a stacked array at a time, also if the axis of layers is sharded."""
     put, seen = restore._put, []
+    monkeypatch.setattr(restore, "WHOLE_BYTES", 0)
 
     def watched(shard, piece, start):
         seen.append(piece.shape[0])
@@ -404,9 +390,8 @@ def test_a_killed_conversion_leaves_no_checkpoint_and_the_next_removes_its_files
     )
     argv = ["convert", str(release), "--null-text", str(release / "null.npy"), "--out", str(out)]
     process = subprocess.Popen([sys.executable, "-c", slow, *argv])
-    deadline = time.monotonic() + 60
     while len(list(tmp_path.glob(".out.*.part/arrays/*/0*"))) < 5:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -21,6 +21,7 @@ from gencompositor_jax.data_pipelines.augmentation import Augmentation, Example
 from gencompositor_jax.data_pipelines.pipeline import ATTEMPTS, batches, make_example
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from tests import processes
 
 PLAIN = Augmentation(gamma=(1.0, 1.0), removal=0.0, mask_shapes=0.0)
 ALL = Augmentation(removal=0.3, mask_shapes=0.5, flip=True, colour_cast=0.1)
@@ -257,11 +258,10 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path):
     assert len(workers) == 2
     main.kill()
     main.wait()
-    for _ in range(1200):  # a minute; usually it takes none
-        if not any(_running(pid) for pid in workers):
-            return
+    end = time.monotonic() + processes.PATIENCE_S
+    while running := [pid for pid in workers if _running(pid)]:
+        assert time.monotonic() < end, f"still running: {running}"
         time.sleep(0.05)
-    pytest.fail(f"still running: {workers}")
 
 
 def _running(pid: int) -> bool:

@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process", type=int)
     args = parser.parse_args()
-    distributed.initialize(args.coordinator, args.processes, args.process, 60.0)
+    distributed.initialize(args.coordinator, args.processes, args.process, 900.0)
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "context": 1, "tensor": 1})
     other = Mesh(np.array(jax.devices()), ("x",))
     with distributed.exit_together(), jax.set_mesh(mesh):
@@ -112,7 +112,7 @@ def run(args, mesh, other):
 
         # Preemption.
         with preemption.Notice() as notice:
-            for step in range(31, 1000):
+            for step in range(31, 20_000):
                 time.sleep(0.02)
                 multihost_utils.sync_global_devices("step")
                 if step == 35:

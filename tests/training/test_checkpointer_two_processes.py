@@ -24,9 +24,9 @@ def ran(tmp_path_factory, small_checkpoint):
     script = Path(__file__).parent / "checkpointer_two_processes.py"
     command = [sys.executable, str(script), str(folder), small_checkpoint]
     with processes.start(command, folder, count=2, devices=2) as group:
-        group.wait_for("running", process=1, timeout=120)
+        group.wait_for("running", process=1)
         group.kill(1, signal.SIGTERM)
-        group.check(60)
+        group.check()
         return folder, [group.log(0), group.log(1)]
 
 

@@ -2,6 +2,7 @@ import os
 import socket
 import sys
 import threading
+import time
 
 import pytest
 
@@ -23,21 +24,22 @@ if args.end == f"late{args.process}": sys.exit(0)
 distributed.initialize(args.coordinator, args.processes, args.process, args.timeout, heartbeat_s=10)
 with distributed.exit_together():
     import jax, jax.numpy as jnp, numpy as np
+    from jax.experimental import multihost_utils
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
     sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
     ones = jax.make_array_from_callback((jax.device_count(),), sharding, lambda i: np.ones(1, np.float32))
     total = jax.jit(jnp.sum)(ones)
     print(f"sum {float(total):g} of {jax.local_device_count()} here, first: {distributed.is_first()}")
     sys.stdout.flush()
-    if args.end != "ends": time.sleep(1)  # let the other process finish its sum
+    multihost_utils.sync_global_devices("both have printed their sum")
     if args.end == f"raises{args.process}": raise RuntimeError("a fault of this process")
     if args.end == f"refuses{args.process}": raise InputError("a file of\\n this process")
-    if args.end != "ends": time.sleep(60)
+    if args.end != "ends": time.sleep(900)
 print("goodbye")
 """
 
 
-def members(folder, end, timeout=30.0, count=2, devices=2):
+def members(folder, end, timeout=900.0, count=2, devices=2):
     command = [sys.executable, "-c", MEMBER, end, str(timeout)]
     return processes.start(command, folder, count=count, devices=devices)
 
@@ -45,7 +47,7 @@ def members(folder, end, timeout=30.0, count=2, devices=2):
 @pytest.mark.multiprocess
 def test_two_processes_share_their_devices(tmp_path):
     with members(tmp_path, "ends") as group:
-        group.check(60)
+        group.check()
         for i in range(2):
             assert f"sum 4 of 2 here, first: {i == 0}" in group.log(i)
             assert group.log(i).rstrip().endswith("goodbye")
@@ -62,8 +64,8 @@ def test_two_processes_share_their_devices(tmp_path):
 )
 def test_an_error_ends_its_process_at_once_and_then_all(tmp_path, end, process, code, message):
     with members(tmp_path, end) as group:
-        group.wait_for("sum 4", process=1 - process, timeout=60)
-        codes = group.wait(60, grace=40)  # the heartbeat of this test is 10 s
+        group.wait_for("sum 4", process=1 - process)
+        codes = group.wait()
         assert codes[process] == code
         assert codes[1 - process] not in (0, -9), "the other one did not end by itself"
         assert f"gencompositor (process {process}): " in group.log(process)
@@ -74,7 +76,7 @@ def test_an_error_ends_its_process_at_once_and_then_all(tmp_path, end, process, 
 @pytest.mark.multiprocess
 def test_a_process_that_never_registers_is_an_error_with_the_address(tmp_path):
     with members(tmp_path, "late1", timeout=3.0) as group:
-        assert group.wait(60) == [2, 0]
+        assert group.wait() == [2, 0]
         log = group.log(0)
         assert "not all 2 processes have reached 127.0.0.1:" in log
         assert "within 3 s" in log
@@ -84,24 +86,25 @@ def test_a_process_that_never_registers_is_an_error_with_the_address(tmp_path):
 @pytest.mark.multiprocess
 def test_killed_processes_leave_nothing_behind(tmp_path):
     child = (
-        "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+        "import subprocess, sys; p = subprocess.Popen(['sleep', '900']); print(p.pid, flush=True); p.wait()"
     )
     with processes.start([sys.executable, "-c", child], tmp_path) as group:
-        pid = int(group.wait_for(r"(\d+)\n", timeout=30)[1])
+        pid = int(group.wait_for(r"(\d+)\n")[1])
         os.kill(pid, 0)
         group.kill(0)
-        assert group.wait(30) == [-9]
+        assert group.wait() == [-9]
     with pytest.raises(ProcessLookupError):
         _wait_until_gone(pid)
 
 
 def _wait_until_gone(pid):
-    for _ in range(200):
+    end = time.monotonic() + processes.PATIENCE_S
+    while time.monotonic() < end:
         os.kill(pid, 0)
         with open(f"/proc/{pid}/stat") as stat:
             if stat.read().split()[2] == "Z":  # dead, but not yet reaped by its new parent
                 raise ProcessLookupError
-        threading.Event().wait(0.05)
+        time.sleep(0.05)
 
 
 def test_a_single_process_joins_nothing():
@@ -201,7 +204,7 @@ def test_a_coordinator_that_starts_late_is_found():
         server.bind(("127.0.0.1", 0))
         opening = threading.Timer(0.3, server.listen)
         opening.start()
-        distributed.wait_for("127.0.0.1", server.getsockname()[1], timeout_s=30.0)
+        distributed.wait_for("127.0.0.1", server.getsockname()[1], timeout_s=900.0)
         assert opening.finished.is_set()
 
 

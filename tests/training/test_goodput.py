@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import goodput as module
 from gencompositor_jax.training.goodput import Goodput, HostWait, format_duration, waited
+from tests import processes
 
 
 class Device:
@@ -44,7 +45,7 @@ class Device:
 
     def arrive(self, results: threading.Event) -> None:
         results.set()
-        assert self.recorded.acquire(timeout=10)
+        assert self.recorded.acquire(timeout=processes.PATIENCE_S)
 
     def wait(self, kind: str, seconds: float) -> None:
         with self.goodput.waiting(kind):
