@@ -1,3 +1,1 @@
-"""Training configs (ml-collections): each file has `get_config(arg)`, and its command and cost in the
-docstring.
-"""
+"""Training configs (ml-collections): each has `get_config(arg)`, its command and its cost."""

@@ -54,7 +54,7 @@ class Checkpointer:
             "state": ocp.PyTreeCheckpointHandler(use_compression=False),
             "data": ocp.JsonCheckpointHandler(),
         }
-        self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(**handlers))
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(**handlers))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._saving: tuple[int, Future[None]] | None = None
 
@@ -80,7 +80,7 @@ class Checkpointer:
             state=ocp.args.PyTreeSave(partition.unflatten(leaves)), data=ocp.args.JsonSave(dict(data))
         )
         with self._explain_write_errors(step):
-            self._checkpointer.save(self.folder / str(step), args=arguments)
+            self._orbax.save(self.folder / str(step), args=arguments)
         self._saving = step, self._thread.submit(self._finish, step, checkpoints.array_specs(leaves))
 
     def wait(self) -> None:
@@ -118,7 +118,7 @@ class Checkpointer:
             self.wait()
         finally:
             self._thread.shutdown()
-            self._checkpointer.close()
+            self._orbax.close()
             logging.getLogger("absl").removeFilter(_is_not_an_orbax_error)
 
     def __enter__(self) -> "Checkpointer":
@@ -134,7 +134,7 @@ class Checkpointer:
 
     def _finish(self, step: int, arrays: Mapping[str, ArraySpec]) -> None:
         """In the background, after Orbax: the first process hashes this checkpoint and deletes older ones."""
-        self._checkpointer.wait_until_finished()
+        self._orbax.wait_until_finished()
         if jax.process_index() > 0:
             return
         try:

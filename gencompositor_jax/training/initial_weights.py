@@ -75,12 +75,12 @@ def initial_weights(
 
 def compare(arch: ModelArch, folder: Path) -> Fit:
     """Compare a checkpoint with an architecture, reading no arrays. Raises InputError if there is none."""
-    facts, stored = checkpoints.validate(folder)
+    metadata, stored = checkpoints.validate(folder)
     shapes = {
         name: tuple(leaf.shape)
         for name, leaf in checkpoints.named_leaves(checkpoints.array_shapes(arch)).items()
     }
-    computed = set() if _same_positions(facts.arch, arch) else {n for n in shapes if "/buffers/" in n}
+    computed = set() if _same_positions(metadata.arch, arch) else {n for n in shapes if "/buffers/" in n}
     problems = {}
     for name, shape in shapes.items():
         if name not in computed and name not in stored:
@@ -94,7 +94,7 @@ def compare(arch: ModelArch, folder: Path) -> Fit:
         tuple(name for name in shapes if name not in fresh),
         tuple(name for name in shapes if name in fresh),
         (*problems.values(), *unexpected),
-        tuple(_differences(facts.arch, arch)),
+        tuple(_differences(metadata.arch, arch)),
     )
 
 
@@ -122,11 +122,11 @@ def _check(init: str, fit: Fit, missing: str) -> None:
 def _same_positions(a: ModelArch, b: ModelArch) -> bool:
     """Whether both have the same position tables; those of different grids may have equal shapes."""
 
-    def facts(arch: ModelArch) -> tuple[Any, ...]:
+    def fields(arch: ModelArch) -> tuple[Any, ...]:
         stacks = [(stack.width, stack.text_tokens) for stack in (arch.backbone, arch.branch)]
         return arch.token_grid, arch.layout, arch.position_scale, stacks
 
-    return facts(a) == facts(b)
+    return fields(a) == fields(b)
 
 
 def _differences(stored: ModelArch, wanted: ModelArch) -> list[str]:

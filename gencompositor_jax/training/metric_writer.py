@@ -110,6 +110,7 @@ class MetricWriter:
                 with open(self._rows, "a", encoding="utf-8") as rows:
                     rows.write(json.dumps({"step": step, **dict.fromkeys(values), **finite}) + "\n")
                 if self._events is not None:
+                    _check_thread(self._events)
                     for name, value in finite.items():
                         self._events.add_scalar(name, value, step)
 
@@ -160,12 +161,18 @@ def _open_events(folder: Path, step: int) -> Any:
     return SummaryWriter(
         str(folder),
         purge_step=step + 1,
-        # Unbounded: if its thread ends because the disk is full, a bounded queue would block training.
+        # Unbounded: a bounded queue would block training when the thread that empties it has ended.
         max_queue=0,
         flush_secs=1,
         # File names hold whole seconds: a second start within one would overwrite the first one's file.
         filename_suffix=f".{time.time_ns()}",
     )
+
+
+def _check_thread(events: Any) -> None:
+    """Raise OSError if the thread of a SummaryWriter has ended, as it does on the first error of the disk."""
+    if not events.file_writer.event_writer._worker.is_alive():
+        raise OSError("tensorboard/ can't be written")
 
 
 @contextmanager

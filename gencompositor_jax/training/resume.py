@@ -158,8 +158,8 @@ def _check_fit(folder: Path, stored: Mapping[str, ArraySpec], wanted: Leaves) ->
         )
 
 
-def _format(facts: ArraySpec) -> str:
-    return f"{facts.dtype}{list(facts.shape)}"
+def _format(spec: ArraySpec) -> str:
+    return f"{spec.dtype}{list(spec.shape)}"
 
 
 def _with_leaves(like: Any, leaves: Leaves) -> Any:

@@ -5,6 +5,7 @@ import json
 import math
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tensorboardX import record_writer
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gencompositor_jax.errors import InputError
@@ -136,6 +138,21 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         (tmp_path / "metrics.jsonl").mkdir()
         with pytest.raises(InputError, match="last checkpoint"):
             writer.scalars(1, {"loss": 1.0})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_that_fills_up_while_events_are_written_is_an_error(tmp_path, monkeypatch):
+    """tensorboardX writes in a thread, which the error ends."""
+
+    def write(*_):
+        raise OSError(28, "No space left on device")
+
+    with MetricWriter(tmp_path) as writer:
+        monkeypatch.setattr(record_writer.RecordWriter, "write", write)
+        with pytest.raises(InputError, match="tensorboard/ can't be written.*last checkpoint"):
+            for number in range(100):
+                writer.scalars(number, {"loss": 1.0})
+                time.sleep(0.1)
 
 
 def step(loss: float, skipped: int = 0, buckets: dict[int, list[float]] | None = None) -> dict[str, Any]:
