@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
     changes: Any = {"tiles": args.tiles, "latent_mask": args.latent_mask}
     arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
     compositor = load(args.checkpoint, None, args.weights, **changes)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     how: Any = {"steps": sampling.steps, "prompt": sampling.prompt, "guidance": sampling.guidance}
     size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **how)
-    print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - begun:.0f} s")
+    print(f"{args.out}: {size / 1e6:.1f} MB of programs, compiled in {time.perf_counter() - started:.0f} s")
     print(f"Use them: gencompositor compose --compiled {args.out} ... (same checkpoint, frames and steps)")

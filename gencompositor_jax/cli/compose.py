@@ -34,10 +34,10 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.cli.rendering import checkpoint_arch, render
     from gencompositor_jax.controls.footage import scene_stage
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     arch = checkpoint_arch(scene.checkpoint, scene.sampling.prompt, **scene.changes)
     stage = scene_stage(scene, arch, probed)
-    read = time.perf_counter() - begun
+    read = time.perf_counter() - started
     for text in warnings(scene, arch, stage):
         note(text)
     render(

@@ -87,7 +87,7 @@ def write(
     from gencompositor_jax.controls.scene import write_scene
     from gencompositor_jax.files import atomic_write
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     if outputs.is_folder:
         write_image_folder(outputs.video, frames, overwrite)
     else:
@@ -100,7 +100,7 @@ def write(
     if scene is not None:
         write_scene(outputs.project, scene)
         beside.append(outputs.project)
-    facts["seconds"]["write"] = round(time.perf_counter() - began, 3)
+    facts["seconds"]["write"] = round(time.perf_counter() - started, 3)
     with atomic_write(outputs.facts, overwrite) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     height, width = frames.shape[1:3]

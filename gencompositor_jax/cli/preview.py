@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.controls.geometry.placement import paste_over
     from gencompositor_jax.controls.media.sheet import overlay
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     stage = scene_stage(scene, checkpoint_arch(scene.checkpoint, **scene.changes), probed)
-    read = time.perf_counter() - begun
+    read = time.perf_counter() - started
     background = stage.background.frames
     size = background.shape[1:3]
     mask = np.zeros(background.shape[:3], bool)

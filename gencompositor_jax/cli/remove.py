@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.controls.shot import RemovalLayer
     from gencompositor_jax.controls.stage import arch_for, make_stage
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     start = args.start or 0.0
     arch = arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
     background = load_background(probed[args.background], arch.frames, args.fps, start, args.end)
@@ -57,5 +57,5 @@ def run(args: argparse.Namespace) -> None:
         compiled=args.compiled,
         overwrite=args.overwrite,
         start=start,
-        read_seconds=time.perf_counter() - begun,
+        read_seconds=time.perf_counter() - started,
     )

@@ -67,10 +67,10 @@ def render(
     """
     from gencompositor_jax.cli.progress import bar
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     programs = None if compiled is None else _programs(compiled, stage.arch, options, weights)
     compositor = load(checkpoint, programs, weights, **changes)
-    seconds = {"read": read_seconds, "load": time.perf_counter() - begun}
+    seconds = {"read": read_seconds, "load": time.perf_counter() - started}
     with bar(options.steps * len(stage.shots)) as progress:
         composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
     facts = {

@@ -7,6 +7,7 @@ import numpy as np
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter, fit_length, load_element
+from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
 from gencompositor_jax.controls.media.video import Media, MediaLike, Video, probe, read_video
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.shot import ElementLayer
@@ -14,7 +15,6 @@ from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
 from gencompositor_jax.errors import InputError
 
 MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside
-DEFAULT_FPS = 24.0  # of a background that is passed as an array
 
 
 def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | None = None) -> Stage:
