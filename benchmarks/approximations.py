@@ -1,16 +1,16 @@
-"""What the approximations of `compose --fast` and `--weights` gain, and what they cost.
+"""Speed and fidelity of the approximations `compose --fast` and `--weights`.
 
     python benchmarks/approximations.py                   # everything; about ten minutes on two idle cores
     python benchmarks/approximations.py --only fidelity --clips 4
 
 Fidelity: PSNR to the exact pass (20 steps, same seed and solver) in the generated region, for the embedded
-model on the first held-out clips, and for the recorded network with random weights of tests/golden, where
-that is at hand; means over clips or seeds. For the embedded model also PSNR to the right answer, which tells
-whether what differs is worse. Another seed's answer shows what a wholly different sample scores.
+model on the first held-out clips, and for the random network of tests/golden, if present; means over clips or
+seeds. For the embedded model also PSNR to the ground truth, which shows whether a difference is a loss.
+"another seed" is the score of an unrelated sample.
 
-Speed: a network of 4 blocks, 512 wide, with random weights, and a foreground three quarters of which are
-blank. All modes take turns, round after round (A B C A B C); medians of whole passes. On an idle machine,
-please: `load_average` says how many processes competed.
+Speed: a network of 4 blocks, 512 wide, with random weights, and a foreground of which three quarters are
+blank. All modes run in turn, round after round (A B C A B C); medians of whole passes. Run it on an idle
+machine: `load_average` is recorded.
 
 Work: multiplications of a pass of the released model (49 x 480 x 720) against the exact pass.
 
@@ -99,7 +99,7 @@ Answer = Callable[[Mode], np.ndarray]  # uint8 [T, H, W, 3]
 
 
 def answers(model: Model, conditions: Conditions) -> Answer:
-    """Samples a clip in any mode, as the product does."""
+    """A function that samples a clip in any mode."""
     rounded = dataclasses.replace(model, arrays=int8.quantised(model.arrays))
 
     def answer(mode: Mode) -> np.ndarray:
@@ -112,7 +112,7 @@ def answers(model: Model, conditions: Conditions) -> Answer:
 
 
 def compare(answer: Answer, region: np.ndarray, target: np.ndarray | None) -> dict[str, dict[str, float]]:
-    """PSNR of every mode to the exact pass of its solver, and to the right answer."""
+    """PSNR of every mode to the exact pass of its solver, and to the ground truth."""
     exact = {solver: answer(Mode("exact", solver=solver)) for solver in ("dpm", "ddim")}
     found = {}
     for mode in MODES:
@@ -150,8 +150,8 @@ def embedded(count: int) -> dict[str, dict[str, float]]:
 
 
 def golden(count: int) -> dict[str, Any] | None:
-    """The recorded network with random weights, on the recorded inputs, for several seeds; the answer of one
-    evaluation as well.
+    """The random network of tests/golden on its recorded inputs, for several seeds, and the error of one
+    evaluation.
     """
     if not (ROOT / "tests" / "golden").is_dir():
         return None
@@ -203,7 +203,7 @@ def golden(count: int) -> dict[str, Any] | None:
 
 
 def speed(rounds: int) -> dict[str, Any]:
-    """Seconds of sampling at medium size, and how often the exact pass's time that is."""
+    """Seconds of sampling at medium size, and the speed-up over the exact pass."""
     rng = np.random.default_rng(0)
     shapes = checkpoints.array_shapes(MEDIUM)
     arrays = jax.tree.map(lambda x: jnp.asarray(0.02 * rng.standard_normal(x.shape, np.float32)), shapes)
@@ -235,8 +235,8 @@ def speed(rounds: int) -> dict[str, Any]:
 
 
 def work() -> dict[str, float]:
-    """How many times less a mode multiplies than the exact pass, at the released size; for drop-blank with
-    a quarter of the foreground's cells left.
+    """By what factor a mode has fewer multiplications than the exact pass, at the released size; drop-blank
+    with a quarter of the foreground's cells.
     """
     arch = arch_lib.released()
     t, rows, columns = arch.token_grid
@@ -254,7 +254,7 @@ def work() -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    """GB of the released networks' weights (no memory is taken)."""
+    """GB of the released networks' weights, without allocating them."""
     shapes = {name: checkpoints.array_shapes(arch_lib.released())[name] for name in ("backbone", "branch")}
     half = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)
     trees = {"bfloat16": half, "int8": jax.eval_shape(int8.quantised, half)}
@@ -271,7 +271,7 @@ def table(report: dict[str, Any]) -> str:
     timed = report.get("speed", {}).get("speed_up", {})
     lines = [
         "| | work at full size, times less | speed-up, 4 blocks on CPU | PSNR to the exact pass, dB: "
-        "embedded model | random weights | PSNR to the right answer: embedded model |",
+        "embedded model | random weights | PSNR to the ground truth: embedded model |",
         "|---|---|---|---|---|---|",
     ]
     for mode in MODES:
@@ -287,9 +287,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("fidelity", "speed"), help="keep the other part as it was")
+    parser.add_argument("--only", choices=("fidelity", "speed"), help="keep the other part's results")
     parser.add_argument("--clips", type=int, default=8, help="held-out clips (default 8)")
-    parser.add_argument("--seeds", type=int, default=4, help="of the recorded network (default 4)")
+    parser.add_argument("--seeds", type=int, default=4, help="of the random network (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="of the timing (default 3)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()

@@ -1,11 +1,10 @@
-"""Compiles attention for growing numbers of tokens and prints the memory that XLA asks for besides inputs and
-outputs, forward alone and with gradients.
+"""Memory of attention by number of tokens: XLA's temporaries, forward and with gradients, by compiling.
 
-    python benchmarks/attention_memory.py                        # chunks, and all scores at once, on the CPU
-    python benchmarks/attention_memory.py --topology v5e:2x2     # splash and chunks on one of these chips
+    python benchmarks/attention_memory.py                        # chunked and naive attention on the CPU
+    python benchmarks/attention_memory.py --topology v5e:2x2     # splash and chunked attention on one chip
 
-Nothing is computed. The second form needs libtpu (pip install 'gencompositor-jax[tpu-aot]') and no TPU. 48
-heads of 64 for one clip, in the type that each platform works in. Takes a minute or two. Adds to
+Nothing is executed. The second form needs libtpu (pip install 'gencompositor-jax[tpu-aot]'), but no TPU. 48
+heads of 64 for one clip, in bfloat16 on TPUs and float32 on CPUs. Takes one or two minutes. Adds to
 benchmarks/results/attention_memory.json.
 """
 
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # libtpu must not look for the TPU that isn't there
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # or libtpu looks for a TPU
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +60,11 @@ def measure(
 
 
 def main() -> None:
-    """Measures and reports."""
+    """Measure and report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--topology", help="v5e:2x2, v5p:2x2x1, ...; the CPU if not given")
+    parser.add_argument("--topology", help="v5e:2x2, v5p:2x2x1, ... (default: the CPU)")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "attention_memory.json"
     )

@@ -1,13 +1,13 @@
-"""One forward pass on the CPU: our backbone against PyTorch's CogVideoX transformer, equal size and tokens.
+"""One forward pass on the CPU: this backbone and PyTorch's CogVideoX transformer, at equal size and tokens.
 
     pip install -e '.[parity]'
     python benchmarks/cpu_vs_torch.py [--json] [--rounds 7]
 
-Both have the same blocks, width, heads and joint sequence in float32, with random weights: ours is text,
-video and foreground tokens, theirs text and twice the video tokens. The released model samples with guidance
-between two equal prompts, so PyTorch's half of `ratio_guided` is a batch of two; ours is one forward pass,
-because we see that they are equal. The passes take turns (ours, theirs, theirs doubled, ours, ...); the
-figures are medians, and ratios are ours / theirs. Writes benchmarks/results/cpu_vs_torch.json.
+Both have the same blocks, width, heads and joint sequence in float32, with random weights: ours has text,
+video and foreground tokens, PyTorch's text and twice the video tokens. The release samples with guidance
+between two equal prompts, so PyTorch's side of `ratio_guided` is a batch of two; this package evaluates equal
+prompts once. The passes run in turn (ours, PyTorch, PyTorch doubled, ours, ...); figures are medians, ratios
+are ours / PyTorch. Writes benchmarks/results/cpu_vs_torch.json.
 """
 
 import argparse
@@ -25,8 +25,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from diffusers import CogVideoXTransformer3DModel  # noqa: E402
 from diffusers import __version__ as diffusers_version  # noqa: E402
+from gpu_vs_torch import torch_transformer  # noqa: E402
 
 from gencompositor_jax import arch as arch_lib  # noqa: E402
 from gencompositor_jax.files import atomic_write_text  # noqa: E402
@@ -59,54 +59,27 @@ def ours() -> Callable[[], object]:
     return lambda: jax.block_until_ready(run(variables, *given))
 
 
-def theirs() -> Callable[[int], object]:
-    """One forward pass of PyTorch's transformer for a batch of so many."""
-    t, h, w, channels = ARCH.latent_shape
-    model = CogVideoXTransformer3DModel(
-        num_attention_heads=STACK.num_heads,
-        attention_head_dim=STACK.head_dim,
-        in_channels=2 * channels,
-        out_channels=channels,
-        time_embed_dim=STACK.time_embed_dim,
-        text_embed_dim=STACK.text_dim,
-        num_layers=STACK.num_layers,
-        sample_width=w,
-        sample_height=h,
-        sample_frames=4 * (2 * t - 1) + 1,
-        max_text_seq_length=STACK.text_tokens,
-        use_rotary_positional_embeddings=True,
-    ).eval()
-    tokens = 2 * t * h * w // STACK.patch**2
-    rotary = torch.rand(tokens, STACK.head_dim), torch.rand(tokens, STACK.head_dim)
-    video, text = torch.randn(2, 2 * t, 2 * channels, h, w), torch.randn(2, STACK.text_tokens, STACK.text_dim)
-    timestep = torch.tensor([500, 500])
-
-    @torch.inference_mode()
-    def run(batch: int) -> object:
-        return model(video[:batch], text[:batch], timestep[:batch], image_rotary_emb=rotary).sample
-
-    return run
-
-
 def main() -> None:
-    """Measures, writes and prints."""
+    """Measure, write and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print one line of JSON last")
+    parser.add_argument("--json", action="store_true", help="also print one last line of JSON")
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    forward, other = ours(), theirs()
+    forward = ours()
+    other, _ = torch_transformer(ARCH, torch.device("cpu"), torch.float32)
     runs = {"ours": forward, "pytorch": lambda: other(1), "pytorch doubled": lambda: other(2)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(args.rounds):
-        for name, run in runs.items():
-            began = time.perf_counter()
+    with torch.inference_mode():
+        for run in runs.values():
             run()
-            seconds[name].append(time.perf_counter() - began)
+        for _ in range(args.rounds):
+            for name, run in runs.items():
+                began = time.perf_counter()
+                run()
+                seconds[name].append(time.perf_counter() - began)
     t, rows, columns = ARCH.token_grid
     median = {name: statistics.median(values) for name, values in seconds.items()}
     report = {

@@ -1,18 +1,18 @@
-"""Training examples per second at 49 x 480 x 720, on two cores, from three ways of keeping the same clips.
+"""Training examples per second at 49 x 480 x 720, on two cores, from three storage formats of the same clips.
 
     python benchmarks/data_rate.py --work /scratch/data_rate
 
-makes a VideoComp folder of moving, grainy textures (24 frames per second, 480 x 720), builds ArrayRecord of
-it, and reads both through `data_pipelines.pipeline.batches`, as training does, with the paper's augmentation:
+makes a VideoComp folder of moving, grainy textures (24 frames per second, 480 x 720), builds ArrayRecord from
+it, and reads both with `data_pipelines.pipeline.batches`, as training does, with the paper's augmentation:
 
-    ffmpeg         a straightforward loader: each kind of video that a sample shows (right answer, foreground,
-                   mask, masked video) is decoded whole by an ffmpeg process and read through a pipe
-    videocomp      our reader of the same files
-    arrayrecord    our reader of the records
+    ffmpeg         a simple loader: each video of a sample (target, foreground, mask, masked video) is decoded
+                   whole by an ffmpeg process and read through a pipe
+    videocomp      this package's reader of the same files
+    arrayrecord    this package's reader of the records
 
-in turns, each round a process of its own, bound to the same two cores. Writes rates, CPU seconds (which other
-work on the machine changes less), medians and ratios to benchmarks/results/data_rate.json. Takes two minutes
-and 200 MB. ffmpeg is the one on the PATH, or that of the package imageio-ffmpeg.
+in turn, each round in a process of its own, pinned to the same two cores. Writes rates, CPU seconds (which
+depend less on other load), medians and ratios to benchmarks/results/data_rate.json. Takes two minutes and
+200 MB. ffmpeg is the one on the PATH, or that of the package imageio-ffmpeg.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ from gencompositor_jax.data_pipelines.videocomp import (  # noqa: E402
     TARGET,
     VideoCompSource,
 )
+from gencompositor_jax.data_pipelines.workers import in_order  # noqa: E402
 from gencompositor_jax.files import atomic_write_text  # noqa: E402
 from tests.data_pipelines.videocomp_folder import make_folder  # noqa: E402
 
@@ -60,14 +60,14 @@ ARCH = ModelArch()  # 49 frames of 480 x 720
 
 
 class FfmpegSource(VideoCompSource):
-    """Whole videos through a pipe, then every third frame of them."""
+    """Whole videos through a pipe, then every third of their frames."""
 
     def __init__(self, folder: Path, ffmpeg: str) -> None:
         super().__init__(folder, ARCH)
         self.ffmpeg = ffmpeg
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """The same arrays as ours."""
+        """The arrays of `VideoCompSource.read`."""
         row = self.rows[index]
         numbers = videocomp.frame_numbers(row, ARCH.frames)
         element = row.folder / videocomp.WHITE_VIDEO if removal else row.video(FOREGROUND)
@@ -90,7 +90,7 @@ class FfmpegSource(VideoCompSource):
 
 
 def find_ffmpeg() -> str:
-    """Its path."""
+    """The path of ffmpeg."""
     if found := shutil.which("ffmpeg"):
         return found
     try:
@@ -109,7 +109,7 @@ def open_method(method: str, work: Path, ffmpeg: str) -> ClipSource:
 
 
 def measure(method: str, work: Path, ffmpeg: str, samples: int) -> tuple[float, float]:
-    """(examples per second, CPU seconds per example) of one round, after examples that warm up."""
+    """(examples per second, CPU seconds per example) of one round, after a warm-up."""
     source = open_method(method, work, ffmpeg)
     options: dict[str, Any] = {"seed": 0, "batch_size": 1, "rows": [0], "prefetch": CORES}
     for _ in batches(source, Augmentation(), start=0, stop=CORES, **options):
@@ -121,17 +121,16 @@ def measure(method: str, work: Path, ffmpeg: str, samples: int) -> tuple[float, 
 
 
 def cpu_seconds() -> float:
-    """Of this process and those it has waited for."""
+    """CPU seconds of this process and its finished children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def make_data(work: Path, clips: int) -> None:
-    """Both data sets, by as many processes as there are cores to use."""
-    with ProcessPoolExecutor(CORES) as pool:
-        parts = [pool.submit(make_part, work / f"part{n}", n, clips) for n in range(CORES)]
-        for part in parts:
-            part.result()
+    """Make both data sets with a process per core."""
+    parts = [(work / f"part{n}", n, clips) for n in range(CORES)]
+    for _ in in_order(make_part, parts, CORES):
+        pass
     folder = work / "videocomp"
     (work / "part0").rename(folder)
     for n in range(1, CORES):
@@ -145,14 +144,15 @@ def make_data(work: Path, clips: int) -> None:
     build(inputs_of(folder, Settings()), work / "records", Settings(), workers=CORES)
 
 
-def make_part(folder: Path, start: int, clips: int) -> None:
-    """Every CORES-th clip from `start` on."""
+def make_part(part: tuple[Path, int, int]) -> None:
+    """Make every CORES-th clip. part: folder, first clip, number of clips."""
+    folder, start, clips = part
     numbers = range(start, clips, CORES)
     make_folder(folder, numbers, frames=150, size=(480, 720), square=576, grain=2.5, crf=20)
 
 
 def results(work: Path, clips: int, rounds: int, samples: int) -> dict[str, Any]:
-    """Makes the data and measures everything."""
+    """Make the data and measure everything."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:CORES]))
     ffmpeg = find_ffmpeg()
@@ -191,14 +191,14 @@ def results(work: Path, clips: int, rounds: int, samples: int) -> dict[str, Any]
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, required=True, help="a new folder, removed at the end")
+    parser.add_argument("--work", type=Path, required=True, help="a new folder, deleted at the end")
     parser.add_argument("--clips", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=4, help="examples in a round")
+    parser.add_argument("--samples", type=int, default=4, help="examples per round")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "data_rate.json")
     parser.add_argument("--round", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--ffmpeg", help=argparse.SUPPRESS)

@@ -1,18 +1,18 @@
-"""Sampling at full size on one GPU: ours against PyTorch's CogVideoX transformer, random bfloat16 weights.
+"""Sampling at full size on one GPU: this package and PyTorch's CogVideoX transformer, random weights.
 
     pip install -e '.[parity,cuda]'                  # with a CUDA build of torch
     python benchmarks/gpu_vs_torch.py [--json]
-    python benchmarks/gpu_vs_torch.py --minutes 8    # in pieces: the same command goes on
+    python benchmarks/gpu_vs_torch.py --minutes 8    # stops in time; the same command resumes
     python benchmarks/gpu_vs_torch.py --small        # end to end on a CPU; its times mean nothing
 
-49 frames of 480 x 720. Both have the released backbone's blocks and 35,326 tokens: ours is text, video and
-foreground tokens, and the branch besides; theirs is text and twice the video tokens, without a branch, with
-SDPA. Needs no network and no weights. Each side runs in a process of its own, in the order ours, eager, ours,
-eager, then ours, compiled (torch.compile), ours, compiled; figures are medians over the processes. "doubled"
-is a batch of two, as the release runs its guidance between two equal prompts; ours sees that they are equal.
-PyTorch's VAE is tiled, as in the release, and encodes two videos like ours, where the release encodes three.
-Totals are encode + 20 steps + decode, of these figures; `gencompositor benchmark --random released` measures
-ours as a whole.
+49 frames of 480 x 720. Both sides have the released backbone's blocks and 35,326 tokens: ours has text, video
+and foreground tokens, and the background branch; PyTorch's has text and twice the video tokens, no branch,
+and SDPA. No downloads and no weights are needed. Each side runs in processes of its own, in the order ours,
+eager, ours, eager, then ours, compiled (torch.compile), ours, compiled; figures are medians over the
+processes. "doubled" is a batch of two, as the release runs its guidance between two equal prompts; ours
+evaluates equal prompts once. PyTorch's VAE is tiled, as in the release, and encodes two videos like ours,
+where the release encodes three. Totals are encode + 20 steps + decode, from these figures; `gencompositor
+benchmark --random released` measures ours as a whole.
 
 Adds each finished process to benchmarks/results/gpu_vs_torch.json. Without torch and diffusers only ours is
 measured.
@@ -43,7 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "gpu_vs_torch.json"
 
 
 def architecture(small: bool) -> "ModelArch":
-    """The released one, or one of the same kind that a CPU runs in seconds."""
+    """The released architecture, or a small one that a CPU runs in seconds."""
     from gencompositor_jax import arch
 
     if not small:
@@ -55,11 +55,11 @@ def architecture(small: bool) -> "ModelArch":
     return dataclasses.replace(network, frames=9, height=64, width=96, base_grid=(4, 6))
 
 
-# --- one side, in a process of its own --------------
+# --- One side, in a process of its own ---
 
 
 def measure_ours(small: bool, steps: int) -> dict[str, Any]:
-    """Our encode, steps with and without guidance, decode."""
+    """Figures of ours: encode, steps with and without guidance, decode."""
     import jax
     import jax.numpy as jnp
 
@@ -68,7 +68,7 @@ def measure_ours(small: bool, steps: int) -> dict[str, Any]:
 
     if not small and jax.default_backend() != "gpu":
         sys.exit("gpu_vs_torch: JAX finds no GPU here; pass --small to try the script on a CPU")
-    keep_compiled_programs()  # compiling isn't compared, so later processes may be spared it
+    keep_compiled_programs()  # compile times aren't compared, so later processes may use the cache
     model = sampling.random_model(architecture(small), jnp.float32 if small else jnp.bfloat16)
     plain = sampling.run(model, steps)
     doubled = sampling.run(model, steps, guided=True)
@@ -78,7 +78,7 @@ def measure_ours(small: bool, steps: int) -> dict[str, Any]:
         "encode": plain["encode_seconds"]["median"],
         "decode": plain["decode_seconds"]["median"],
         "peak bytes": plain["peak_bytes"],
-        "peak bytes doubled": doubled["peak_bytes"],  # of both: a process's peak never falls
+        "peak bytes doubled": doubled["peak_bytes"],  # of both runs: a process's peak never falls
         "mfu": plain["mfu"],
         "compile": plain["compile_seconds"],
         "joint tokens": plain["joint_tokens"],
@@ -88,7 +88,7 @@ def measure_ours(small: bool, steps: int) -> dict[str, Any]:
 
 
 def measure_torch(small: bool, steps: int, compiled: bool) -> dict[str, Any]:
-    """PyTorch's steps with and without a doubled batch; eager also its VAE."""
+    """Figures of PyTorch: steps with and without a doubled batch; if not compiled, also the VAE."""
     import torch
     from diffusers import __version__ as diffusers_version
 
@@ -99,7 +99,7 @@ def measure_torch(small: bool, steps: int, compiled: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def timed(name: str, run: Callable[[], object], count: int) -> None:
-        """Median seconds of a call, and the most memory during it."""
+        """Record the median seconds of a call, and its peak memory."""
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = []
@@ -115,13 +115,13 @@ def measure_torch(small: bool, steps: int, compiled: bool) -> dict[str, Any]:
             found[f"peak bytes {name}"] = torch.cuda.max_memory_allocated()
 
     with torch.inference_mode():
-        step, tokens = _torch_transformer(architecture(small), device, dtype, compiled)
+        step, tokens = torch_transformer(architecture(small), device, dtype, compiled)
         timed("step", lambda: step(1), steps)
         timed("step doubled", lambda: step(2), steps)
         if not compiled:
             del step
             for tiled in (True, False):
-                encode, decode = _torch_vae(architecture(small), device, dtype, tiled)
+                encode, decode = torch_vae(architecture(small), device, dtype, tiled)
                 how = "" if tiled else " untiled"
                 timed(f"encode{how}", encode, 1)
                 timed(f"decode{how}", decode, 1)
@@ -131,10 +131,10 @@ def measure_torch(small: bool, steps: int, compiled: bool) -> dict[str, Any]:
     return {**found, "joint tokens": tokens, "device": name, "versions": versions}
 
 
-def _torch_transformer(
-    arch: "ModelArch", device: Any, dtype: Any, compiled: bool
+def torch_transformer(
+    arch: "ModelArch", device: Any, dtype: Any, compiled: bool = False
 ) -> tuple[Callable[[int], object], int]:
-    """One forward pass for a batch of so many, and its tokens."""
+    """A forward pass of PyTorch's transformer for a batch of 1 or 2, and its number of tokens."""
     import torch
     from diffusers import CogVideoXTransformer3DModel
 
@@ -170,10 +170,10 @@ def _torch_transformer(
     return step, stack.text_tokens + tokens
 
 
-def _torch_vae(
+def torch_vae(
     arch: "ModelArch", device: Any, dtype: Any, tiled: bool
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Encoding of two videos, one after the other, and decoding of one."""
+    """Functions that encode two videos, one after the other, and decode one."""
     import torch
     from diffusers import AutoencoderKLCogVideoX
 
@@ -201,23 +201,23 @@ def _torch_vae(
     )
 
 
-# --- all of them ------------------------------------
+# --- All processes ---
 
 
 def order(rounds: int, with_torch: bool) -> list[str]:
-    """The sides in the order of their processes."""
+    """The side of each process, in order."""
     if not with_torch:
         return ["ours"] * rounds
     return [side for other in SIDES[1:] for _ in range(rounds) for side in ("ours", other)]
 
 
 def missing() -> list[str]:
-    """Packages of the PyTorch side that aren't there."""
+    """Packages of the PyTorch side that aren't installed."""
     return [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]
 
 
 def run_side(side: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one process; the others go on where it fails."""
+    """The figures of one process, or its exit code."""
     words = ["--side", side, "--steps", str(args.steps)] + ["--small"] * args.small
     env = dict(os.environ)
     if args.small:
@@ -232,7 +232,7 @@ def run_side(side: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the processes, totals and ratios (theirs / ours: how many times faster ours is)."""
+    """Medians over the processes, totals, and ratios (PyTorch / ours: by what factor ours is faster)."""
 
     def median(side: str, name: str) -> float | None:
         found = [run[name] for run in runs if run["side"] == side and run.get(name) is not None]
@@ -270,24 +270,24 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The summary for people."""
-    told, lines = report["summary"], []
-    for name, step in told["step_seconds"].items():
+    """The summary as a table."""
+    summed, lines = report["summary"], []
+    for name, step in summed["step_seconds"].items():
         if step is not None:
-            total = told[f"total_seconds_{TOTAL_STEPS}_steps"].get(name)
-            ratio, peak = told["step_ratios"].get(name, 1.0), told["peak_bytes"].get(name)
+            total = summed[f"total_seconds_{TOTAL_STEPS}_steps"].get(name)
+            ratio, peak = summed["step_ratios"].get(name, 1.0), summed["peak_bytes"].get(name)
             parts = [f"{name:<18} {step:8.4f} s per step ({ratio:.2f} x ours)"]
             parts += [] if total is None else [f"{total:7.2f} s in all"]
             parts += [] if not peak else [f"peak {peak / 2**30:.1f} GiB"]
             lines.append(", ".join(parts))
-    for name, ends in told["vae_seconds"].items():
+    for name, ends in summed["vae_seconds"].items():
         if ends["encode"] is not None:
             lines.append(f"VAE of {name}: encode {ends['encode']:.3f} s, decode {ends['decode']:.3f} s")
     return "\n".join(lines)
 
 
 def read(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs that an earlier call has finished."""
+    """The runs that an earlier call finished."""
     if not out.exists():
         return []
     known = json.loads(out.read_text())
@@ -300,18 +300,18 @@ def read(out: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measures what isn't measured yet, writes and prints."""
+    """Run the missing processes, write and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side per pair (default 2)")
     parser.add_argument("--steps", type=int, default=8, help="steps that are timed per process (default 8)")
-    parser.add_argument("--minutes", type=float, help="start no process after that time")
+    parser.add_argument("--minutes", type=float, help="start no process after this time")
     parser.add_argument(
         "--small", action="store_true", help="a tiny network on the CPU; needs --out to write"
     )
     parser.add_argument("--out", type=Path, help=f"default {RESULTS}")
-    parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON last")
+    parser.add_argument("--json", action="store_true", help="also print the summary as one last line of JSON")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side == "ours":
@@ -323,17 +323,17 @@ def main() -> None:
 
     began, absent = time.monotonic(), missing()
     if absent:
-        print(f"PyTorch's half is skipped: {' and '.join(absent)} can't be imported here", flush=True)
+        print(f"PyTorch is skipped: {' and '.join(absent)} can't be imported", flush=True)
     out = args.out or (None if args.small else RESULTS)
     setting = {"small": args.small, "rounds": args.rounds, "steps": args.steps, "torch": not absent}
     runs = [] if out is None else read(out, setting)
     for side in order(args.rounds, not absent)[len(runs) :]:
         if args.minutes is not None and time.monotonic() - began > 60 * args.minutes:
-            print("out of time: the same command goes on from here", flush=True)
+            print("out of time: the same command resumes here", flush=True)
             break
         runs.append(run_side(side, args))
-        said = f"{runs[-1]['step']:.4f} s per step" if "step" in runs[-1] else "failed, see above"
-        print(f"{side}: {said}", flush=True)
+        figure = f"{runs[-1]['step']:.4f} s per step" if "step" in runs[-1] else "failed, see above"
+        print(f"{side}: {figure}", flush=True)
         if out is not None:
             write(out, {"setting": setting, "summary": summary(runs), "runs": runs})
     report = {"setting": setting, "summary": summary(runs), "runs": runs}
@@ -343,7 +343,7 @@ def main() -> None:
 
 
 def write(out: Path, report: dict[str, Any]) -> None:
-    """Writes the report, parent folders included."""
+    """Write the report, parent folders included."""
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(out, json.dumps(report, indent=2) + "\n")
 

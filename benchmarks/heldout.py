@@ -2,9 +2,9 @@
 
     python benchmarks/heldout.py
 
-judges the embedded model on 64 clips (a few minutes on two cores) and writes benchmarks/results/heldout.json,
+evaluates the embedded model on 64 clips (a few minutes on two cores) and writes results/heldout.json here,
 docs/heldout.png and the table between the README's `heldout` markers. `--checkpoint DIR --clips 8 --steps 4
---out /tmp/try` tries out another model without touching any of these.
+--out FOLDER` evaluates another model without changing these files.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def draw(shown: list[tuple[TestExample, Composites, Scores]]) -> Image.Image:
 
 
 def write(path: Path, content: str | Image.Image) -> None:
-    """Writes a text or an image atomically."""
+    """Write a text or an image atomically."""
     if isinstance(content, str):
         atomic_write_text(path, content)
     else:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--steps", type=int, default=SamplingOptions.steps)
     parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
-    parser.add_argument("--out", type=Path, help="folder for results and picture; the README stays as it is")
+    parser.add_argument("--out", type=Path, help="folder for results and picture; the README isn't changed")
     args = parser.parse_args()
     results = args.out or ROOT / "benchmarks" / "results"
     results.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Compiles the training step for 8 to 512 TPU chips; writes memory and traffic per chip.
+"""Memory and traffic per chip of the training step on 8 to 512 TPU chips, by compiling it.
 
     pip install 'gencompositor-jax[tpu-aot]'
     python benchmarks/scaling.py
 
-No TPU is needed and nothing is allocated: XLA:TPU compiles the step that `gencompositor train` runs, for
-chips that aren't there. Each size is a process of its own, one after another; those that are done are kept,
-so that a stopped run goes on. Takes minutes per size. Writes benchmarks/results/scaling.json.
+XLA:TPU compiles the step of `gencompositor train` without a TPU and without allocating anything. Each size
+runs in a process of its own; finished sizes are kept, so that an interrupted run resumes. Takes minutes per
+size. Writes benchmarks/results/scaling.json.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gencompositor_jax.files import atomic_write_text
 
-# Chips, their grid, the mesh and clips per step: first tokens are cut, then more clips come in.
+# Chips and their grid, the mesh, clips per step: first tokens are sharded, then clips are added.
 SIZES: tuple[tuple[str, str, int], ...] = (
     ("v5p:2x2x2", "fsdp=8", 8),
     ("v5p:2x2x4", "fsdp=8,context=2", 8),
@@ -42,7 +42,7 @@ KEPT = (
 
 
 def planned(config: str, topology: str, mesh: str, batch: int) -> dict[str, object]:
-    """The figures of one size, from `gencompositor plan`. Exits with its message where that fails."""
+    """The figures of one size, from `gencompositor plan`. Exits with its message if that fails."""
     command = ["plan", "--config", config, "--mode", "train", "--topology", topology, "--mesh", mesh]
     command += ["--batch", str(batch), "--json"]
     done = subprocess.run(
@@ -50,20 +50,20 @@ def planned(config: str, topology: str, mesh: str, batch: int) -> dict[str, obje
     )
     if done.returncode:
         sys.exit(done.stderr.strip().splitlines()[-1])
-    told = json.loads(done.stdout.splitlines()[-1])
-    step = told["programs"]["train step"]
-    found = {name: told[name] for name in KEPT}
+    plan = json.loads(done.stdout.splitlines()[-1])
+    step = plan["programs"]["train step"]
+    found = {name: plan[name] for name in KEPT}
     return found | {"memory": step["memory"], "collectives": step["collectives"]}
 
 
 def main() -> None:
-    """Compiles what isn't there yet, and prints a line for each size."""
+    """Compile the missing sizes, and print a line for each size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", default="configs/gencompositor_6b.py")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scaling.json")
-    parser.add_argument("--again", action="store_true", help="sizes that are done already, too")
+    parser.add_argument("--again", action="store_true", help="also finished sizes")
     args = parser.parse_args()
     report = json.loads(args.out.read_text()) if args.out.exists() and not args.again else {}
     for topology, mesh, batch in SIZES:

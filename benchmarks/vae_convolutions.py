@@ -1,11 +1,11 @@
-"""The VAE's causal convolutions as 3-D convolutions and as 2-D ones, on whatever device JAX has.
+"""Time and memory of the VAE's causal convolutions as 3-D and as 2-D convolutions, on JAX's default device.
 
     python benchmarks/vae_convolutions.py [--json] [--rounds 7]
-    python benchmarks/vae_convolutions.py --small    # an eighth of each side: what a CPU does in seconds
+    python benchmarks/vae_convolutions.py --small    # an eighth of each side: seconds on a CPU
 
-The shapes are those of the released decoder at 480 x 720, a chunk of two latent frames: at each size the
-convolution that most of the work goes into. bfloat16 on accelerators, float32 on a CPU. Both take turns;
-figures are medians. Writes benchmarks/results/vae_convolutions.json, by device.
+The shapes are those of the released decoder at 480 x 720, for a chunk of two latent frames: at each size the
+convolution with the most work. bfloat16 on accelerators, float32 on a CPU. Both run in turn; figures are
+medians. Adds to benchmarks/results/vae_convolutions.json, by device.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from gencompositor_jax.codec import vae_layers
 from gencompositor_jax.files import atomic_write_text
 
-# Frames that come out, height, width, channels in and out.
+# Output frames, height, width, input channels, output channels.
 SHAPES = (
     (2, 60, 90, 512, 512),
     (4, 120, 180, 512, 512),
@@ -29,7 +29,7 @@ SHAPES = (
     (8, 480, 720, 256, 128),
     (8, 480, 720, 128, 128),
 )
-WAYS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+FORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "3-D": vae_layers.convolve_video,
     "2-D": vae_layers.convolve_frames,
 }
@@ -41,7 +41,7 @@ def measured(shape: tuple[int, ...], rounds: int, dtype: jnp.dtype) -> dict[str,
     frames, height, width, channels, features = shape
     x = jax.random.normal(jax.random.key(0), (1, frames + 2, height, width, channels), dtype)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, channels, features), dtype)
-    runs = {name: jax.jit(way).lower(x, kernel).compile() for name, way in WAYS.items()}
+    runs = {name: jax.jit(form).lower(x, kernel).compile() for name, form in FORMS.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):  # the first round warms up
         for name, run in runs.items():
@@ -59,7 +59,7 @@ def measured(shape: tuple[int, ...], rounds: int, dtype: jnp.dtype) -> dict[str,
 
 
 def main() -> None:
-    """A line per layer, and the file."""
+    """Measure, print a line per layer, write the file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -24,7 +24,7 @@ class Broken:
         self.found: set[int] = set()
 
     def see(self, broken: np.ndarray) -> None:
-        """Adds a batch's indices, of any shape, -1 for none, and names new ones on stderr.
+        """Add a batch's indices, of any shape, -1 for none, and name new ones on stderr.
 
         Raises:
             InputError: more than `max_broken` of the records are broken.

@@ -37,7 +37,7 @@ class Settings:
     clips_per_shard: int = 128
 
     def check(self) -> None:
-        """Raises InputError for values out of their range."""
+        """Raise InputError for values out of their range."""
         for name in ("frames", "height", "width", "clips_per_shard"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: pass 1 or more")
@@ -71,7 +71,7 @@ def build(
     max_broken: float = 0.05,
     progress: bool | None = None,
 ) -> Built:
-    """Writes the inputs' records into `out` as ArrayRecord; resumes an interrupted build.
+    """Write the inputs' records into `out` as ArrayRecord; resume an interrupted build.
 
     Args:
         inputs: from `inputs_of`.
@@ -110,7 +110,7 @@ def add_moments(
     moments_of: str,
     progress: bool | None = None,
 ) -> Built:
-    """Copies a data set and adds the VAE's moments to its records, in this process; resumable.
+    """Copy a data set and add the VAE's moments to its records, in this process; resumable.
 
     Args:
         folder: a complete data set.

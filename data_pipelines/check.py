@@ -66,7 +66,7 @@ def check(
     workers: int | None = None,
     progress: bool | None = None,
 ) -> Report:
-    """Checks the CSV and every video of the usable rows.
+    """Check the CSV and every video of the usable rows.
 
     Videos are read packet by packet, which finds missing, truncated and foreign files, and gives sizes, rates
     and frame counts. Damage inside a picture is found only by decoding it.
@@ -162,7 +162,7 @@ def _check_videos(row: Row, decode: bool) -> tuple[dict[str, Media], list[Proble
 
 
 def _damage(path: Path) -> str | None:
-    """Decodes a whole video; returns what is damaged, or None."""
+    """Decode a whole video; return what is damaged, or None."""
     number = 0
     try:
         with opened(path) as container:

@@ -57,7 +57,7 @@ class ClipCache:
     """Clips of a cache folder by index: `len(cache)`; `cache[[3, 1, 4]]` has a leading axis of 3."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Opens a complete cache. Raises InputError if there is none or shards are missing."""
+        """Open a complete cache. Raises InputError if there is none or shards are missing."""
         self.folder = Path(folder)
         self.settings = read_settings(self.folder)
         missing = [i for i in range(self.settings.shards) if not shard_path(self.folder, i).exists()]
@@ -74,7 +74,7 @@ class ClipCache:
         return self.settings.clips
 
     def __getitem__(self, indices: np.ndarray | list[int]) -> PlainClip:
-        """Copies the clips of a list of indices, 0 to len - 1, in its order."""
+        """Copy the clips of a list of indices, 0 to len - 1, in its order."""
         numbers = np.asarray(indices, np.int64)
         if numbers.ndim != 1 or ((numbers < 0) | (numbers >= len(self))).any():
             raise IndexError(f"pass a list of indices from 0 to {len(self) - 1}")
@@ -84,7 +84,7 @@ class ClipCache:
 def build_cache(
     folder: str | Path, settings: CacheSettings, workers: int | None = None, progress: bool = True
 ) -> ClipCache:
-    """Makes the missing shards and opens the cache.
+    """Make the missing shards and open the cache.
 
     Args:
         folder: made when absent; may hold an interrupted or smaller cache of the same settings.
@@ -113,7 +113,7 @@ def build_cache(
 
 
 def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
-    """Makes and writes one shard; returns the number of its clips."""
+    """Make and write one shard; return the number of its clips."""
     first = settings.first_seed + index * SHARD
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width

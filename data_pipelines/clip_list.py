@@ -89,7 +89,7 @@ def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float
 
 
 def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Composites frames over white under `alpha`, moved by whole pixels so that its box is centred.
+    """Composite frames over white under `alpha`, moved by whole pixels so that its box is centred.
 
     uint8 [T, H, W, 3] and uint8 [T, H, W] -> uint8 [T, H, W, 3]; frames without alpha are white.
     """

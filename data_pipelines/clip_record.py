@@ -222,7 +222,7 @@ def from_facts(fields: Mapping[str, Any]) -> Record:
 
 
 def check_fits(record: Record, arch: ModelArch) -> None:
-    """Raises InputError if a record isn't of the model's frames and size."""
+    """Raise InputError if a record isn't of the model's frames and size."""
     have = f"{record.frames} frames, {record.height} pixels high and {record.width} wide"
     want = f"--frames {arch.frames} --height {arch.height} --width {arch.width}"
     if (record.frames, record.height, record.width) != (arch.frames, arch.height, arch.width):
@@ -249,7 +249,7 @@ def _pack_pictures(frames: np.ndarray, quality: int) -> bytes:
 
 
 def _unpack_pictures(record: Record, part: str, out: np.ndarray) -> np.ndarray:
-    """Decodes a part into `out` [T, h, w, 3], which it returns."""
+    """Decode a part into `out` [T, h, w, 3], and return it."""
     data: bytes = getattr(record, part)
     count = len(out)
     if len(data) < 4 * count:

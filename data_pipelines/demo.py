@@ -22,7 +22,7 @@ class DemoInputs:
 
 
 def write_inputs(folder: str | os.PathLike[str], frames: int, overwrite: bool = False) -> DemoInputs:
-    """Makes a clip of `frames` frames and writes its scene and its element into an existing folder.
+    """Make a clip of `frames` frames and write its scene and its element into an existing folder.
 
     Raises InputError if they can't be written, or exist and `overwrite` is False.
     """

@@ -51,7 +51,7 @@ def fit_foreground(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized(frame: np.ndarray, side: int) -> np.ndarray:
-    """Resizes a square picture [S, S, 3] to [side, side, 3]: area averages if smaller, cubic if larger."""
+    """Resize a square picture [S, S, 3] to [side, side, 3]: area averages if smaller, cubic if larger."""
     if len(frame) == side:
         return frame
     rule = cv2.INTER_AREA if side < len(frame) else cv2.INTER_CUBIC

@@ -26,7 +26,7 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator, frames: int, unit: float) -> Light:
-    """Draws a light; `unit` is the frame's height over 64 and scales the shadow."""
+    """Draw a light; `unit` is the frame's height over 64 and scales the shadow."""
     gamma = float(np.exp(rng.uniform(np.log(0.65), np.log(1.4))))
     gain = float(np.exp(rng.uniform(np.log(0.68), np.log(1.2))))
     warm, green = rng.uniform(-0.22, 0.22), rng.uniform(-0.06, 0.06)

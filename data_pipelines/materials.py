@@ -37,7 +37,7 @@ class Canvas:
         return cover.astype(np.float32) / 255.0
 
     def put(self, cover: np.ndarray, colour: np.ndarray | np.float32, inside: bool = False) -> None:
-        """Paints `colour` ([3] or [S, S, 3]) under `cover`; `inside` clips it to the current coverage."""
+        """Paint `colour` ([3] or [S, S, 3]) under `cover`; `inside` clips it to the current coverage."""
         if inside:
             cover = cover * self.alpha
         self.rgb += cover[..., None] * (colour - self.rgb)
@@ -104,7 +104,7 @@ def paint_glyph(canvas: Canvas, colour: np.ndarray | np.float32, cx: float, cy: 
 
 
 def outline(canvas: Canvas, colour: np.ndarray | np.float32) -> None:
-    """Darkens the rim of the coverage, a few material pixels wide."""
+    """Darken the rim of the coverage, a few material pixels wide."""
     inner = cv2.erode(canvas.alpha, np.ones((7, 7), np.uint8))
     rim = canvas.alpha - cv2.GaussianBlur(inner, (5, 5), 0) * canvas.alpha
     canvas.put(np.clip(rim, 0, 1) * 0.75, colour, inside=True)

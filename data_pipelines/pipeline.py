@@ -28,7 +28,7 @@ NAMED = 3  # of them in a message
 def make_example(
     source: ClipSource, index: int, rng: np.random.Generator, augmentation: Augmentation
 ) -> Example:
-    """Reads and augments one record, or a random other one if it is broken.
+    """Read and augment one record, or a random other one if it is broken.
 
     Args:
         source: the clips.
@@ -145,7 +145,7 @@ def _load(source: ClipSource, augmentation: Augmentation, index: int, rng: np.ra
 
 
 def _closing(iterator: Any) -> Generator[Example, None, None]:
-    """Yields the batches; ends the workers after the last one or when it is closed."""
+    """Yield the batches; end the workers after the last one or when it is closed."""
     try:
         for batch in iterator:
             yield {name: np.asarray(value) for name, value in batch.items()}

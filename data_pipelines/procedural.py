@@ -53,7 +53,7 @@ def make_clip(
     size: float = 1.0,
     reach: float = 1.0,
 ) -> ProceduralClip:
-    """Makes one clip, determined by its seed and arguments.
+    """Make one clip, determined by its seed and arguments.
 
     Args:
         seed: one of TRAINING_SEEDS for training, HELD_OUT_SEED and above for evaluation.
@@ -146,7 +146,7 @@ def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int 
 def warp(
     element: np.ndarray, xy: np.ndarray, scale: np.ndarray, rotation: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """Moves the centre of an element's canvas to `xy`, scaled and rotated.
+    """Move the centre of an element's canvas to `xy`, scaled and rotated.
 
     Args:
         element: uint8 [T, h, w, 4], straight-alpha RGBA.
@@ -235,7 +235,7 @@ def _draw_path(rng: np.random.Generator, s: np.ndarray) -> np.ndarray:
 
 
 def _keep_in_frame(rng: np.random.Generator, xy: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Clips a trajectory [T, 2] to the frame; in one clip of eight it begins or ends at the border."""
+    """Clip a trajectory [T, 2] to the frame; in one clip of eight it begins or ends at the border."""
     border = 0.04 if rng.random() < 0.875 else -0.06
     xy = np.clip(xy, border * size, (1 - border) * size)
     if border < 0:

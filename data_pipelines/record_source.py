@@ -22,7 +22,7 @@ class RecordSource(ABC):
     def __init__(
         self, folder: Path, arch: ModelArch, shards: Sequence[str | os.PathLike[str]], clips: Sequence[int]
     ) -> None:
-        """Reads the first record.
+        """Read the first record.
 
         Args:
             folder: of the data set, for messages.

@@ -34,7 +34,7 @@ class ArrayRecordSource(RecordSource):
     """The clips of a complete data set."""
 
     def __init__(self, folder: str | os.PathLike[str], arch: ModelArch) -> None:
-        """Reads dataset.json and the first record.
+        """Read dataset.json and the first record.
 
         Raises InputError if the data set is incomplete, a shard is missing or of another size than when it
         was written, or the clips aren't of the model's size.
@@ -88,13 +88,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     atomic_write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Yields a function that appends a record to a new shard; the file appears once it is complete.
+    """Yield a function that appends a record to a new shard; the file appears once it is complete.
 
     Raises InputError when the disk fills up, and removes the unfinished file.
     """

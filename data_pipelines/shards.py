@@ -44,7 +44,7 @@ def write_shards(
     max_broken: float,
     progress: bool | None,
 ) -> Built:
-    """Writes the missing shards of a data set, then dataset.json with the list of all.
+    """Write the missing shards of a data set, then dataset.json with the list of all.
 
     Args:
         inputs: one record each, in order.
@@ -130,7 +130,7 @@ def _check_broken(broken: Broken, inputs: int, max_broken: float) -> None:
 
 
 def _make_folder(out: Path, facts: dict[str, Any]) -> None:
-    """Raises InputError where the folder can't be made or holds anything but a part of this data set."""
+    """Raise InputError where the folder can't be made or holds anything but a part of this data set."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

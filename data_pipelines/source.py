@@ -31,7 +31,7 @@ class ClipSource(Protocol):
         ...
 
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
-        """Reads one clip.
+        """Read one clip.
 
         Args:
             index: 0 to len - 1.

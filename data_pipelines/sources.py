@@ -99,7 +99,7 @@ def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
 def build_caches(
     folder: str | os.PathLike[str], arch: ModelArch, clips: int, followed_clips: int, followed: float
 ) -> CachedSource:
-    """Makes the missing clips of the caches `whole` and `followed` in a folder, and opens them.
+    """Make the missing clips of the caches `whole` and `followed` in a folder, and open them.
 
     Raises InputError as `build_cache`.
     """

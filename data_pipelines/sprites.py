@@ -95,7 +95,7 @@ FAMILIES: dict[str, tuple[Paint, Callable[[np.random.Generator], Bend]]] = {
 
 
 def make_sprite(rng: np.random.Generator, family: str, frames: int, extent: float) -> np.ndarray:
-    """Animates an element of one family.
+    """Animate an element of one family.
 
     Args:
         family: a key of FAMILIES.

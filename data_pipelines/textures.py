@@ -39,7 +39,7 @@ def natural_noise(rng: np.random.Generator, height: int, width: int, slope: floa
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """Maps mean ± 2.5 standard deviations to [0, 1] and clips."""
+    """Map mean ± 2.5 standard deviations to [0, 1] and clip."""
     return np.clip((image - image.mean()) / (5.0 * image.std() + 1e-6) + 0.5, 0.0, 1.0).astype(np.float32)
 
 

@@ -100,7 +100,7 @@ def build(
     max_broken: float = 0.05,
     progress: bool | None = None,
 ) -> Built:
-    """Writes the inputs' records into `out`/gencompositor_clips/VERSION, which appears when it is complete.
+    """Write the inputs' records into `out`/gencompositor_clips/VERSION, which appears when it is complete.
 
     They are first built as ArrayRecord in `out`/arrayrecord, resumably (see `data_pipelines.build.build`),
     then copied and deleted there. Meanwhile the disk holds both copies.
@@ -120,7 +120,7 @@ def build(
 
 
 def _copy(source: ArrayRecordSource, out: Path, progress: bool | None) -> Path:
-    """Writes the dataset and returns its folder. Raises InputError when the disk fills up."""
+    """Write the dataset and return its folder. Raises InputError when the disk fills up."""
     tfds.disable_progress_bar()  # the builder's own bar counts clips
     builder = GencompositorClips(
         source=source, progress=progress, data_dir=os.fspath(out), file_format="array_record"
@@ -140,7 +140,7 @@ class TfdsSource(RecordSource):
     """The clips of such a dataset."""
 
     def __init__(self, folder: str | os.PathLike[str], arch: ModelArch) -> None:
-        """Reads the dataset's description and the first record.
+        """Read the dataset's description and the first record.
 
         Args:
             folder: the `out` of `build`, or the version's folder in it.

@@ -82,7 +82,7 @@ class VideoCompSource:
         start: Start = "first",
         csv_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Reads the CSV, but no video.
+        """Read the CSV, but no video.
 
         Args:
             folder: the data folder.
@@ -227,7 +227,7 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def _row(folder: Path, fields: dict[str, str]) -> Row:
-    """Raises ValueError that says which column is wrong."""
+    """Raise ValueError that says which column is wrong."""
     if any(fields[name] is None for name in COLUMNS):
         raise ValueError("has fewer columns than the header line")
     # The folder is flat: of a path only the file's name matters.

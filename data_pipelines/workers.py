@@ -72,7 +72,7 @@ def progress_bar(total: int, what: str, progress: bool | None, done: int = 0) ->
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent is gone: a killed parent can't stop its workers."""
+    """End this process when its parent is gone: a killed parent can't stop its workers."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -1,9 +1,8 @@
-"""Draws docs/architecture.svg and .png, the picture in the README.
+"""Draws docs/architecture.svg and .png, the figure in the README.
 
     pip install matplotlib && python docs/draw_architecture.py
 
-The small pictures are the demo's clip and what the project's own code makes of it: the mask, the conditions
-and the embedded model's result.
+The small pictures are the demo's clip with its mask and conditions, and the embedded model's result.
 """
 
 import argparse
@@ -54,8 +53,13 @@ TINT = {
 }
 
 
+# Bottoms of the rows of pictures, and the heights of their arrows.
+ROWS = {"noise": 66.5, "background": 46.0, "mask": 27.5, "foreground": 8.0}
+MIDDLE = {name: y + 5 for name, y in ROWS.items()} | {"noise": 69.2}
+
+
 class Sheet:
-    """One drawing of 160 x 84 units, y up."""
+    """A drawing of 160 x 84 units, y up."""
 
     def __init__(self, interpolation: str) -> None:
         self.interpolation = interpolation
@@ -66,12 +70,12 @@ class Sheet:
         self.ax: Axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 160), ylim=(0, 84), aspect="equal")
         self.ax.axis("off")
 
-    # What follows is drawn in units of the sheet; sizes of letters are in points.
+    # Positions and sizes are in units of the sheet, font sizes in points.
 
     def box(
         self, x: float, y: float, w: float, h: float, colour: str, width: float = 1.4, fill: str | None = None
     ) -> None:
-        """A box with round corners."""
+        """A box with rounded corners."""
         shape = FancyBboxPatch(
             (x, y),
             w,
@@ -85,9 +89,9 @@ class Sheet:
         self.ax.add_patch(shape)
 
     def text(self, x: float, y: float, s: str, size: float = 9.5, colour: str = INK, **more: Any) -> None:
-        """A line of text around (x, y)."""
-        how: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6}
-        self.ax.text(x, y, s, fontsize=size, color=colour, **(how | more))
+        """A line of text centred at (x, y)."""
+        options: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 6}
+        self.ax.text(x, y, s, fontsize=size, color=colour, **(options | more))
 
     def arrow(
         self,
@@ -116,12 +120,12 @@ class Sheet:
         self.ax.plot(*zip(*points, strict=True), color=colour, lw=lw, solid_joinstyle="round", zorder=4)
 
     def picture(self, x: float, y: float, w: float, frames: np.ndarray, colour: str, stack: int = 2) -> None:
-        """The first of some frames on top of `stack` later ones; w units wide."""
+        """The first frame on top of `stack` later ones; w units wide."""
         h = w * frames.shape[1] / frames.shape[2]
         for i in range(stack, -1, -1):
             dx = 0.7 * i
             frame = frames[min(len(frames) - 1, i * 3)]
-            pixels = min(frame.shape[1], PIXELS if i == 0 else 40)  # of the others only a margin is seen
+            pixels = min(frame.shape[1], PIXELS if i == 0 else 40)  # only a margin of the others is visible
             frame = cv2.resize(frame, (pixels, round(pixels * h / w)), interpolation=cv2.INTER_AREA)
             self.ax.imshow(
                 frame,
@@ -138,7 +142,7 @@ class Sheet:
 
 
 def checkerboard(rgba: np.ndarray, cell: int = 8) -> np.ndarray:
-    """Straight-alpha frames over the usual grey squares."""
+    """Straight-alpha frames over a checkerboard."""
     y, x = np.mgrid[: rgba.shape[1], : rgba.shape[2]]
     board = np.where((x // cell + y // cell) % 2, 225, 250)[None, ..., None]
     alpha = rgba[..., 3:] / 255.0
@@ -146,7 +150,7 @@ def checkerboard(rgba: np.ndarray, cell: int = 8) -> np.ndarray:
 
 
 def scene() -> dict[str, np.ndarray]:
-    """The pictures: uint8 [T, H, W, 3] by name, and the path [T, 2] with the size of its frame."""
+    """Pictures, uint8 [T, H, W, 3], by name, and `path` [T, 2] in relative coordinates."""
     inputs = demo.DemoInputs("", "")
     clip = procedural.make_clip(demo.SEED, 9, demo.HEIGHT, demo.WIDTH, family="wings")
     element, size = Element(clip.element, "demo"), (demo.HEIGHT, demo.WIDTH)
@@ -169,10 +173,10 @@ def scene() -> dict[str, np.ndarray]:
 
 
 def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
-    """The whole picture. p: of `scene`; interpolation: of its small pictures."""
+    """The figure. p: from `scene`; interpolation: of the small pictures."""
     s = Sheet(interpolation)
     columns = [
-        (12, "what you give"),
+        (12, "inputs"),
         (36, "conditions"),
         (58, "latents"),
         (75, "tokens"),
@@ -183,66 +187,82 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     for x, name in columns:
         s.text(x, 82, name.upper(), 9.5, SOFT, fontweight="bold")
 
-    # What the user gives.
-    rows = {"noise": 66.5, "background": 46.0, "mask": 27.5, "foreground": 8.0}
-    s.picture(3.2, rows["background"], 16, p["background"], BACKGROUND)
-    s.text(12, rows["background"] - 2.2, "background video", 10)
-    s.picture(3.2, rows["mask"], 16, p["background"], MASK, stack=0)
-    s.ax.add_patch(Rectangle((3.2, rows["mask"]), 16, 16 * 2 / 3, fc="#ffffffb0", zorder=3.5))
-    path = p["path"] * np.array([16, -16 * 2 / 3]) + np.array([3.2, rows["mask"] + 16 * 2 / 3])
+    _inputs(s, p)
+    _conditions(s, p)
+    _latents(s)
+    _tokens(s)
+    _branch(s)
+    _backbone(s)
+    _sampling(s)
+    _result(s, p)
+    return s.figure
+
+
+def _inputs(s: Sheet, p: dict[str, np.ndarray]) -> None:
+    """The user's inputs: background, trajectory, element, seed."""
+    s.picture(3.2, ROWS["background"], 16, p["background"], BACKGROUND)
+    s.text(12, ROWS["background"] - 2.2, "background video", 10)
+    s.picture(3.2, ROWS["mask"], 16, p["background"], MASK, stack=0)
+    s.ax.add_patch(Rectangle((3.2, ROWS["mask"]), 16, 16 * 2 / 3, fc="#ffffffb0", zorder=3.5))
+    path = p["path"] * np.array([16, -16 * 2 / 3]) + np.array([3.2, ROWS["mask"] + 16 * 2 / 3])
     s.ax.plot(*path.T, color=FOREGROUND, lw=2.2, zorder=4)
     for i in (0, 4, 8):
         s.ax.add_patch(Circle(tuple(path[i]), 0.55, fc=PAPER, ec=FOREGROUND, lw=1.8, zorder=5))
-    s.text(12, rows["mask"] - 2.2, "trajectory, scale, rotation", 10)
+    s.text(12, ROWS["mask"] - 2.2, "trajectory, scale, rotation", 10)
     element = p["element"]
-    s.picture(6.2, rows["foreground"], 10.2, element, FOREGROUND)
-    s.text(12, rows["foreground"] - 2.2, "element (alpha, key or mask)", 10)
+    s.picture(6.2, ROWS["foreground"], 10.2, element, FOREGROUND)
+    s.text(12, ROWS["foreground"] - 2.2, "element (alpha, key or mask)", 10)
     s.text(12, 69.2, "seed", 11, NOISE, fontweight="bold")
 
-    # Conditions.
-    s.picture(28, rows["noise"] - 3, 14, p["noise"], NOISE, stack=0)
-    s.picture(28, rows["background"], 14, p["masked"], BACKGROUND)
-    s.picture(28, rows["mask"], 14, p["mask"], MASK)
-    s.picture(28, rows["foreground"], 14, p["foreground"], FOREGROUND)
+
+def _conditions(s: Sheet, p: dict[str, np.ndarray]) -> None:
+    """Conditions, and arrows from the inputs."""
+    s.picture(28, ROWS["noise"] - 3, 14, p["noise"], NOISE, stack=0)
+    s.picture(28, ROWS["background"], 14, p["masked"], BACKGROUND)
+    s.picture(28, ROWS["mask"], 14, p["mask"], MASK)
+    s.picture(28, ROWS["foreground"], 14, p["foreground"], FOREGROUND)
     for name, label in (
         ("noise", "noise"),
         ("background", "masked background"),
         ("mask", "inflated target mask"),
         ("foreground", "foreground, centred on white"),
     ):
-        s.text(36, rows[name] - (5.0 if name == "noise" else 2.2), label, 10)
-    middle = {name: y + 5 for name, y in rows.items()} | {"noise": 69.2}
-    s.arrow((15.5, middle["noise"]), (27, middle["noise"]), NOISE)
-    s.arrow((21.5, middle["background"]), (27, middle["background"]), BACKGROUND)
-    s.arrow((21.5, middle["foreground"]), (27, middle["foreground"]), FOREGROUND)
-    s.arrow((21.5, middle["mask"]), (27, middle["mask"]), MASK)
-    s.arrow((18.3, middle["foreground"] + 5.4), (27, middle["mask"] - 2.6), MASK)
-    s.arrow((31, rows["mask"] + 11.5), (31, rows["background"] - 3.7), MASK)
+        s.text(36, ROWS[name] - (5.0 if name == "noise" else 2.2), label, 10)
+    s.arrow((15.5, MIDDLE["noise"]), (27, MIDDLE["noise"]), NOISE)
+    s.arrow((21.5, MIDDLE["background"]), (27, MIDDLE["background"]), BACKGROUND)
+    s.arrow((21.5, MIDDLE["foreground"]), (27, MIDDLE["foreground"]), FOREGROUND)
+    s.arrow((21.5, MIDDLE["mask"]), (27, MIDDLE["mask"]), MASK)
+    s.arrow((18.3, MIDDLE["foreground"] + 5.4), (27, MIDDLE["mask"] - 2.6), MASK)
+    s.arrow((31, ROWS["mask"] + 11.5), (31, ROWS["background"] - 3.7), MASK)
 
-    # The codec's door.
+
+def _latents(s: Sheet) -> None:
+    """The codec and the latents."""
     s.box(47.5, 5, 4.2, 54, MODEL, fill="#e3e8f1")
     s.text(49.6, 32, "codec: causal 3-D VAE, or lossless patches", 9.5, MODEL, rotation=90)
     for name, colour in (("background", BACKGROUND), ("foreground", FOREGROUND)):
-        s.arrow((44, middle[name]), (47, middle[name]), colour)
-    s.line([(44, middle["mask"]), (47, middle["mask"])], MASK)
-    s.arrow((52.2, middle["mask"]), (54.5, middle["mask"]), MASK)
-    s.arrow((52.2, middle["background"]), (54.5, middle["background"]), BACKGROUND)
-    s.arrow((52.2, middle["foreground"]), (54.5, middle["foreground"]), FOREGROUND)
-    s.arrow((42.7, middle["noise"]), (54.5, middle["noise"]), NOISE)
+        s.arrow((44, MIDDLE[name]), (47, MIDDLE[name]), colour)
+    s.line([(44, MIDDLE["mask"]), (47, MIDDLE["mask"])], MASK)
+    s.arrow((52.2, MIDDLE["mask"]), (54.5, MIDDLE["mask"]), MASK)
+    s.arrow((52.2, MIDDLE["background"]), (54.5, MIDDLE["background"]), BACKGROUND)
+    s.arrow((52.2, MIDDLE["foreground"]), (54.5, MIDDLE["foreground"]), FOREGROUND)
+    s.arrow((42.7, MIDDLE["noise"]), (54.5, MIDDLE["noise"]), NOISE)
     for name, colour in (
         ("noise", NOISE),
         ("background", BACKGROUND),
         ("mask", MASK),
         ("foreground", FOREGROUND),
     ):
-        cube(s, 55.2, middle[name] - 2.4, colour)
+        cube(s, 55.2, MIDDLE[name] - 2.4, colour)
 
-    # Which latents go where, in letters.
+    # A letter on each block of latents.
     for name, letter in LETTERS.items():
-        s.text(57.3, middle[name] - 0.75, letter, 12, PAPER, fontweight="bold")
-        s.text(58, middle[name] - 4.6, {"mask": "latent mask"}.get(name, ""), 8.5, SOFT)
+        s.text(57.3, MIDDLE[name] - 0.75, letter, 12, PAPER, fontweight="bold")
+        s.text(58, MIDDLE[name] - 4.6, {"mask": "latent mask"}.get(name, ""), 8.5, SOFT)
 
-    # Tokens: one sequence.
+
+def _tokens(s: Sheet) -> None:
+    """The tokens of one sequence."""
     x, w, pitch = 73.4, 3.2, 2.45
     tokens = {"text": (TEXT, 2, 55.6), "video": (BACKGROUND, 8, 33.6), "foreground": (FOREGROUND, 8, 6.4)}
     for name, (colour, count, bottom) in tokens.items():
@@ -266,18 +286,22 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     s.text(67.9, 57.9, "null text", 9.5, TEXT)
     s.arrow((71.2, 57.9), (72.6, 57.9), TEXT)
 
-    # The branch.
+
+def _branch(s: Sheet) -> None:
+    """The background branch."""
     s.box(84, 64.6, 33, 11.4, BACKGROUND)
     s.text(100.5, 72.8, "background branch", 12, BACKGROUND, fontweight="bold")
-    s.text(100.5, 69.6, "2 blocks: what surrounds the hole, and", 9)
-    s.text(100.5, 67.1, "where the hole is; plain positions", 9)
+    s.text(100.5, 69.6, "2 blocks on noise, masked background and", 9)
+    s.text(100.5, 67.1, "mask; aligned positions", 9)
     chips(s, 71.6, 69.4, ["noise", "background", "mask"])
     s.arrow((79, 70.4), (83.4, 70.4))
     s.arrow((91, 64.3), (91, 58.6), BACKGROUND, lw=2.6)
     s.text(92.6, 61.9, "masked token injection: added after every block,", 9, BACKGROUND, ha="left")
     s.text(92.6, 59.9, "only to video tokens without a masked pixel", 9, BACKGROUND, ha="left")
 
-    # The backbone.
+
+def _backbone(s: Sheet) -> None:
+    """The backbone."""
     for i in (2, 1, 0):
         s.box(84 + i * 0.9, 4.6 + i * 0.9, 33, 51.6, MODEL, fill="#ffffff" if i == 0 else "#e9edf4")
     s.text(100.5, 53.4, "FusionDiT", 13, MODEL, fontweight="bold")
@@ -305,8 +329,8 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     s.line([(88.6, 40.2), (88.6, 28.2)], SOFT, 1.1)
     s.text(105.4, 38.4, "ERoPE", 9.5, fontweight="bold")
     s.text(105.4, 35.9, "foreground positions", 8.5)
-    s.text(105.4, 33.6, "go on where the", 8.5)
-    s.text(105.4, 31.3, "video's end", 8.5)
+    s.text(105.4, 33.6, "extend beyond", 8.5)
+    s.text(105.4, 31.3, "the video's grid", 8.5)
     s.box(87, 14.8, 27, 8.2, MODEL, width=1.1)
     s.text(100.5, 18.9, "feed-forward", 10.5)
     s.box(87, 7.2, 27, 5.0, MODEL, width=1.1)
@@ -316,7 +340,9 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     s.line([(107.5, 12.2), (107.5, 13.5), (115.4, 13.5), (115.4, 30)], SOFT, 1.3)
     s.arrow((115.4, 30), (114.2, 30), SOFT, lw=1.3)
 
-    # Prediction, sampler, loop.
+
+def _sampling(s: Sheet) -> None:
+    """Sampler, and the loop over steps."""
     s.arrow((119.2, 43.4), (122.2, 43.4), NOISE, lw=2.4)
     s.box(122.6, 35.4, 12, 16, NOISE)
     s.text(128.6, 48.6, "sampler", 12, NOISE, fontweight="bold")
@@ -325,10 +351,12 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     s.text(128.6, 39.4, "v, noise or x0", 9, SOFT)
     s.text(128.6, 37.2, "prediction", 9, SOFT)
     s.line([(128.6, 51.8), (128.6, 78.0), (58.3, 78.0)], NOISE)
-    s.arrow((58.3, 78.0), (58.3, middle["noise"] + 3.2), NOISE)
-    s.text(101, 79.3, "every step (20 of them)", 9.5, NOISE)
+    s.arrow((58.3, 78.0), (58.3, MIDDLE["noise"] + 3.2), NOISE)
+    s.text(101, 79.3, "every step (20 by default)", 9.5, NOISE)
 
-    # Decode, paste back.
+
+def _result(s: Sheet, p: dict[str, np.ndarray]) -> None:
+    """Decoding and paste-back."""
     s.arrow((134.9, 43.4), (137.0, 43.4), NOISE, lw=2.4)
     s.box(137.4, 27, 3.2, 32.8, MODEL, fill="#e3e8f1")
     s.text(139.0, 43.4, "codec: decode", 9.5, MODEL, rotation=90)
@@ -337,18 +365,17 @@ def draw(p: dict[str, np.ndarray], interpolation: str) -> Figure:
     s.text(151.2, 47.6, "paste-back", 11, BACKGROUND, fontweight="bold")
     s.text(151.2, 44.6, "at native size, inside", 8.5)
     s.text(151.2, 42.3, "the feathered mask:", 8.5)
-    s.text(151.2, 40.0, "all else stays exact", 8.5)
+    s.text(151.2, 40.0, "other pixels stay exact", 8.5)
     s.arrow((151.2, 50.6), (151.2, 57.2), INK, lw=2.4)
     s.picture(143.8, 58.0, 13.4, p["result"], INK)
     s.text(151.2, 70.6, "composite", 10.5, fontweight="bold")
     s.arrow((151.2, 31.2), (151.2, 36.2), BACKGROUND)
-    s.text(151.2, 29.4, "background at its", 8.5, SOFT)
-    s.text(151.2, 27.2, "own size, and mask", 8.5, SOFT)
-    return s.figure
+    s.text(151.2, 29.4, "background at native", 8.5, SOFT)
+    s.text(151.2, 27.2, "size, and mask", 8.5, SOFT)
 
 
 def cube(s: Sheet, x: float, y: float, colour: str) -> None:
-    """A small block of latents [t, h, w]."""
+    """A block of latents [t, h, w]."""
     w, h, d = 4.2, 3.4, 1.3
     front = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
     top = [(x, y + h), (x + w, y + h), (x + w + d, y + h + d), (x + d, y + h + d)]
@@ -365,7 +392,7 @@ def chips(s: Sheet, x: float, y: float, names: list[str]) -> None:
 
 
 def main() -> None:
-    """Writes both files."""
+    """Write both files."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     pictures = scene()
     for suffix, interpolation in (("svg", "none"), ("png", "lanczos")):

@@ -1,4 +1,4 @@
-"""Draws docs/procedural_clips.png: held-out procedural clips, what a model sees of them, the right answer.
+"""Draws docs/procedural_clips.png: held-out procedural clips, the model's inputs, and the ground truth.
 
 python docs/draw_clips.py
 """
@@ -13,7 +13,7 @@ from gencompositor_jax.arch import tiny
 from gencompositor_jax.data_pipelines import examples
 
 CLIPS = (23, 24, 21, 32, 36, 18)  # numbers of held-out examples
-COLUMNS = ("scene, region to fill", "foreground, relit", "plain paste", "the right answer", "", "")
+COLUMNS = ("scene, region to fill", "foreground, relit", "plain paste", "ground truth", "", "")
 TIMES = (4, 4, 4, 0, 4, 8)
 ZOOM, GAP, HEAD = 2, 6, 26
 INK, PAPER = (31, 41, 55), (255, 255, 255)
@@ -28,7 +28,7 @@ def draw(numbers: tuple[int, ...]) -> Image.Image:
     pen = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
     for column, (title, time) in enumerate(zip(COLUMNS, TIMES, strict=True)):
-        text = f"{title}, frame {time + 1}" if title.startswith("the right") else title or f"frame {time + 1}"
+        text = f"{title}, frame {time + 1}" if title == "ground truth" else title or f"frame {time + 1}"
         pen.text((column * (cell[0] + GAP) + cell[0] / 2, HEAD / 2), text, INK, font, "mm")
     for row, number in enumerate(numbers):
         test = examples.held_out_example(number, arch.inflation, arch.frames, arch.height, arch.width)

@@ -1,4 +1,4 @@
-"""`gencompositor benchmark`: how long sampling or a training step takes here."""
+"""`gencompositor benchmark`: time and memory of sampling or a training step on this machine."""
 
 import argparse
 import json
@@ -16,16 +16,14 @@ def register(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "benchmark",
         help="measure sampling or a training step on this machine",
-        description="Compiling is measured by itself and never taken from the cache. Reads no network.",
+        description="Compiling is measured separately, without the compilation cache.",
         allow_abbrev=False,
     )
     parser.add_argument("--mode", choices=("sample", "train"), default="sample", help="default sample")
     parser.add_argument(
         "--steps", type=int, metavar="N", help="denoising steps (default 20), or training steps (default 5)"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the figures once more, as one line of JSON at the end"
-    )
+    parser.add_argument("--json", action="store_true", help="also print the figures as one last line of JSON")
     sample = parser.add_argument_group("sampling")
     model = sample.add_mutually_exclusive_group()
     model.add_argument(
@@ -34,21 +32,21 @@ def register(subcommands: Any) -> None:
     model.add_argument(
         "--random",
         choices=("released", "small", "tiny"),
-        help="random bfloat16 weights of this architecture, made on the device, instead of a checkpoint",
+        help="random bfloat16 weights of this architecture instead of a checkpoint",
     )
     sample.add_argument(
         "--size", metavar="TxHxW", help="frames, height and width of the clip (default: the model's)"
     )
     sample.add_argument("--weights", choices=("int8",), help="as compose --weights")
-    sample.add_argument("--guided", action="store_true", help="as with a prompt: twice the work per step")
-    sample.add_argument("--rounds", type=int, metavar="N", help="clips that are sampled (default 1)")
-    train = parser.add_argument_group("training, on one device; any --config.KEY=VALUE changes the config")
+    sample.add_argument("--guided", action="store_true", help="with guidance: twice the work per step")
+    sample.add_argument("--rounds", type=int, metavar="N", help="number of clips (default 1)")
+    train = parser.add_argument_group("training, on one device; --config.KEY=VALUE overrides the config")
     train.add_argument("--config", metavar="FILE.py[:ARG]", help="for example configs/gencompositor_6b.py")
     parser.set_defaults(run=run, overrides=[])
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measures, prints a table, and with --json one line more."""
+    """Measure and print a table, with --json also a line of JSON."""
     _check(args)
     report = _train(args) if args.mode == "train" else _sample(args)
     print("\n".join(lines(report)))
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What belongs to the other mode is refused, not ignored."""
+    """Refuse options of the other mode."""
     other = (
         ("config",)
         if args.mode == "sample"
@@ -66,11 +64,11 @@ def _check(args: argparse.Namespace) -> None:
     )
     for name in other:
         if getattr(args, name):
-            raise InputError(f"--{name}: has no meaning with --mode {args.mode}")
+            raise InputError(f"--{name}: has no effect with --mode {args.mode}")
     if args.mode == "train" and args.config is None:
-        raise InputError("--config is missing: --mode train needs one, such as configs/gencompositor_6b.py")
+        raise InputError("--mode train needs a --config, such as configs/gencompositor_6b.py")
     if args.mode == "sample" and args.overrides:
-        raise InputError(f"--config.{args.overrides[0]}: has no meaning with --mode sample")
+        raise InputError(f"--config.{args.overrides[0]}: has no effect with --mode sample")
     for name in ("steps", "rounds"):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= 1000:
@@ -115,13 +113,13 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     return _with_machine(report, config=args.config, overrides=args.overrides)
 
 
-def _with_machine(report: dict[str, Any], **told: Any) -> dict[str, Any]:
+def _with_machine(report: dict[str, Any], **more: Any) -> dict[str, Any]:
     import jax
 
     from gencompositor_jax.cli.outputs import versions
     from gencompositor_jax.perf.benchmark import measure
 
-    return {**report, **told, **measure.machine(jax.devices()[0]), "versions": versions()}
+    return {**report, **more, **measure.machine(jax.devices()[0]), "versions": versions()}
 
 
 def parse_size(text: str) -> tuple[int, int, int]:
@@ -134,20 +132,19 @@ def parse_size(text: str) -> tuple[int, int, int]:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    """The report for people."""
+    """The report as a table."""
     memory = report["device_memory_bytes"]
     limit = "" if memory is None else f", {memory / GIB:.1f} GiB for JAX"
-    known = report["versions"]
-    said = ", ".join(f"{name} {known[name]}" for name in ("python", "jax", "jaxlib", "flax"))
+    versions = ", ".join(f"{name} {report['versions'][name]}" for name in ("python", "jax", "jaxlib", "flax"))
     blocks, branch = report["blocks"]
-    kept = " kept in 8 bits" if report.get("weights_in") == "int8" else ""
+    stored = " stored as int8" if report.get("weights_in") == "int8" else ""
     rows = [
         ("machine", f"{report['device']}{limit}; {report['host_cores']} host cores"),
-        ("versions", f"{said}; {report['platform_version']}"),
+        ("versions", f"{versions}; {report['platform_version']}"),
         (
             "network",
-            f"{report['parameters']:,} parameters{kept}, computed in {report['dtype']}, {blocks} + {branch} "
-            f"blocks of width {report['token_size']}",
+            f"{report['parameters']:,} parameters{stored}, computed in {report['dtype']}, "
+            f"{blocks} + {branch} blocks of width {report['token_size']}",
         ),
         (
             "shapes",
@@ -158,7 +155,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     for name, spent in report["compile_seconds"].items():
         rows.append((f"compile {name}", f"{sum(spent.values()):.2f} s ({spent['lower']:.2f} s to lower)"))
     rows += _sampled(report) if report["mode"] == "sample" else _trained(report)
-    mfu = "unknown: this device's peak is not known" if report["mfu"] is None else f"{report['mfu']:.1%}"
+    mfu = "unknown, like this device's peak" if report["mfu"] is None else f"{report['mfu']:.1%}"
     work = f"{report['flops_per_step'] / 1e12:.3g} TFLOP per step"
     rows += [
         ("arithmetic", f"{work} at {report['flops_per_second'] / 1e12:.3g} TFLOP/s; MFU {mfu}"),
@@ -168,25 +165,28 @@ def lines(report: dict[str, Any]) -> list[str]:
 
 
 def _sampled(report: dict[str, Any]) -> list[tuple[str, str]]:
-    how = "with guidance" if report["guided"] else "without guidance"
+    guidance = "with guidance" if report["guided"] else "without guidance"
     step, total = report["step_seconds"], report["total_seconds"]
     return [
         ("encode", f"{report['encode_seconds']['median']:.3f} s"),
-        ("denoise", f"{step['median']:.4f} s per step, min {step['min']:.4f} s, {how}"),
+        ("denoise", f"{step['median']:.4f} s per step, min {step['min']:.4f} s, {guidance}"),
         ("decode", f"{report['decode_seconds']['median']:.3f} s"),
         ("total", f"{total['median']:.2f} s for {report['steps']} steps, from pixels to pixels"),
     ]
 
 
 def _trained(report: dict[str, Any]) -> list[tuple[str, str]]:
-    step, share = report["step_seconds"], report["trained_parameters"] / report["parameters"]
+    step, fraction = report["step_seconds"], report["trained_parameters"] / report["parameters"]
     held = (report["state_bytes"] + report["frozen_bytes"]) / GIB
     return [
         (
             "trained",
-            f"{report['trained_parameters']:,} parameters ({share:.1%}), batch {report['batch_size']}",
+            f"{report['trained_parameters']:,} parameters ({fraction:.1%}), batch {report['batch_size']}",
         ),
         ("step", f"{step['median']:.3f} s, min {step['min']:.3f} s"),
         ("loss", f"{report['loss']:.4f}; {report['skipped_steps']} steps skipped"),
-        ("planned memory", f"{report['planned_bytes'] / GIB:.2f} GiB by XLA, {held:.2f} GiB of it the state"),
+        (
+            "planned memory",
+            f"{report['planned_bytes'] / GIB:.2f} GiB by XLA, of which {held:.2f} GiB are the state",
+        ),
     ]

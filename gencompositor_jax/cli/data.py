@@ -1,6 +1,4 @@
-"""`gencompositor data`: check a folder of training videos, build records that are quick to read, and add what
-the VAE makes of them.
-"""
+"""`gencompositor data`: check a folder of training videos, build records of it, add the VAE's moments."""
 
 import argparse
 import json
@@ -11,9 +9,9 @@ from gencompositor_jax.errors import InputError
 
 
 def register(subcommands: Any) -> None:
-    """The arguments of `data check` and `data build`."""
+    """The arguments of `data check`, `data build` and `data moments`."""
     parser = subcommands.add_parser(
-        "data", help="check training data, or build it into records", allow_abbrev=False
+        "data", help="check training data, build records, or precompute latents", allow_abbrev=False
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _register_check(actions)
@@ -24,8 +22,8 @@ def register(subcommands: Any) -> None:
 def _register_check(actions: Any) -> None:
     parser = actions.add_parser(
         "check",
-        help="look for what is missing or wrong in a VideoComp folder",
-        description="Ends with exit code 2 where there are problems, else 0.",
+        help="find missing and broken files of a VideoComp folder",
+        description="The exit code is 2 if there are problems, else 0.",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="with GTs/, fg/, ... and a CSV")
@@ -41,18 +39,18 @@ def _register_check(actions: Any) -> None:
 def _register_build(actions: Any) -> None:
     parser = actions.add_parser(
         "build",
-        help="make sharded records of a VideoComp folder or of a list of clips",
-        description="Interrupted, the same command goes on. See docs/data.md.",
+        help="build sharded records from a VideoComp folder or a list of clips",
+        description="If it is interrupted, the same command resumes. See docs/data.md.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a VideoComp folder, or a .csv or .jsonl list with the columns target, mask, and if wanted "
+        help="a VideoComp folder, or a .csv or .jsonl list with the columns target, mask, and optionally "
         "background, caption, name, start",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if absent")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="created if absent")
     parser.add_argument("--format", choices=("arrayrecord", "tfds"), default="arrayrecord")
     _add_sampling(parser)
     parser.add_argument("--height", type=int, default=480, help="of the model's frames (default 480)")
@@ -69,17 +67,17 @@ def _register_build(actions: Any) -> None:
         type=int,
         default=128,
         metavar="N",
-        help="an interruption loses at most one shard",
+        help="an interruption loses one shard at most (default 128)",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per core; 0: none besides this one)"
+        "--workers", type=int, metavar="N", help="processes (default: one per core; 0: only this one)"
     )
     parser.add_argument(
         "--max-broken",
         type=float,
         default=0.05,
-        metavar="SHARE",
-        help="of the inputs may be broken; they are left out and listed (default 0.05)",
+        metavar="FRACTION",
+        help="of the inputs that may be broken; they are left out and listed (default 0.05)",
     )
     parser.set_defaults(run=run_build)
 
@@ -87,12 +85,14 @@ def _register_build(actions: Any) -> None:
 def _register_moments(actions: Any) -> None:
     parser = actions.add_parser(
         "moments",
-        help="add the VAE's moments to records, so that training needn't encode their targets",
-        description="Copies the records. Interrupted, the same command goes on.",
+        help="add the VAE's moments to records, so that training doesn't encode their targets",
+        description="Copies the records. If it is interrupted, the same command resumes.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of data build, --format arrayrecord")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made if absent")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="made by data build, --format arrayrecord"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="created if absent")
     parser.add_argument(
         "--checkpoint", type=Path, required=True, metavar="DIR", help="the model that training starts from"
     )
@@ -100,13 +100,13 @@ def _register_moments(actions: Any) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="if the folder holds several, which")
-    parser.add_argument("--frames", type=int, default=49, metavar="N", help="of one clip (default 49)")
-    parser.add_argument("--fps", type=float, default=8.0, help="rate that clips are sampled at (default 8)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="which CSV, if the folder holds several")
+    parser.add_argument("--frames", type=int, default=49, metavar="N", help="per clip (default 49)")
+    parser.add_argument("--fps", type=float, default=8.0, help="frames per second of clips (default 8)")
 
 
 def run_check(args: argparse.Namespace) -> None:
-    """Prints the report; problems are an InputError."""
+    """Print the report; raise InputError if there are problems."""
     from gencompositor_jax.data_pipelines.check import check, table
 
     report = check(
@@ -125,7 +125,7 @@ def run_check(args: argparse.Namespace) -> None:
 
 
 def run_build(args: argparse.Namespace) -> None:
-    """Builds, and says what was left out and how to train on the rest."""
+    """Build, print what was left out and how to train on the rest."""
     from gencompositor_jax.data_pipelines.build import Settings, build, inputs_of
 
     settings = Settings(args.frames, args.height, args.width, args.fps, args.quality, args.clips_per_shard)
@@ -140,7 +140,7 @@ def run_build(args: argparse.Namespace) -> None:
 
 
 def run_moments(args: argparse.Namespace) -> None:
-    """Encodes every clip once, with the checkpoint's VAE."""
+    """Encode every clip once, with the checkpoint's VAE."""
     from gencompositor_jax import checkpoints
     from gencompositor_jax.data_pipelines.build import add_moments
     from gencompositor_jax.training import vae_moments

@@ -1,4 +1,4 @@
-"""`gencompositor demo`: inputs made on the spot, composited with the embedded model."""
+"""`gencompositor demo`: composites a generated element and background with the embedded model."""
 
 import argparse
 import shlex
@@ -14,18 +14,18 @@ from gencompositor_jax.errors import InputError
 def register(subcommands: Any) -> None:
     """The arguments."""
     parser = subcommands.add_parser(
-        "demo", help="make a small background and element and composite them", allow_abbrev=False
+        "demo", help="generate a small background and element and composite them", allow_abbrev=False
     )
     parser.add_argument(
-        "--out-dir", default="demo", metavar="DIR", help="where everything goes (default demo)"
+        "--out-dir", default="demo", metavar="DIR", help="folder of inputs and results (default demo)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier demo left there")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo")
     options.add_sampling(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Makes the inputs and runs `compose` on them, as the user would."""
+    """Make the inputs and run `compose` on them."""
     from gencompositor_jax.cli.rendering import checkpoint_arch
 
     arch, folder = checkpoint_arch(None), Path(args.out_dir)
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.cli import build_parser
     from gencompositor_jax.data_pipelines.demo import write_inputs
 
-    made = write_inputs(folder, arch.frames, args.overwrite)
-    words = ["compose", "--background", made.background, "--foreground", made.foreground]
-    words += ["--trajectory", made.trajectory, "--scale", made.scale, "--out", outputs.video]
+    inputs = write_inputs(folder, arch.frames, args.overwrite)
+    words = ["compose", "--background", inputs.background, "--foreground", inputs.foreground]
+    words += ["--trajectory", inputs.trajectory, "--scale", inputs.scale, "--out", outputs.video]
     for name, value in options.given_sampling(args).items():
         words += ["--no-paste-back"] if name == "paste_back" else [f"--{name}", str(value)]
     words += ["--overwrite"] * args.overwrite

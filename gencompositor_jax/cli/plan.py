@@ -1,4 +1,4 @@
-"""`gencompositor plan`: what a config needs of chips that need not be there."""
+"""`gencompositor plan`: memory, work and time of a config on devices that need not be present."""
 
 import argparse
 from typing import Any
@@ -10,8 +10,8 @@ def register(subcommands: Any) -> None:
     """The arguments."""
     parser = subcommands.add_parser(
         "plan",
-        help="memory, work and time of sampling or training on other machines, by compiling for them",
-        epilog="Any value of the config can be replaced: --config.arch_changes.frames=17",
+        help="estimate memory, work and time on other machines, by compiling for them",
+        epilog="Any value of the config can be overridden: --config.arch_changes.frames=17",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -22,49 +22,49 @@ def register(subcommands: Any) -> None:
         "--topology",
         required=True,
         metavar="T",
-        help="TPU chips and their grid (v5e:2x2, v5p:4x4x4, v6e:1x1), virtual CPU devices (cpu:8), or gpu: "
-        "those of this machine",
+        help="TPU chips and their grid (v5e:2x2, v5p:4x4x4, v6e:1x1), virtual CPU devices (cpu:8), or this "
+        "machine's GPUs (gpu)",
     )
     parser.add_argument(
-        "--batch", type=int, metavar="B", help="clips at once (default: the config's; 1 to sample)"
+        "--batch", type=int, metavar="B", help="clips per batch (default: the config's; 1 for sampling)"
     )
     parser.add_argument(
         "--mesh",
         metavar="AXIS=N,...",
-        help="devices along data, fsdp, context, tensor (default: the config's; to sample, clips over data "
-        "and the rest over tensor)",
+        help="devices along data, fsdp, context, tensor (default: the config's; for sampling, clips along "
+        "data and heads along tensor)",
     )
     parser.add_argument(
         "--thorough",
         action="store_true",
-        help="for TPUs: with all of XLA's optimisation, as it will run; takes minutes more",
+        help="for TPUs: with all of XLA's optimisations, as it will run; takes minutes longer",
     )
-    parser.add_argument("--json", action="store_true", help="print it as JSON, too, in one last line")
+    parser.add_argument("--json", action="store_true", help="also print the plan as one last line of JSON")
     parser.set_defaults(run=run, overrides=[])
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compiles and prints."""
+    """Compile and print."""
     from gencompositor_jax.training.config import load_config
 
     if args.batch is not None and args.batch < 1:
         raise InputError(f"--batch {args.batch}: pass 1 or more")
     mesh = mesh_of(args.mesh)
     if args.mode == "sample" and any(o.startswith("mesh.") for o in args.overrides):
-        raise InputError("--config.mesh is the training's; pass --mesh for sampling")
+        raise InputError("--config.mesh is for training: pass --mesh for sampling")
     config = load_config(args.config, args.overrides)
 
     from gencompositor_jax.perf.plan import compiling, report, topology
 
     target = topology.find(args.topology)
-    made = compiling.make_plan(config, args.mode, target, args.batch, mesh, args.thorough)
-    print(report.text(made))
+    plan = compiling.make_plan(config, args.mode, target, args.batch, mesh, args.thorough)
+    print(report.text(plan))
     if args.json:
-        print(report.as_json(made))
+        print(report.as_json(plan))
 
 
 def mesh_of(text: str | None) -> dict[str, int] | None:
-    """Sizes by axis from "fsdp=8,context=2". Raises InputError."""
+    """Sizes by axis from "fsdp=8,context=2". Raises InputError for other text."""
     if text is None:
         return None
     sizes = {}

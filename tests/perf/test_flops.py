@@ -78,7 +78,7 @@ def test_foreground_tokens_that_are_left_out_are_not_counted():
 
 
 def test_xla_counts_about_as_much():
-    """XLA counts norms and activations, too, and counts a loop's body once: here every loop has one turn."""
+    """XLA counts norms and activations, too, and a loop's body once; here every loop has one iteration."""
     evaluate, variables, inputs = network(ARCHS["one layer"])
     counted = jax.jit(evaluate).lower(variables, *inputs).compile().cost_analysis()["flops"]
     assert flops.forward(ARCHS["one layer"]) == pytest.approx(counted, rel=0.02)
@@ -92,7 +92,7 @@ def test_a_step_is_three_times_the_forward_pass():
     assert flops.train_step(arch, 1, trained=0.0) == 2 * flops.forward(arch) + attention
     evaluate, variables, inputs = network(arch)
     counted = products(jax.make_jaxpr(jax.grad(evaluate, range(6)))(variables, *inputs).jaxpr)
-    # A little more is counted: attention's backward pass computes its scores again, which isn't model work.
+    # A little more is counted: attention's backward pass recomputes its scores, which MFU doesn't count.
     assert flops.train_step(arch, 1) == pytest.approx(counted, rel=5e-3)
     assert flops.train_step(arch, 1) <= counted
 

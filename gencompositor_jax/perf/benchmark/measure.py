@@ -33,7 +33,7 @@ class Stopwatch:
         return result
 
     def compile(self, program: Any, *args: Any, **static: Any) -> jax.stages.Compiled:
-        """Compiles without running; arguments may be jax.ShapeDtypeStruct."""
+        """Compile without running; arguments may be jax.ShapeDtypeStruct."""
         began = time.perf_counter()
         lowered = program.lower(*args, **static)
         between = time.perf_counter()
@@ -44,7 +44,7 @@ class Stopwatch:
         return compiled
 
     def forget(self) -> None:
-        """Drops the times of runs, such as a warm-up's."""
+        """Drop the times of runs, such as a warm-up's."""
         self.running.clear()
 
 

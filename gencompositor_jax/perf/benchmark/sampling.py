@@ -60,7 +60,7 @@ def _draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, mean: float) -> ja
 def run(
     model: Model, steps: int = SamplingOptions.steps, guided: bool = False, rounds: int = 1, seed: int = 0
 ) -> dict[str, Any]:
-    """Compiles, samples a random clip `rounds` times, and reports.
+    """Compile, sample a random clip `rounds` times, and report.
 
     guided: as with a prompt, two evaluations of the network per step. The seconds of a step are those of a
     call of the sampler divided by its steps; totals are those of a round, from conditions to frames, both on

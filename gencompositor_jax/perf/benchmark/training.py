@@ -25,7 +25,7 @@ WARM_UP = 2  # steps before the measured ones
 
 
 def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
-    """Compiles the step of a config for the first device, runs it and reports.
+    """Compile the step of a config for the first device, run it and report.
 
     The config's mesh and data are ignored: one device, random pixels. Raises InputError if batch and
     accumulation don't fit, and before anything is allocated if the step doesn't fit the device's memory.
@@ -75,7 +75,7 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
 
 
 def check_fits(needed: int, limit: int | None) -> None:
-    """Raises InputError if a step needs more bytes than JAX may use of the device."""
+    """Raise InputError if a step needs more bytes than JAX may use of the device."""
     if limit is not None and needed > limit:
         raise InputError(
             f"the step needs {needed / GIB:.1f} GiB, JAX may use {limit / GIB:.1f} GiB: set "

@@ -86,7 +86,7 @@ def make_plan(
     mesh: Mapping[str, int] | None = None,
     thorough: bool = False,
 ) -> Plan:
-    """Compiles the programs of a mode for a target.
+    """Compile the programs of a mode for a target.
 
     batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
     the config's for training, `workloads.sampling_mesh` for sampling. thorough: see `compiled`. Raises
@@ -112,7 +112,7 @@ def make_plan(
 
 
 def compiled(program: Program, target: Target, thorough: bool = False) -> Compiled:
-    """Lowers, compiles and analyses a program.
+    """Lower, compile and analyse a program.
 
     thorough: with all of XLA's optimisations, as it will run. Otherwise with fewer, which is much faster on
     TPUs.

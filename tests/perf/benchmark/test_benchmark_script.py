@@ -1,4 +1,4 @@
-"""launch/benchmark_gpu.sh: its pieces are commands of ours, saved one by one."""
+"""launch/benchmark_gpu.sh: its parts are valid commands, and their results are saved one by one."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from gencompositor_jax.cli import parse
 from gencompositor_jax.training.config import load_config
 
 SCRIPT = Path(__file__).parents[3] / "launch" / "benchmark_gpu.sh"
-PIECES = ["sample", "convolutions", "train", "torch", "guided", "int8", "attention", "lora"]
-# Stands for python3: writes down what it was called with, fails where it is told to.
+PARTS = ["sample", "convolutions", "train", "torch", "guided", "int8", "attention", "lora"]
+# Stands for python3: records its arguments, and fails on request.
 FAKE = """#!/bin/sh
 echo "$XLA_PYTHON_CLIENT_MEM_FRACTION $*" >>"$CALLS"
 echo words
@@ -47,22 +47,22 @@ def commands(calls):
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("small", ["", "1"])
-def test_every_piece_is_a_command_of_ours_and_is_saved(run, tmp_path, small):
+def test_every_part_is_a_valid_command_and_is_saved(run, tmp_path, small):
     done, calls = run(SMALL=small)
     assert done.returncode == 0, done.stderr
-    assert len(calls) == len(PIECES) + 1  # that with PyTorch goes on once more
+    assert len(calls) == len(PARTS) + 1  # the one with PyTorch resumes once
     for words in commands(calls):
         args = parse(words)
         if args.mode == "train":
             config = load_config(args.config, args.overrides)
             assert (config.batch_size, config.optimizer.ema) == (1, 0)
     assert sum(line.startswith("0.95 ") for line in calls) == 3
-    for name in PIECES:
+    for name in PARTS:
         assert json.loads((tmp_path / "out" / f"{name}.json").read_text()) == {"mode": "sample"}
 
 
 @pytest.mark.multiprocess
-def test_what_is_done_is_not_done_again_and_what_failed_is(run, tmp_path):
+def test_finished_parts_are_skipped_and_failed_ones_repeated(run, tmp_path):
     done, calls = run("sample", "train", failing="--mode train")
     assert done.returncode == 1 and len(calls) == 2
     assert "train: failed with code 3" in done.stderr
@@ -73,6 +73,6 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(run, tmp_path):
 
 
 @pytest.mark.multiprocess
-def test_an_unknown_piece_is_refused(run):
+def test_an_unknown_part_is_refused(run):
     done, calls = run("nonsense")
     assert done.returncode == 2 and not calls and "nonsense" in done.stderr

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu_vs_torch.py makes of its figures; the figures need a GPU."""
+"""benchmarks/gpu_vs_torch.py: its order, totals and ratios; the figures need a GPU."""
 
 import importlib.util
 import json
@@ -36,27 +36,29 @@ def test_the_sides_take_turns(script):
     assert script.order(2, False) == ["ours", "ours"]
 
 
-def test_totals_and_ratios_are_of_the_medians(script):
-    told = script.summary(RUNS)
-    alone, doubled = ([told["step_seconds"][side + how] for side in script.SIDES] for how in ("", " doubled"))
+def test_totals_and_ratios_use_medians(script):
+    found = script.summary(RUNS)
+    alone, doubled = (
+        [found["step_seconds"][side + how] for side in script.SIDES] for how in ("", " doubled")
+    )
     assert (alone, doubled) == ([1.0, 2.0, 1.5], [2.0, 4.0, 3.0])
-    totals = told["total_seconds_20_steps"]
+    totals = found["total_seconds_20_steps"]
     assert (totals["ours"], totals["eager doubled"], totals["compiled"]) == (22.0, 90.0, 40.0)
-    assert told["total_ratios"]["eager doubled"] == pytest.approx(90 / 22)
-    assert told["step_ratios"]["compiled"] == 1.5 and "ours" not in told["step_ratios"]
-    assert told["processes"] == {"ours": 3, "eager": 2, "compiled": 1}
-    lines = script.table({"summary": told}).splitlines()
+    assert found["total_ratios"]["eager doubled"] == pytest.approx(90 / 22)
+    assert found["step_ratios"]["compiled"] == 1.5 and "ours" not in found["step_ratios"]
+    assert found["processes"] == {"ours": 3, "eager": 2, "compiled": 1}
+    lines = script.table({"summary": found}).splitlines()
     assert lines[0] == "ours                 1.0000 s per step (1.00 x ours),   22.00 s in all, peak 20.0 GiB"
     assert lines[-1].startswith("VAE of pytorch: encode 3.000 s, decode 7.000 s")
 
 
 def test_ours_alone_has_no_ratios(script):
-    told = script.summary([OURS])
-    assert told["step_ratios"] == {"ours doubled": 2.0} and told["total_seconds_20_steps"]["ours"] == 22.0
-    assert script.table({"summary": told}).count("\n") == 2
+    found = script.summary([OURS])
+    assert found["step_ratios"] == {"ours doubled": 2.0} and found["total_seconds_20_steps"]["ours"] == 22.0
+    assert script.table({"summary": found}).count("\n") == 2
 
 
-def test_pieces_go_on_from_the_file_and_refuse_another_setting(script, tmp_path):
+def test_a_run_resumes_from_its_file_and_refuses_another_setting(script, tmp_path):
     out, setting = tmp_path / "figures.json", {"small": True, "rounds": 1}
     assert script.read(out, setting) == []
     script.write(out, {"setting": setting, "summary": {}, "runs": RUNS})
@@ -73,7 +75,7 @@ def test_ours_end_to_end_without_pytorch(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", words)
     script.main()
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first == "PyTorch's half is skipped: diffusers can't be imported here"
-    summary = json.loads(last)
-    assert summary["step_seconds"]["ours"] > 0 and summary["step_seconds"]["eager"] is None
+    assert first == "PyTorch is skipped: diffusers can't be imported"
+    found = json.loads(last)
+    assert found["step_seconds"]["ours"] > 0 and found["step_seconds"]["eager"] is None
     assert json.loads(out.read_text())["runs"][0]["joint tokens"] == 16 + 2 * 72

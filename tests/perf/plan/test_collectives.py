@@ -45,7 +45,7 @@ EXCHANGES = {
 
 
 @pytest.mark.parametrize("kind", EXCHANGES)
-def test_every_kind_is_counted_as_often_as_its_loop_turns(kind):
+def test_every_kind_is_counted_once_per_iteration(kind):
     exchange, factor = EXCHANGES[kind]
     assert sent(exchange) == {kind: collectives.Traffic(TURNS, TURNS * round(factor * SHARE))}
 

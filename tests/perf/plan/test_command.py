@@ -15,7 +15,7 @@ def test_the_command_prints_tables_and_one_last_line(capsys):
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         (["--topology", "cpu:2", "--batch", "0"], "--batch 0"),
         (["--topology", "moon"], "--topology moon"),
@@ -23,7 +23,7 @@ def test_the_command_prints_tables_and_one_last_line(capsys):
         (["--topology", "cpu:2", "--config.mesh.fsdp=2"], "--mesh for sampling"),
     ],
 )
-def test_wrong_options_are_answered_in_one_line(options, said, capsys):
+def test_wrong_options_are_refused_in_one_line(options, message, capsys):
     assert main([*CONFIG, *options]) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gencompositor_jax.perf.plan import hlo
 
 # Shortened from what XLA:TPU prints: tiles in the layouts, the fast memory as S(1), a line break inside an
-# attribute, a condition without a known number of turns.
+# attribute, a condition without a known trip count.
 TPU = """HloModule jit_f, is_scheduled=true
 
 %body.1 (arg: (s32[], bf16[8,128])) -> (s32[], bf16[8,128]) {
@@ -51,7 +51,7 @@ def compiled(function, *arguments) -> hlo.Module:
     return hlo.parse(jax.jit(function).lower(*arguments).compile().as_text())
 
 
-def test_a_program_of_a_tpu_is_read():
+def test_a_tpu_program_is_parsed():
     module = written()
     call = module.computations["body.1"]["y"]
     assert (module.entry, call.opcode, call.operands) == ("main.2", "custom-call", ("x",))
@@ -60,10 +60,10 @@ def test_a_program_of_a_tpu_is_read():
     assert module.computations["main.2"]["state"].results[1].size == 2 * 8 * 128
 
 
-@given(first=st.integers(0, 5), turns=st.integers(0, 50), step=st.integers(1, 4))
-def test_the_turns_of_a_loop_are_read_from_its_condition(first, turns, step):
-    module = written(first, first + turns * step, step)
-    assert times(module, "custom-call") == [turns]
+@given(first=st.integers(0, 5), count=st.integers(0, 50), step=st.integers(1, 4))
+def test_the_trip_count_of_a_loop_is_read_from_its_condition(first, count, step):
+    module = written(first, first + count * step, step)
+    assert times(module, "custom-call") == [count]
     assert hlo.unknown_loops(module) == []
 
 
@@ -79,7 +79,7 @@ def test_nested_loops_multiply():
     assert times(module, "fft") == [15]
 
 
-def test_a_loop_that_depends_on_data_counts_once_and_is_told():
+def test_a_loop_that_depends_on_data_counts_once_and_is_reported():
     def grow(x):
         return jax.lax.while_loop(lambda x: x.sum() < 1e6, lambda x: 2 * x, x)
 

@@ -6,7 +6,7 @@ from gencompositor_jax.perf.plan import topology
 
 
 @pytest.mark.parametrize("name", ["", "tpu", "v5e", "v9x:2x2", "v5e:2", "v5e:0x", "cpu:0", "cpu", "gpu:2"])
-def test_a_name_that_is_none_is_refused(name):
+def test_an_unknown_name_is_refused(name):
     with pytest.raises(InputError, match=r"--topology .*v5e:2x2"):
         topology.find(name)
 
@@ -30,7 +30,7 @@ def test_without_libtpu_the_extra_is_named(monkeypatch):
         topology.find("v5e:2x2")
 
 
-def test_without_a_gpu_it_is_said(monkeypatch):
+def test_a_missing_gpu_is_reported(monkeypatch):
     def none(platform):
         raise RuntimeError("no such platform")
 

@@ -87,7 +87,7 @@ def test_attention_kernels_of_a_tpu(name, products, along_lanes):
     assert written(line, queries, keys) == 2 * products * 48 * 1536 * 35328 * 64
 
 
-def test_a_kernel_that_is_not_known_is_told():
+def test_an_unknown_kernel_is_reported():
     text = (
         "HloModule m\n\nENTRY %main (a: f32[8]) -> f32[8] {\n  %a = f32[8] parameter(0)\n"
         '  ROOT %magic = f32[8] custom-call(%a), custom_call_target="tpu_custom_call"\n}\n'
@@ -95,7 +95,7 @@ def test_a_kernel_that_is_not_known_is_told():
     assert work.unknown_kernels(hlo.parse(text)) == ["magic"]
 
 
-def test_slices_in_a_loop_are_read_once_not_as_a_whole_each_time():
+def test_a_loop_reads_its_slices_once():
     def turn(x, w):
         return x + w, w * 2
 
@@ -105,7 +105,7 @@ def test_slices_in_a_loop_are_read_once_not_as_a_whole_each_time():
     assert w.nbytes * 3 < moved < w.nbytes * 8
 
 
-def test_the_network_does_what_its_definition_says(small_model):
+def test_the_network_does_its_counted_products(small_model):
     from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 
     arch = small_model.arch
