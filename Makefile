@@ -10,16 +10,17 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity tpu-aot demo pictures docs test test-lowest check format lint types clean
+.PHONY: help install parity tpu-aot demo pictures docs test test-all test-optimised test-lowest check check-all format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
-	@echo "make test          run the tests"
+	@echo "make test          run the fast tests, in a few minutes"
+	@echo "make test-all      run all tests"
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
-	@echo "make test-lowest   the same with the oldest versions that pyproject.toml allows"
+	@echo "make test-lowest   run the fast tests with the oldest versions that pyproject.toml allows"
 	@echo "make docs          build the documents and the API reference as a site; the result is in build/site/"
-	@echo "make check         formatting, lint, types, documents and tests"
+	@echo "make check         formatting, lint, types, documents and fast tests; check-all: all tests"
 	@echo "make pictures      make the pictures and the table in the documents anew"
 	@echo "make format        rewrite the files in the project's format"
 	@echo "make clean         remove the virtual environment, caches and the demo"
@@ -63,15 +64,28 @@ $(VENV)/.installed-docs: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	@touch $@
 
-test: $(STAMP)
-	$(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
+PYTEST = $(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
 
-# The lower bounds of pyproject.toml are promises: the tests with exactly those versions.
+test: $(STAMP)
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP) test-optimised
+	$(PYTEST)
+
+# Tests compile without LLVM's optimisations, users with them: the numbers of both must agree with the recordings.
+OPTIMISED = tests/parity/test_network.py tests/parity/test_vae.py tests/codec/test_codec.py \
+	tests/diffusion/test_sampler.py tests/training/test_step.py::test_microbatches_give_the_losses_of_the_whole_batch
+
+test-optimised: $(STAMP)
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) $(OPTIMISED)
+
+# The lower bounds of pyproject.toml are promises: the fast tests with exactly those versions.
 test-lowest:
 	@$(MAKE) --no-print-directory test VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt
 
-# `make check test` in one call runs the tests once.
 check: lint types docs test
+
+check-all: lint types docs test-all
 
 lint: $(STAMP)
 	$(PY) -m ruff format --check .

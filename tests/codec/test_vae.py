@@ -94,6 +94,7 @@ def test_bfloat16_keeps_norms_and_results_in_float32(params):
     assert vae_layers.group_norm(x, jnp.ones(4), jnp.zeros(4), 2, 1e-6).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_chunk_whatever_the_length():
     """Temporary memory of the compiled decoder: one pass over all latents would need 6 times as much."""
     shapes = jax.eval_shape(functools.partial(vae.init, arch=SMALL), jax.random.key(0))

@@ -128,9 +128,8 @@ def test_any_split_of_the_rows_gives_the_same_examples():
 @pytest.mark.multiprocess
 def test_any_number_of_workers_on_one_host_or_two_gives_the_same_batches():
     whole = hashes(read())
-    assert hashes(read(workers=1)) == whole
     assert hashes(read(workers=2, prefetch=3)) == whole
-    host = hashes(read(workers=2, rows=(2, 3), start=1))
+    host = hashes(read(workers=1, rows=(2, 3), start=1))
     assert host == [batch[2:] for batch in whole[1:]]
 
 

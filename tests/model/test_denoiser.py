@@ -102,6 +102,7 @@ def test_the_branch_reaches_only_unmasked_tokens():
     without = Denoiser(arch)({**variables, "branch": {**variables["branch"], "params": params}}, *arguments)
     changed = jnp.abs(with_branch - without).max(axis=-1) > 1e-6
     masked = arguments[2].mask[..., 0] > 0  # whole 2 x 2 patches
+    assert masked.any() and not masked.all()
     assert not changed[masked].any()
     assert changed[~masked].all()
 

@@ -87,9 +87,7 @@ def test_over_data_the_losses_are_those_of_one_device(one_device, two_processes)
     assert (two_processes / "sheets" / f"step-{STEPS:06d}.png").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["fsdp", *(pytest.param(n, marks=pytest.mark.heavy) for n in ("context", "tensor"))]
-)
+@pytest.mark.parametrize("name", ["fsdp", "context", "tensor"])
 def test_on_another_mesh_the_losses_are_those_of_one_device(one_device, folder, name):
     with start(folder / name, MESHES[name]) as group:
         group.check()

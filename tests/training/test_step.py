@@ -41,11 +41,11 @@ WITH_VAE = dataclasses.replace(
     codec=VAEArch(block_widths=(8, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_groups=4),
 )
 MESHES = [
-    {"data": 8},
-    {"fsdp": 8},
-    {"data": 2, "context": 4},
-    {"data": 2, "tensor": 4},
     {"data": 1, "fsdp": 2, "context": 2, "tensor": 2},
+    *(
+        pytest.param(sizes, marks=pytest.mark.slow)
+        for sizes in ({"data": 8}, {"fsdp": 8}, {"data": 2, "context": 4}, {"data": 2, "tensor": 4})
+    ),
 ]
 
 

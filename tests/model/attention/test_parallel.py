@@ -12,10 +12,8 @@ from gencompositor_jax.model import attention
 from gencompositor_jax.model.attention import chunked, parallel
 
 MESHES = [
-    {"fsdp": 8},
-    {"context": 8},
-    {"tensor": 8},
     {"data": 2, "context": 2, "tensor": 2},
+    *(pytest.param({axis: 8}, marks=pytest.mark.slow) for axis in ("fsdp", "context", "tensor")),
 ]
 DIVISORS = [2, 3, 4, 6, 8, 12, 16, 24, 48]  # of the released 48 heads
 
@@ -54,7 +52,7 @@ def test_the_output_has_the_input_s_sharding(heads):
     assert "all-gather" not in compiled.as_text()
 
 
-@pytest.mark.parametrize("heads", [8, 5])
+@pytest.mark.parametrize("heads", [8, pytest.param(5, marks=pytest.mark.slow)])
 def test_half_precision_on_a_mesh(agree, make_inputs, heads):
     with jax.set_mesh(mesh_of({"context": 4, "tensor": 2})):
         agree(attention.attend, make_inputs(24, heads, dtype=jnp.bfloat16), 21)
@@ -67,13 +65,13 @@ def test_what_the_mesh_does_not_divide(agree, make_inputs, heads):
         agree(attention.attend, make_inputs(23, heads, batch=1), 22)
 
 
-@pytest.mark.parametrize("length", [2, 4, 24])
+@pytest.mark.parametrize("length", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 24))])
 def test_padding_may_fill_whole_devices(agree, make_inputs, length):
     with jax.set_mesh(mesh_of({"context": 8})):
         agree(attention.attend, make_inputs(24, 5), length)
 
 
-@pytest.mark.parametrize("parts", [n for n in DIVISORS if n <= 8])
+@pytest.mark.parametrize("parts", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 4, 6, 8))])
 def test_the_released_heads_by_ulysses(agree, make_inputs, parts):
     with jax.set_mesh(mesh_of({"context": parts})):
         agree(attention.attend, make_inputs(24, 48, dim=8, batch=1), 22)
@@ -99,7 +97,7 @@ def test_heads_that_tensor_does_not_divide_stay_together():
     assert parallel.layout(mesh, 6) == (None, ("context", "tensor"), False)
 
 
-@pytest.mark.parametrize("heads", [8, 5])
+@pytest.mark.parametrize("heads", [pytest.param(8, marks=pytest.mark.slow), 5])
 def test_memory_grows_linearly_and_falls_with_the_devices(heads, monkeypatch):
     monkeypatch.setattr(chunked, "_CPU_TILE", (256, 256))  # tiles of constant size
 

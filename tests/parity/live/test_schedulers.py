@@ -12,7 +12,7 @@ from tests.parity.live.pairs import few, normal, seeds
 from tests.parity.released import PREDICTIONS, assert_near, diffusion_arch
 from tests.parity.replay import advance_once
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 TOLERANCE = 2e-6
 SHAPE = (1, 2, 3, 2, 2)
 
@@ -86,5 +86,6 @@ def test_noising_and_velocity(config: dict, seed: int, timestep: int) -> None:
     x0, eps, t = normal(rng, *SHAPE), normal(rng, *SHAPE), np.array([timestep])
     at = schedule.signal_at(schedule.alpha_bars(arch), jnp.asarray(t))
     given = torch.from_numpy(x0), torch.from_numpy(eps), torch.from_numpy(t)
+    x0, eps = jnp.asarray(x0), jnp.asarray(eps)
     assert_near(schedule.add_noise(x0, eps, at), theirs.add_noise(*given).numpy(), TOLERANCE)
     assert_near(schedule.target("velocity", x0, eps, at), theirs.get_velocity(*given).numpy(), TOLERANCE)

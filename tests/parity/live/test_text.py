@@ -14,7 +14,7 @@ from gencompositor_jax.conversion.weights_folder import open_weights
 from tests.parity.live.pairs import few, randomise, seeds
 from tests.parity.released import assert_near
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 TOLERANCE = 2e-5
 VOCABULARY = 64
 

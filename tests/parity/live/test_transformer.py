@@ -18,7 +18,7 @@ from gencompositor_jax.model.joint_sequence import joint_sequence
 from tests.parity.live.pairs import few, normal, randomise, seeds, stacks
 from tests.parity.released import assert_near, layer_of, to_variables
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 TOLERANCE = 5e-5
 STACK_TOLERANCE = 3e-4  # the sinusoid of the timestep differs in its last bits
 BASE = (30, 45)

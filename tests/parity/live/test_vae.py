@@ -11,7 +11,7 @@ from gencompositor_jax.conversion.tensor_map import vae_rules
 from tests.parity.live.pairs import few, normal, randomise, seeds
 from tests.parity.released import assert_near, channels_last, to_variables
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
 TOLERANCE = 1e-4
 # Pixels, at 2 of them a latent: at the released overlap each stride is a whole number of latents.
 TILES = [(12, 10), (12, 20), (24, 10)]

@@ -68,6 +68,7 @@ def test_random_models_have_all_arrays_none_of_them_zero(small_model):
     assert (np.asarray(up).ravel()[:8] != np.asarray(down).ravel()[:8]).any()
 
 
+@pytest.mark.slow
 def test_random_8_bit_weights_have_the_same_distribution(small_model):
     small = sampling.random_model(small_model.arch, weights="int8")
     assert int8.is_quantised(small.arrays)
@@ -79,6 +80,7 @@ def test_random_8_bit_weights_have_the_same_distribution(small_model):
     assert sampling.parameters(small) == sampling.parameters(small_model)
 
 
+@pytest.mark.slow
 def test_a_random_released_model_has_the_parameter_counts_of_the_release():
     shapes = jax.eval_shape(lambda: sampling.random_model(arch_lib.released()).arrays)
     counts = {

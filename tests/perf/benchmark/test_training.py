@@ -35,6 +35,7 @@ def report():
     return training.run(config(), steps=2)
 
 
+@pytest.mark.slow
 def test_the_step_trains_all_parameters(report):
     assert report["trained_parameters"] == report["parameters"] > 1000
     assert report["loss"] > 0 and report["skipped_steps"] == 0
@@ -43,12 +44,14 @@ def test_the_step_trains_all_parameters(report):
     assert report["batch_size"] == 2 and not report["ema"]
 
 
+@pytest.mark.slow
 def test_planned_memory_holds_the_state(report):
     # float32 weights and two moments; the counts of steps are a few bytes.
     assert 0 <= report["state_bytes"] - 12 * report["parameters"] < 100
     assert report["planned_bytes"] > report["state_bytes"]
 
 
+@pytest.mark.slow
 def test_work_is_three_forward_passes(report):
     from gencompositor_jax import arch as arch_lib
 

@@ -50,6 +50,7 @@ def test_sampling_is_three_programs_with_all_weights_in_each(sampling):
     assert sampling.needed == max(p.needed for p in sampling.programs)
 
 
+@pytest.mark.slow
 def test_training_is_the_step_with_its_state_sharded_over_fsdp(config, training):
     (step,) = training.programs
     kinds = step.memory.kinds
@@ -64,7 +65,7 @@ def test_training_is_the_step_with_its_state_sharded_over_fsdp(config, training)
     assert step.flops > step.useful_flops / 2
 
 
-@pytest.mark.parametrize("mode", ["sampling", "training"])
+@pytest.mark.parametrize("mode", ["sampling", pytest.param("training", marks=pytest.mark.slow)])
 def test_the_last_line_holds_all_that_a_script_needs(mode, request):
     made = request.getfixturevalue(mode)
     line = report.as_json(made)
@@ -79,7 +80,10 @@ def shrunk(made, memory):
     return dataclasses.replace(made, target=target)
 
 
-@pytest.mark.parametrize("mode, remedy", [("sampling", "--batch 1"), ("training", "context=2")])
+@pytest.mark.parametrize(
+    "mode, remedy",
+    [("sampling", "--batch 1"), pytest.param("training", "context=2", marks=pytest.mark.slow)],
+)
 def test_what_does_not_fit_comes_with_advice(mode, remedy, request):
     made = request.getfixturevalue(mode)
     assert report.verdict(made)[0].startswith("fits")
@@ -107,6 +111,7 @@ def test_a_batch_that_does_not_divide_is_refused(config, target):
         compiling.make_plan(config, "train", target, batch=3)
 
 
+@pytest.mark.slow
 def test_offloaded_arrays_are_reported_and_not_advised_again(training):
     (step,) = training.programs
     small = shrunk(training, 1)
