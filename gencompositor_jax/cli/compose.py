@@ -1,10 +1,9 @@
 """`gencompositor compose`: the product."""
 
 import argparse
-import time
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, rendering
 from gencompositor_jax.cli.outputs import Outputs, note
 
 if TYPE_CHECKING:
@@ -29,18 +28,10 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
-    probed = options.probe_all(scene.clips)
-
-    from gencompositor_jax.cli.rendering import checkpoint_arch, render
-    from gencompositor_jax.controls.footage import scene_stage
-
-    started = time.perf_counter()
-    arch = checkpoint_arch(scene.checkpoint, scene.sampling.prompt, **scene.changes)
-    stage = scene_stage(scene, arch, probed)
-    read = time.perf_counter() - started
+    stage, arch, seconds = rendering.read_stage(scene)
     for text in warnings(scene, arch, stage):
         note(text)
-    render(
+    rendering.render(
         "compose",
         stage,
         scene.sampling,
@@ -51,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         compiled=args.compiled,
         overwrite=args.overwrite,
         start=scene.start,
-        read_seconds=read,
+        read_seconds=seconds,
         scene=scene,
     )
 

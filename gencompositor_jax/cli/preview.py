@@ -1,12 +1,11 @@
 """`gencompositor preview`: mask, trajectory and a plain paste, without a model."""
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, rendering
 from gencompositor_jax.cli.outputs import Outputs, note, versions, write
 
 
@@ -26,17 +25,12 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
-    probed = options.probe_all(scene.clips)
+    stage, _, seconds = rendering.read_stage(scene)
 
-    from gencompositor_jax.cli.rendering import checkpoint_arch, paths_of
     from gencompositor_jax.controls import shot as shots
-    from gencompositor_jax.controls.footage import scene_stage
     from gencompositor_jax.controls.geometry.placement import paste_over
     from gencompositor_jax.controls.media.sheet import overlay
 
-    started = time.perf_counter()
-    stage = scene_stage(scene, checkpoint_arch(scene.checkpoint, **scene.changes), probed)
-    read = time.perf_counter() - started
     background = stage.background.frames
     size = background.shape[1:3]
     mask = np.zeros(background.shape[:3], bool)
@@ -49,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
             drawn = paste_over(drawn, paste)
         if shot.path is not None and shot.path.report:
             note(shot.path.report)
-    drawn = overlay(drawn, mask, paths_of(stage))
+    drawn = overlay(drawn, mask, rendering.paths_of(stage))
     rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
-    facts = {"command": "preview", "seconds": {"read": round(read, 3)}, "versions": versions()}
+    facts = {"command": "preview", "seconds": {"read": round(seconds, 3)}, "versions": versions()}
     write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)

@@ -1,4 +1,4 @@
-"""What `compose` and `remove` share: from a stage to the files of a result."""
+"""What `compose`, `preview` and `remove` share: from a scene to a stage, and to the files of a result."""
 
 import time
 from pathlib import Path
@@ -31,6 +31,22 @@ def checkpoint_arch(
     facts = checkpoints.read_metadata(checkpoints.packaged() if folder is None else folder)
     checkpoints.check_prompt(prompt, facts.prompts)
     return changed(facts.arch, changes)
+
+
+def read_stage(scene: "Scene") -> "tuple[Stage, ModelArch, float]":
+    """Reads and places a scene: its stage, the checkpoint's own architecture, and the seconds this took.
+
+    Clips are probed before JAX is imported, so that a wrong path is refused at once.
+    """
+    from gencompositor_jax.cli.options import probe_all
+
+    probed = probe_all(scene.clips)
+
+    from gencompositor_jax.controls.footage import scene_stage
+
+    started = time.perf_counter()
+    arch = checkpoint_arch(scene.checkpoint, scene.sampling.prompt, **scene.changes)
+    return scene_stage(scene, arch, probed), arch, time.perf_counter() - started
 
 
 def load(
