@@ -1,4 +1,4 @@
-"""Recorded cases for every test here, and products in full float32."""
+"""Recorded cases, and matrix products in full float32."""
 
 from collections.abc import Callable, Iterator
 

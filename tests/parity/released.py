@@ -1,4 +1,4 @@
-"""The released implementation's terms in ours: configurations, axis orders, names of weights."""
+"""Conversion of the release's configurations, axis orders and parameter names."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -53,7 +53,7 @@ def diffusion_arch(config: dict[str, Any], **changes: Any) -> DiffusionArch:
 
 
 def model_arch(config: dict[str, Any] | None = None) -> ModelArch:
-    """The architecture of the recorded weights, or of another backbone beside their branch and VAE."""
+    """The architecture of the recorded weights; with a backbone of another `config`, if given."""
     config = config or explain("weights_transformer")["config"]
     codec = vae_arch(explain("weights_vae")["config"])
     return ModelArch(
@@ -69,7 +69,7 @@ def model_arch(config: dict[str, Any] | None = None) -> ModelArch:
 
 
 def to_variables(rules: list[Rule], tensors: Mapping[str, np.ndarray], layers: int) -> dict[str, Any]:
-    """PyTorch tensors by name -> our nested variables; fails where either lacks its counterpart."""
+    """Nested variables from PyTorch tensors by name; fails if either side lacks a counterpart."""
     variables: dict[str, Any] = {}
     unused = set(tensors)
     for rule in rules:
@@ -111,7 +111,7 @@ def channels_last(x: np.ndarray, axis: int = 2) -> jax.Array:
 
 
 def assert_near(ours: Any, recorded: np.ndarray, tolerance: float, what: str = "") -> None:
-    """The largest absolute difference is at most `tolerance`; both float32 and of one shape."""
+    """Asserts a largest absolute difference of at most `tolerance`, float32 and equal shapes."""
     ours = np.asarray(ours)
     assert (ours.dtype, ours.shape) == (np.float32, recorded.shape), what
     np.testing.assert_allclose(ours, recorded, rtol=0, atol=tolerance, err_msg=what)

@@ -1,4 +1,4 @@
-"""The released application's trajectory and target mask, written out for comparison with ours."""
+"""The released application's trajectory and target mask, reimplemented for comparison."""
 
 from collections.abc import Sequence
 from typing import Literal

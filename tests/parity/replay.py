@@ -1,4 +1,4 @@
-"""Replaying the reference's solvers step by step with its recorded noise draws."""
+"""Runs solvers step by step with the reference's recorded noise draws."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from gencompositor_jax.diffusion import sampler
 def draws_that_count(
     draws: np.ndarray | None, coefficients: sampler.Coefficients, arch: DiffusionArch, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, list[int]]:
-    """The draw of each step that its result depends on, and how many each step consumed.
+    """The draw that each step's result depends on, and the number of draws that it consumed.
 
-    The reference's DPM solver draws once on the first step and where no previous timestep is left, and twice
-    on every other step; the first of two is for a result that it discards.
+    The reference's DPM solver draws once on the first step and on steps without a previous timestep. On every
+    other step it draws twice and discards the result of the first draw.
     """
     count = len(coefficients.timestep)
     if draws is None:

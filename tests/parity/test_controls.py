@@ -1,4 +1,4 @@
-"""What the release makes of pixels and clicks: inflated masks, target masks, trajectories. All exact."""
+"""Inflated masks, target masks and trajectories against the release; all are exact."""
 
 import dataclasses
 import itertools
@@ -36,7 +36,7 @@ def test_every_stage_of_the_released_inflation(golden, grey):
     np.testing.assert_array_equal(inflation.drop_small(opened, RELEASED.min_area), recorded["filtered"])
     np.testing.assert_array_equal(inflation.clean(grey, RELEASED), recorded["filtered"])
     np.testing.assert_array_equal(inflation.inflate(grey, RELEASED), recorded["binary_mask"])
-    # Otherwise the exactness would say nothing about opening or components.
+    # Every stage changes the mask, so that each is tested.
     for before, after in itertools.pairwise(recorded.values()):
         assert (before != after).any()
 
@@ -53,10 +53,10 @@ def test_inflation_window_and_response(golden):
 
 
 def test_masked_background(golden, grey):
-    """Black inside the inflated mask, untouched outside.
+    """Black inside the inflated mask, unchanged outside.
 
-    The foreground beside it (`fg_padded`) only passes through: the release squashes it to a square whatever
-    its shape, ours keeps its aspect, so there is nothing to compare.
+    The foreground (`fg_padded`) isn't compared: the release squashes it to a square, here it keeps its aspect
+    ratio.
     """
     arrays = golden("preprocess_masks").arrays
     conditions = make_conditions(arrays["video"], grey, arrays["fg_padded"], RELEASED)

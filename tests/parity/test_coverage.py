@@ -1,4 +1,4 @@
-"""No recorded case is forgotten."""
+"""Every recorded case is tested."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Backbone, branch and their layers against the reference, with its weights in its own names."""
+"""Backbone, branch and their layers against the reference, with its weights."""
 
 import functools
 import math
@@ -28,14 +28,14 @@ from tests.recordings import explain, load
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 3e-4
-STRICT = 2e-5  # of single layers, and of whole passes that are given the recorded sinusoid of the timestep
+STRICT = 2e-5  # of single layers, and of whole passes with the recorded sinusoid of the timestep
 TABLES = 2e-6
 CASES = explain("transformer_forward")["cases"]
 SIZES = ["unit", "tiny"]
 
 
 class Pass(NamedTuple):
-    """One recorded pass of the backbone: what it was given, in our terms, and what was recorded of it."""
+    """One recorded pass of the backbone: converted inputs, and recorded arrays by name."""
 
     arch: ModelArch
     variables: dict[str, Any]
@@ -84,8 +84,8 @@ def test_backbone(tag, monkeypatch):
 
     own = layers.timestep_embedding(given.timestep, given.arch.backbone.width)
     recorded = given.recorded["inter.time_proj"]
-    # Frequencies differ in the last bit between libraries, and the timestep multiplies that: TOLERANCE.
-    # With the recorded sinusoid nothing of the kind is left.
+    # Frequencies differ in their last bits between libraries, and the timestep multiplies the difference. The
+    # recorded sinusoid removes it.
     for sinusoid, tolerance in ((own, TOLERANCE), (recorded, STRICT)):
         for residuals, name in (
             (given.residuals, "output"),
@@ -96,7 +96,7 @@ def test_backbone(tag, monkeypatch):
 
 @pytest.mark.parametrize("tag", CASES)
 def test_backbone_layer_by_layer(tag):
-    """Every recorded stage on the way; a failure here says where the whole pass goes wrong."""
+    """Every recorded stage: shows where a whole pass deviates."""
     given = recorded_pass(tag)
     arch, stack, recorded = given.arch, given.arch.backbone, given.recorded
     params, buffers = given.variables["params"], given.variables["buffers"]
@@ -157,7 +157,7 @@ def modulated_norm_out(params, x, time):
 
 @pytest.mark.parametrize("tag", CASES)
 def test_bfloat16_backbone_stays_near_float32(tag):
-    """Weights and activations in bfloat16, as a Compositor on an accelerator has them."""
+    """Weights and activations in bfloat16, as on accelerators."""
     given = recorded_pass(tag)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -196,13 +196,13 @@ def test_branch(golden):
     assert len(samples) == len(recorded) == stack.num_layers
     for i, (ours, sample) in enumerate(zip(samples, recorded, strict=True)):
         assert_near(ours, sample, TOLERANCE, f"sample {i}")
-    # A strength of the branch is a factor of its samples, so it needs no setting here.
+    # The reference can scale the branch, which only multiplies its residuals.
     for ours, half in zip(samples, case.numbered("block_sample_half_scale."), strict=False):
         assert_near(ours / 2, half, TOLERANCE)
 
 
 def initial_table(arch, grid):
-    """The added table before training: text rows zero."""
+    """The table of added positions at initialisation; text rows are zero."""
     video, foreground, _ = erope.stream_indices(arch.layout, grid)
     ours = erope.added_positions(
         np.concatenate([video, foreground]), arch.backbone.width, arch.position_scale
@@ -235,14 +235,14 @@ def test_patch_embedding_and_its_token_order(golden):
     one = erope.grid_indices(arch.token_grid)
     order = [np.pad(one, ((0, 0), (1, 0)), constant_values=stream) for stream in (0, 1)]
     np.testing.assert_array_equal(np.concatenate(order), arrays["token_order"])
-    # Another number of frames: the reference swaps a fresh table in (so does `checkpoint.at_size`).
+    # For another number of frames the reference computes a new table, like `Model.at_size`.
     other = arrays["mismatch_image_embeds"]
     fresh = initial_table(arch, (other.shape[1], *arch.token_grid[1:]))
     tokens = embed(other, arrays["text_embeds"][: len(other)], fresh)
     assert_near(tokens, arrays["mismatch_embeds"], STRICT)
 
 
-# Whole passes hardly feel a wrong eps: single layers with tiny inputs do.
+# A wrong eps hardly changes whole passes, but single layers with tiny inputs.
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_layer_norms(golden, params, size):
     final = layers.LayerNorm(layers.BLOCK_EPS).apply({"params": params["norm_final"]}, x)
     assert_near(final, arrays[f"{size}/norm_final"], STRICT)
     assert_near(modulated_norm_out(params, x, arrays["temb"]), arrays[f"{size}/norm_out"], STRICT)
-    if size == "tiny":  # the case that sees eps
+    if size == "tiny":  # the case that depends on eps
         for name, own, given in (
             ("norm_final", layers.BLOCK_EPS, x),
             ("norm_q", layers.QK_EPS, qk),
@@ -303,7 +303,7 @@ def test_feed_forward(golden, params):
 def test_time_embedding(golden, params):
     arrays, stack = golden("submodules").arrays, model_arch().backbone
     timestep = jnp.asarray(arrays["t"], jnp.int32)
-    # Frequencies differ in the last bit between libraries, and t multiplies that by up to 999.
+    # Frequencies differ in their last bits between libraries, and t multiplies the difference by up to 999.
     assert_near(layers.timestep_embedding(timestep, stack.width), arrays["time_proj"], 1e-4)
     out = layers.TimeEmbedding(stack).apply({"params": params["time_embed"]}, timestep)
     assert_near(out, arrays["time_emb"], TOLERANCE)

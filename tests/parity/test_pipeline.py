@@ -65,8 +65,8 @@ def pixel_mask(arrays):
 
 @functools.cache
 def conditions(tiling: bool) -> tuple[LatentConditions, jax.Array]:
-    """The conditions from pixels, each video's posterior read with its recorded draw; and the latents of the
-    video argument, which the reference draws first.
+    """Conditions from pixels, encoded with the recorded posterior draws, and the latents of the reference's
+    `video` argument, which it draws first.
     """
     arrays, info = load("pipeline_e2e").arrays, explain("weights_vae")["config"]
     tile = (info["sample_height"] // 2, info["sample_width"] // 2) if tiling else None
@@ -119,8 +119,8 @@ def test_first_step_from_inside(golden):
 def scales(info) -> list[float]:
     """The guidance scale of each step.
 
-    The release's dynamic guidance takes the timestep for the step's index, which makes it jump; it is
-    replayed here and is no part of the package.
+    The release's dynamic guidance uses the timestep as the step's index, so the scale jumps. The package
+    doesn't have it.
     """
     n, most = info["steps"], info["guidance_scale"]
     if not info["use_dynamic_cfg"]:
@@ -129,9 +129,10 @@ def scales(info) -> list[float]:
 
 
 def replaced(x, i, coefficients, run_latents, arch):
-    """`replace_gt`, a switch of the reference that neither of its scripts sets and the package does not have:
-    after each step the kept region of the latents is the video's own, noised for the next timestep with the
-    starting noise.
+    """`replace_gt` of the reference, which its scripts don't set and the package doesn't have.
+
+    After each step it replaces the latents outside the mask by the video's, noised for the next timestep with
+    the initial noise.
     """
     given, video = conditions(tiling=False)
     if i + 1 < len(coefficients.timestep):
@@ -141,7 +142,7 @@ def replaced(x, i, coefficients, run_latents, arch):
 
 
 def recorded_draws(arrays, name):
-    """The solver's draws of a run; runs with as many steps of the same solver share theirs."""
+    """The solver's draws of a run; runs with the same solver and number of steps share them."""
     alike = [other for other in RUNS if (RUNS[other]["scheduler"], RUNS[other]["steps"]) == _kind(name)]
     own = [arrays[f"{other}/noise_dpm"] for other in (name, *alike) if f"{other}/noise_dpm" in arrays]
     return own[0] if own else None
@@ -199,13 +200,13 @@ def test_latents_after_every_step(golden, name):
         if recorded is not None:
             for i in range(info["steps"]):
                 assert_near(ours[i], recorded[i], TOLERANCE, f"{kind} {i}")
-    # What is recorded of runs whose arrays equal another's.
+    # Runs whose arrays equal another run's have only these recorded.
     assert abs(np.abs(latents[-1]).mean() - info["final_abs_mean"]) < TOLERANCE
     assert abs(np.abs(latents[-1]).max() - info["final_max"]) < TOLERANCE
 
 
 def test_guidance_with_one_prompt_changes_nothing():
-    """Recorded: 3e-6. The reference pays twice for it; a Compositor does not."""
+    """Recorded difference: 3e-6. The reference evaluates the network twice as often."""
     null = [name for name in RUNS if "_null" in name]
     alone = [name for name in RUNS if name.startswith("guid1") and not RUNS[name]["replace_gt"]]
     assert null and alone

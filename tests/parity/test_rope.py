@@ -16,7 +16,7 @@ BASE = arch.released().base_grid
 
 @pytest.fixture(params=CASES)
 def case(request, golden):
-    """(the arrays of one frame count without their prefix, its grid, its head_dim)."""
+    """(arrays of one number of frames without their prefix, grid, head_dim)."""
     rope = golden("rope")
     own = {
         k.removeprefix(f"{request.param}/"): x
@@ -58,7 +58,7 @@ def test_position_of_every_token(case):
     np.testing.assert_array_equal(erope.grid_indices(grid), recorded["plain_row_index_thw"])
     doubled = (grid[0], 2 * grid[1], grid[2])
     np.testing.assert_array_equal(erope.grid_indices(doubled), recorded["double_row_index_thw"])
-    # The released layout is the doubled grid's rows in order, whatever token they fall on.
+    # The released layout applies the doubled grid's positions row by row.
     np.testing.assert_array_equal(both("released", grid), recorded["double_row_index_thw"])
 
 

@@ -79,7 +79,7 @@ def test_every_step_of_a_trajectory(golden, name):
         state = advance_once(state, coefficients, i, outputs[i], draws[i])
         assert_near(state.x0_old, arrays[f"{name}/pred_original"][i], TOLERANCE, f"x0 of step {i}")
         assert_near(state.x, after, TOLERANCE, f"step {i}")
-    # The network they were recorded with, so that a step's error reaches the next ones.
+    # With the network that they were recorded with, so that errors of a step reach the next ones.
     np.testing.assert_allclose(
         outputs,
         0.3 * recorded[:-1] + 0.1 * np.sin(info["timesteps"]).reshape(-1, 1, 1, 1, 1, 1),

@@ -1,4 +1,4 @@
-"""The VAE against recordings of the released implementation, with its weights in its own names."""
+"""The VAE against recordings of the released implementation, with its weights."""
 
 import dataclasses
 import functools
@@ -107,7 +107,7 @@ def test_tile_plans_truncate_as_recorded(golden):
 
 
 def test_frame_counts(golden):
-    """The recorded table of frame counts, with one case mended: a single latent decodes to a single frame."""
+    """The recorded frame counts, except that a single latent frame decodes to a single frame."""
     info = golden("vae_plain").info
     arch = vae_arch(info["config"])
     params = jax.eval_shape(functools.partial(vae.init, arch=arch), jax.random.key(0))
@@ -138,7 +138,7 @@ def test_group_norm(golden, params, size):
     )
     eps = case.info["eps"]["vae_group_norm"]
     assert_close(norm(eps), case.arrays[f"{size}/vae_groupnorm"], STRICT)
-    if size == "tiny":  # the case that sees eps
+    if size == "tiny":  # the case that depends on eps
         assert np.abs(norm(10 * eps) - norm(eps)).max() > 0.1
 
 

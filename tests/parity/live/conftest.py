@@ -1,4 +1,4 @@
-"""Live parity: both implementations side by side. It needs the extra `parity`, else its tests are skipped.
+"""Live parity: both implementations side by side, skipped without the extra `parity`.
 
 The reference here is the PyPI package diffusers (and transformers), whose CogVideoX the release is built on.
 """
@@ -13,7 +13,7 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 @pytest.fixture(scope="session", autouse=True)
 def two_quiet_libraries() -> None:
-    """Skips without the packages; else keeps PyTorch to one thread, so that tests may run side by side."""
+    """Skips without the packages. Limits PyTorch to one thread, so that tests may run in parallel."""
     if MISSING:
         pytest.skip(f"{', '.join(MISSING)} not installed: pip install -e '.[parity]'")
     import diffusers

@@ -1,4 +1,4 @@
-"""PyTorch modules with random weights beside their JAX twins."""
+"""PyTorch modules with random weights for comparison with their JAX counterparts."""
 
 from typing import Any
 
@@ -12,9 +12,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def few(examples: int) -> settings:
-    """Each example compiles, so there are few, the same ones every time, however long they take; and none are
-    spent on shrinking one that fails.
-    """
+    """Settings for few, fixed examples without a deadline or shrinking: each of them compiles."""
     return settings(
         max_examples=examples,
         derandomize=True,
@@ -27,7 +25,7 @@ def few(examples: int) -> settings:
 
 @st.composite
 def stacks(draw: st.DrawFn, layers: int = 1) -> TransformerArch:
-    """Small stacks; the sizes differ from one another, so that a mixed-up axis cannot go unnoticed."""
+    """Small transformers whose sizes all differ, so that a wrong axis is an error."""
     return TransformerArch(
         num_layers=layers,
         num_heads=draw(st.integers(1, 3)),

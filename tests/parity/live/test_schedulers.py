@@ -33,7 +33,7 @@ EXTRA = {"beta_schedule": "scaled_linear", "clip_sample": False, "timestep_spaci
 @few(30)
 @given(config=configs, steps=st.integers(1, 50), seed=seeds)
 def test_every_step(solver: str, config: dict, steps: int, seed: int) -> None:
-    # At zero terminal SNR a prediction of noise says nothing of x0.
+    # At zero terminal SNR, x0 is undefined for noise prediction.
     assume(not (config["prediction_type"] == "epsilon" and config["rescale_betas_zero_snr"]))
     import torch
     from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler

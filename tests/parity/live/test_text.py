@@ -59,14 +59,14 @@ def test_encoder(tmp_path_factory, config: dict[str, object], words: int, length
     given = torch.from_numpy(ids.astype(np.int64))
     ours = text_encoder.encode(weights, arch, ids)
     assert_near(ours, encoder(given)[0].numpy(), TOLERANCE)
-    # Padding takes part: with a mask of the real tokens their embeddings would be others.
+    # Padding is attended to: a mask of the real tokens would change their embeddings.
     if length > 2:
         masked = encoder(given, attention_mask=(given != arch.pad).long())[0].numpy()
         assert np.abs(masked[0, 0] - ours[0, 0]).max() > 100 * TOLERANCE
 
 
 def test_prompts_are_cut_and_padded_as_the_release_does(tmp_path) -> None:
-    """A real tokenizer's files; prompts shorter and longer than the number of tokens, and the empty one."""
+    """A real tokenizer, with prompts shorter and longer than the number of tokens, and the empty one."""
     import torch
 
     tokenizer = sentencepiece_tokenizer(tmp_path / "tokenizer")

@@ -1,4 +1,4 @@
-"""Blocks, and a whole stack, against diffusers' CogVideoX transformer with the same random weights."""
+"""Blocks, and a whole transformer, against diffusers' CogVideoX transformer with the same random weights."""
 
 import math
 
@@ -69,15 +69,15 @@ def test_block(arch: TransformerArch, grid: erope.Grid, seed: int) -> None:
 def test_stack(
     arch: TransformerArch, grid: erope.Grid, cells: int, channels: int, timesteps: list[int], seed: int
 ) -> None:
-    """Embeddings, positions and blocks of a whole model: the branch is plain CogVideoX up to its samples."""
+    """Embeddings, positions and blocks of a whole model: the branch is CogVideoX without its head."""
     import torch
     from diffusers import CogVideoXTransformer3DModel
     from diffusers.models.embeddings import get_3d_rotary_pos_embed
     from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 
     rng = np.random.default_rng(seed)
-    # Of the grid's own aspect: with borders left and right (or above and below) today's diffusers spreads the
-    # positions otherwise than the release it was taken for.
+    # Of the grid's aspect ratio: for others, this version of diffusers spreads positions differently from the
+    # release.
     base = cells * grid[1], cells * grid[2]
     frames, height, width = grid[0], grid[1] * arch.patch, grid[2] * arch.patch
     theirs = CogVideoXTransformer3DModel(
@@ -111,7 +111,7 @@ def test_stack(
         for name, x in randomise(theirs, rng).items()
         if not name.startswith(("norm_final", "norm_out", "proj_out"))
     }
-    for i in range(arch.num_layers):  # samples as they come out of the blocks
+    for i in range(arch.num_layers):  # identity maps: residuals are the outputs of the blocks
         state[f"branch_blocks.{i}.weight"] = np.eye(arch.width, dtype=np.float32)
         state[f"branch_blocks.{i}.bias"] = np.zeros(arch.width, np.float32)
     variables = to_variables(branch_rules(model), state, arch.num_layers)

@@ -13,7 +13,7 @@ from tests.parity.released import assert_near, channels_last, to_variables
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 TOLERANCE = 1e-4
-# Pixels, at 2 of them a latent: at the released overlap each stride is a whole number of latents.
+# In pixels, 2 per latent: with the released overlap each stride is a whole number of latents.
 TILES = [(12, 10), (12, 20), (24, 10)]
 
 
@@ -51,7 +51,7 @@ def pair(arch: VAEArch, rng: np.random.Generator, sample: tuple[int, int] = (480
 
 
 def compare(theirs, params, arch: VAEArch, video: np.ndarray, latents: np.ndarray) -> None:
-    """Moments of `video` [B, 3, T, H, W] and the video of `latents` [B, C, t, h, w], both ways of each."""
+    """Compares the moments of `video` [B, 3, T, H, W] and the decoded `latents` [B, C, t, h, w]."""
     import torch
 
     moments = vae.encode_moments(params, arch, channels_last(video, 1))
