@@ -45,7 +45,7 @@ def test_timesteps(golden):
 def test_noise_and_velocity(golden):
     case = golden("schedulers")
     table = schedule.alpha_bars(diffusion_arch(case.info["config"]))
-    x0, eps = case.arrays["x_init"], case.arrays["add_noise/noise"]
+    x0, eps = jnp.asarray(case.arrays["x_init"]), jnp.asarray(case.arrays["add_noise/noise"])
     names = [name for name in case.arrays if re.fullmatch(r"(add_noise|velocity)/t\d+", name)]
     assert names
     for name in names:
