@@ -155,7 +155,7 @@ def read_settings(folder: Path) -> CacheSettings:
         settings = CacheSettings(**{**fields, "inflation": Inflation(**fields["inflation"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{folder}: no clip cache there ({error}); make one with "
+            f"{folder}: holds no clip cache ({error}); make one with "
             "python -m gencompositor_jax.data_pipelines.clip_cache"
         ) from error
     if (version, shard) != (VERSION, SHARD):
@@ -168,9 +168,9 @@ def read_settings(folder: Path) -> CacheSettings:
 
 def _check_same(folder: Path, settings: CacheSettings) -> None:
     if (folder / "cache.json").exists():
-        there = read_settings(folder)
-        if dataclasses.replace(there, clips=settings.clips) != settings:
-            raise InputError(f"{folder}: holds clips of other settings ({there}); use another folder")
+        found = read_settings(folder)
+        if dataclasses.replace(found, clips=settings.clips) != settings:
+            raise InputError(f"{folder}: holds clips of other settings ({found}); use another folder")
     elif any(folder.glob("clips-*.npy")):
         raise InputError(f"{folder}: holds clips without their cache.json; use another folder")
 

@@ -96,7 +96,7 @@ def make_clip(
     target = background * (1.0 - shadow[..., None])
     target += alpha[..., None] * (lit - target)
 
-    # The same pixels as in the target: lit as at their positions there.
+    # The same pixels as in the target, lit at their positions in the target.
     moved_field = light_field(light, height, width, xy - centre)
     cover = centred[..., 3:]
     foreground = 1.0 + cover * (relight(centred[..., :3], light, moved_field) - 1.0)
@@ -191,8 +191,8 @@ def draw_motion(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Trajectory [T, 2] in pixels, scale [T] and rotation [T] in degrees, all smooth in time.
 
-    Half of the clips stay more than a quarter of the frame away from its centre on average (along x or y):
-    there the model has to find the foreground's tokens at other positions than the video's.
+    Half of the clips stay more than a quarter of the frame away from its centre on average (along x or y), so
+    that the model has to attend to foreground tokens at other positions than the video's.
     """
     s = np.linspace(0.0, 1.0, frames)
     size = np.array([width, height], np.float64)

@@ -17,7 +17,7 @@ from gencompositor_jax.errors import InputError
 
 
 class RecordSource(ABC):
-    """A `ClipSource` of records in shards. Threads may share it; pickled, it takes no open files along."""
+    """A `ClipSource` of records in shards. Threads may share it; a pickled copy opens its own files."""
 
     def __init__(
         self, folder: Path, arch: ModelArch, shards: Sequence[str | os.PathLike[str]], clips: Sequence[int]

@@ -130,7 +130,7 @@ def _check_broken(broken: Broken, inputs: int, max_broken: float) -> None:
 
 
 def _make_folder(out: Path, facts: dict[str, Any]) -> None:
-    """Raise InputError where the folder can't be made or holds anything but a part of this data set."""
+    """Create the folder. Raises InputError if it can't be, or holds anything but a part of this data set."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -138,7 +138,7 @@ def _make_folder(out: Path, facts: dict[str, Any]) -> None:
     if (out / NAME).exists():
         found = read_facts(out)
         changed = {
-            f"{name} {found['settings'].get(name)} there, {value} asked"
+            f"{name} {found['settings'].get(name)} instead of {value}"
             for name, value in facts["settings"].items()
             if found["settings"].get(name) != value
         }
@@ -156,7 +156,7 @@ def _make_folder(out: Path, facts: dict[str, Any]) -> None:
 
 
 def _finished_shard(path: Path) -> dict[str, Any] | None:
-    """The description beside a complete shard; None where there is none, or the file has another size."""
+    """The description of a complete shard; None if it is missing, or the shard has another size."""
     try:
         shard: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return shard if path.stat().st_size == shard["bytes"] else None

@@ -60,6 +60,15 @@ def test_build_reports_broken_inputs_and_the_next_command(folder, tmp_path, caps
     assert len(open_source(named, ModelArch(frames=9, height=64, width=96))) == 2
 
 
+def test_without_tensorflow_datasets_the_extra_is_named(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "gencompositor_jax.data_pipelines.tfds_builder", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    assert main(["data", "build", str(folder), f"--out={tmp_path / 'set'}", "--format=tfds", *SIZE]) == 2
+    error = capsys.readouterr().err
+    assert "gencompositor-jax[tfds]" in error and error.count("\n") == 1
+    assert not (tmp_path / "set").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

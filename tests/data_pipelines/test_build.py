@@ -69,9 +69,9 @@ def test_dataset_json_lists_the_shards(built):
 
 @pytest.mark.multiprocess
 def test_worker_processes_build_the_same(folder, built, tmp_path):
-    there = run(folder, tmp_path / "set", workers=2).folder
+    parallel = run(folder, tmp_path / "set", workers=2).folder
     for index in range(CLIPS):
-        assert ArrayRecordSource(there, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
+        assert ArrayRecordSource(parallel, ARCH).record(index) == ArrayRecordSource(built, ARCH).record(index)
 
 
 def test_an_interrupted_build_resumes(folder, built, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_broken_inputs_are_left_out_and_listed(folder, tmp_path):
 
 
 def test_other_settings_and_other_files_are_refused(folder, built, tmp_path):
-    with pytest.raises(InputError, match="quality 90 there, 80 asked"):
+    with pytest.raises(InputError, match="quality 90 instead of 80"):
         run(folder, built, Settings(frames=9, height=64, width=96, clips_per_shard=2, quality=80))
     fewer = copy(folder, tmp_path / "fewer")
     write_csv(fewer, [["0.mp4", 0, 30, 24, CAPTION]])
@@ -307,9 +307,8 @@ def test_a_list_gives_the_element_the_mask_and_the_background(listed, tmp_path):
         assert element.sum() == pytest.approx(inside.sum(), rel=0.06)
         assert np.abs(foreground[element].mean(0) - target[inside].mean(0)).max() < 6
     assert np.abs(source.read(0, rng(), True)["target"].astype(int) - made["inpainted_sum"][taken]).mean() < 4
-    np.testing.assert_array_equal(
-        source.read(1, rng(), True)["target"], read["target"]
-    )  # without a background
+    # The second clip has no background.
+    np.testing.assert_array_equal(source.read(1, rng(), True)["target"], read["target"])
 
 
 def test_a_jsonl_list_with_start_and_a_still_mask(listed, tmp_path):

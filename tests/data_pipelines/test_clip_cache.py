@@ -34,9 +34,9 @@ def test_cached_clips_are_those_of_their_seeds(tmp_path: Path) -> None:
 
 def test_worker_processes_make_the_same_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # workers import the module afresh, with shards of the usual size
-    here = build_cache(tmp_path / "here", SMALL, workers=0, progress=False)[[0, 4]]
-    there = build_cache(tmp_path / "there", SMALL, workers=1, progress=False)[[0, 4]]
-    np.testing.assert_array_equal(here["target"], there["target"])
+    one = build_cache(tmp_path / "one", SMALL, workers=0, progress=False)[[0, 4]]
+    other = build_cache(tmp_path / "other", SMALL, workers=1, progress=False)[[0, 4]]
+    np.testing.assert_array_equal(one["target"], other["target"])
 
 
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,11 @@ def test_white_stays_white():
 @given(
     side=st.integers(24, 120),
     size=st.tuples(st.integers(8, 100), st.integers(8, 100)),
-    places=st.tuples(*[st.floats(0, 1)] * 4),
+    corners=st.tuples(*[st.floats(0, 1)] * 4),
 )
-def test_the_element_stays_complete_and_centred_at_one_scale(side, size, places):
-    height, width = (side // 3 + int(p * (side - side // 3)) for p in places[:2])
-    top, left = int(places[2] * (side - height)), int(places[3] * (side - width))
+def test_the_element_stays_complete_and_centred_at_one_scale(side, size, corners):
+    height, width = (side // 3 + int(p * (side - side // 3)) for p in corners[:2])
+    top, left = int(corners[2] * (side - height)), int(corners[3] * (side - width))
     square = with_box(side, top, left, height, width)
     fitted = fit_foreground(square, size)
     assert fitted.shape == (2, *size, 3) and fitted.dtype == np.uint8

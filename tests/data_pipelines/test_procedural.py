@@ -103,8 +103,8 @@ def test_half_of_the_elements_are_far_from_the_centre() -> None:
     far = []
     for seed in range(600):
         xy, _, _ = draw_motion(np.random.default_rng(seed), 9, 64, 96)
-        share = (xy.mean(0) + 0.5) / (96, 64) - 0.5
-        far.append(np.abs(share).max() > 0.25)
+        offset = (xy.mean(0) + 0.5) / (96, 64) - 0.5
+        far.append(np.abs(offset).max() > 0.25)
     assert 0.4 < np.mean(far) < 0.6
 
 

@@ -33,10 +33,10 @@ def test_a_program_holds_its_arguments_waiting_arrays_and_xlas_own():
         "p", lambda: jax.jit(lambda w, x: jnp.sin(x @ w) @ w).lower(w, x), {"w": w, "x": x}, {"next": x}
     )
     found = memory.of(program, program.lower().compile())
-    whole, share = 512 * 512 * 4, 512 * 512 * 4 // 8
-    assert (found.kinds["w"], found.kinds["x"], found.kinds["next"]) == (whole, share, share)
-    assert found.outputs == share and found.temporaries > 0
-    assert found.total == sum(found.kinds.values()) >= whole + 3 * share
+    whole, shard = 512 * 512 * 4, 512 * 512 * 4 // 8
+    assert (found.kinds["w"], found.kinds["x"], found.kinds["next"]) == (whole, shard, shard)
+    assert found.outputs == shard and found.temporaries > 0
+    assert found.total == sum(found.kinds.values()) >= whole + 3 * shard
 
 
 def test_offloaded_arrays_are_not_part_of_the_device():

@@ -43,7 +43,7 @@ def written(line: str, left: str, right: str) -> float:
 
 
 def test_products_as_xla_writes_them_for_a_tpu():
-    # 17776 x 3072 by 3072 x (48 x 64): the heads as a window of 48 over one place, padded with 47.
+    # 17776 x 3072 by 3072 x (48 x 64): the heads as a window of 48 over one element, padded with 47.
     line = (
         "ROOT %c = bf16[17776,48,64]{0,2,1:T(8,128)(2,1)} convolution(%a, %b), "
         "window={size=48 pad=47_47 rhs_reversal=1}, dim_labels=bf0_i0o->b0f"
