@@ -27,7 +27,7 @@ LOOK_S = 5.0  # between two looks at the CPU time
 STUCK_S = 180.0  # without output and without computing
 COMPUTED_S = 1.0  # CPU seconds that count as progress; idle threads need less
 TAIL = 4000  # characters of each log in a message
-PATIENCE_S = 900.0  # for waits that can't follow progress, of what takes seconds on a quiet machine
+PATIENCE_S = 300.0  # for waits that can't follow progress, of what takes seconds on a quiet machine
 
 
 @dataclasses.dataclass

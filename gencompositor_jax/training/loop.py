@@ -27,6 +27,7 @@ from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write_text
 from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.multihost import CompiledTogether
 from gencompositor_jax.perf import flops, hardware
 from gencompositor_jax.training import preemption, vae_moments
 from gencompositor_jax.training import state as state_lib
@@ -91,7 +92,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
 
         # ---- Step.
         denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
-        train_step = make_step(config, denoiser, optimizer, state, mesh)
+        train_step, run = make_step(config, denoiser, optimizer, state, mesh), CompiledTogether()
         flops_per_step = flops.train_step(arch, config.batch_size, fraction)
         peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, config.compute_dtype)
 
@@ -116,7 +117,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
                 batch, indices = next(loader)
             broken.see(indices)
             with profiler.step(step + 1, state.step):
-                state, metrics = train_step(state, frozen, batch)
+                state, metrics = run(train_step, state, frozen, batch)
             step += 1
             goodput.dispatched(step, metrics)
             pending.append(metrics)
@@ -136,7 +137,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
                 with goodput.waiting("validation"):
                     params = state_lib.model_params(state)
                     arrays = state_lib.model_arrays(params, frozen, config.lora.alpha)
-                    sheet, scores = validation.sample(arrays)
+                    sheet, scores = validation.sample(arrays, run)
                 writer.image(step, "sheets", sheet)
                 writer.scalars(step, scores)
 

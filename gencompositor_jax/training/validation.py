@@ -20,6 +20,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import metrics
 from gencompositor_jax.evaluation.prediction import composite
 from gencompositor_jax.inference.pipeline import generate
+from gencompositor_jax.inference.programs import Run, directly
 from gencompositor_jax.masks.inflation import blacken
 
 TIMES = 5  # frames of each clip on the sheet
@@ -37,14 +38,16 @@ class Validation:
         self._options = SamplingOptions(steps=config.validation.steps, seed=config.seed)
         self.clips = fixed_clips(source, config.validation.clips, config.seed)
 
-    def sample(self, arrays: Any) -> tuple[np.ndarray, dict[str, float]]:
+    def sample(self, arrays: Any, run: Run = directly) -> tuple[np.ndarray, dict[str, float]]:
         """Sample and composite all clips; returns what `score` does.
 
         arrays: those of a model, with any sharding; the network runs in `compute_dtype`.
+        run: calls the compiled programs.
         """
         arrays = {**arrays, "null_text": arrays["null_text"].astype(self._dtype)}
         model, conditions = Model(self._arch, arrays), stack_conditions(self.clips)
-        return score(self.clips, generate(model, conditions, range(len(self.clips)), self._options))
+        frames = generate(model, conditions, range(len(self.clips)), self._options, run=run)
+        return score(self.clips, frames)
 
 
 def fixed_clips(source: ClipSource, count: int, seed: int) -> list[ClipArrays]:

@@ -59,6 +59,16 @@ def test_inflation_moves_with_the_mask_inside_the_frame(patch, dy, dx):
     np.testing.assert_array_equal(np.roll(inflated(start, start), (dy, dx), axis=(1, 2)), moved)
 
 
+@PRESETS
+def test_outside_the_frame_there_is_no_mask(inflation):
+    """A mask at the border grows as in a larger frame: one that OpenCV mirrors there would grow further."""
+    plain = dataclasses.replace(inflation, opening=0, min_area=0.0, tau=0.5)
+    wide = np.zeros((1, 160, 160), bool)
+    wide[0, 61:63, 70:90] = True
+    inside = np.s_[:, 60:100, 60:100]
+    np.testing.assert_array_equal(masks.inflate(wide[inside], plain), masks.inflate(wide, plain)[inside])
+
+
 def test_one_pixel_grows_to_the_window_cut_at_tau():
     frame = np.zeros((1, 101, 101), bool)
     frame[0, 50, 50] = True

@@ -50,7 +50,7 @@ def test_two_processes_share_their_devices(tmp_path):
         group.check()
         for i in range(2):
             assert f"sum 4 of 2 here, first: {i == 0}" in group.log(i)
-            assert group.log(i).rstrip().endswith("goodbye")
+            assert "goodbye" in group.log(i).splitlines()
 
 
 @pytest.mark.slow  # the end of another process than the first is detected by its missing heartbeats

@@ -79,6 +79,7 @@ def test_a_run_writes_a_model_metrics_and_a_sheet(uninterrupted):
     assert json.loads((workdir / "goodput.json").read_text())["starts"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_stopped_three_times_ends_with_the_same_model(uninterrupted, tmp_path):
     for _ in range(3):
         loop.train(configured(), tmp_path, minutes=0.0)  # one step each

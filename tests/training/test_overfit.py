@@ -11,6 +11,7 @@ import pytest
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.configs.common import base
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.pipeline import Augmentation, make_example
 from gencompositor_jax.data_pipelines.sources import ProceduralSource
 from gencompositor_jax.evaluation.metrics import psnr
@@ -89,7 +90,7 @@ def test_four_clips_are_overfit(overfit, source):
     examples = [make_example(source, i, np.random.default_rng(0), none) for i in range(CLIPS)]
     backgrounds = [source.read(i, None, False)["scene"] for i in range(CLIPS)]
     inputs = [{**e, "background": b} for e, b in zip(examples, backgrounds, strict=True)]
-    composites = predict(checkpoints.load(folder), inputs, range(CLIPS), seed=7)
+    composites = predict(checkpoints.load(folder), inputs, range(CLIPS), SamplingOptions(seed=7))
     for composite, example, background in zip(composites, examples, backgrounds, strict=True):
         assert psnr(background, example["target"], example["mask"]) < 20  # the background alone scores low
         assert psnr(composite, example["target"], example["mask"]) > 30

@@ -115,6 +115,7 @@ def test_losses_are_those_of_one_device_with_a_vae_sharded_over_rows_of_pixels(c
     np.testing.assert_allclose(run(config, WITH_VAE, sizes, steps=2)[0], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_microbatches_give_the_losses_of_the_whole_batch(config, one_device):
     config = config.copy_and_resolve_references()
     config.optimizer.accumulate = 4
@@ -199,6 +200,7 @@ def test_a_config_that_trains_nothing_is_refused(config):
         shapes_of(config)
 
 
+@pytest.mark.slow
 def test_bfloat16_steps_keep_float32_master_weights(config, one_device):
     config = config.copy_and_resolve_references()
     config.compute_dtype = "bfloat16"
