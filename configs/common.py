@@ -110,6 +110,12 @@ def base() -> ml_collections.ConfigDict:
     # Upper bound of the weight that turns an error in noise or x0 into a velocity error.
     config.loss.weight_cap = 1_000.0
 
+    # Fractions of the tokens that the network receives in training; sampling has all of them. Of the video
+    # those nearest to the mask come first, of the foreground the white ones last.
+    config.tokens = ml_collections.ConfigDict()
+    config.tokens.video = 1.0
+    config.tokens.foreground = 1.0
+
     # ---- Optimiser: AdamW with linear warm-up, then one cosine cycle to zero over all steps.
     config.optimizer = ml_collections.ConfigDict()
     # The highest learning_rate, reached after `warmup` steps.

@@ -51,13 +51,14 @@ def augment(clip: ClipArrays, rng: np.random.Generator, augmentation: Augmentati
 
     The masked background is black inside the augmented mask. Other arrays of the clip are passed on.
 
-    Raises InputError for flips of a clip with `target_moments`: precomputed latents can't be flipped.
+    Raises InputError for flips of a clip with `target_moments` or `offsets`: they are of one direction of
+    time.
     """
     gammas = rng.uniform(*augmentation.gamma) * np.exp(augmentation.colour_cast * rng.standard_normal(3))
     mirror, reverse = (rng.random(2) < 0.5) & augmentation.flip
     drawn_shape = rng.random() < augmentation.mask_shapes
-    if augmentation.flip and "target_moments" in clip:
-        raise InputError("data.flip: precomputed latents can't be flipped; pass False")
+    if augmentation.flip and (fixed := {"target_moments", "offsets"} & clip.keys()):
+        raise InputError(f"data.flip: clips with {', '.join(fixed)} can't be flipped; pass False")
 
     def turned(array: np.ndarray) -> np.ndarray:
         array = array[:, :, ::-1] if mirror else array

@@ -5,7 +5,8 @@
 A shard of SHARD clips is one file, uint8 [n, T, H, W, 10]: target, background, foreground (3 channels each)
 and a channel whose bits are the target region and the silhouette. A shard appears under its name when it is
 complete, so an interrupted run resumes with the next one. `cache.json` holds the settings; a run with other
-settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96).
+settings is refused. Cost: T * H * W * 10 bytes a clip (0.55 MB at 9 x 64 x 96). With a `cell` each shard has
+a second file, the clips' offsets, int32 [n, t, 2], which is written first.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from gencompositor_jax.arch import Inflation, tiny
+from gencompositor_jax.controls.geometry.offsets import Cell
 from gencompositor_jax.data_pipelines.examples import PlainClip, clip_arrays
 from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.data_pipelines.workers import in_order, progress_bar
@@ -42,6 +44,7 @@ class CacheSettings:
     width: int = 96
     inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
     followed: bool = False  # clips seen through a window that follows the element
+    cell: Cell | None = None  # of a token, for clips with offsets: `ModelArch.offset_cell`
 
     @property
     def shards(self) -> int:
@@ -69,6 +72,8 @@ class ClipCache:
         self._shards = [
             np.load(shard_path(self.folder, i), mmap_mode="r") for i in range(self.settings.shards)
         ]
+        with_offsets = range(0 if self.settings.cell is None else self.settings.shards)
+        self._offsets = [np.load(offsets_path(self.folder, i)) for i in with_offsets]
 
     def __len__(self) -> int:
         return self.settings.clips
@@ -78,7 +83,10 @@ class ClipCache:
         numbers = np.asarray(indices, np.int64)
         if numbers.ndim != 1 or ((numbers < 0) | (numbers >= len(self))).any():
             raise IndexError(f"pass a list of indices from 0 to {len(self) - 1}")
-        return unpack(np.stack([self._shards[i // SHARD][i % SHARD] for i in numbers]))
+        clips = unpack(np.stack([self._shards[i // SHARD][i % SHARD] for i in numbers]))
+        if self.settings.cell is not None:
+            clips["offsets"] = np.stack([self._offsets[i // SHARD][i % SHARD] for i in numbers])
+        return clips
 
 
 def build_cache(
@@ -118,7 +126,11 @@ def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width
     make = make_followed_clip if settings.followed else make_clip
-    clips = np.stack([pack(clip_arrays(make(seed, *size), settings.inflation)) for seed in seeds])
+    made = [clip_arrays(make(seed, *size, cell=settings.cell), settings.inflation) for seed in seeds]
+    clips = np.stack([pack(arrays) for arrays in made])
+    if settings.cell is not None:
+        with atomic_write(offsets_path(folder, index), overwrite=True) as part, part.open("wb") as file:
+            np.save(file, np.stack([arrays["offsets"] for arrays in made]))
     with atomic_write(shard_path(folder, index), overwrite=True) as part, part.open("wb") as file:
         np.save(file, clips)
     return len(clips)
@@ -147,12 +159,19 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"clips-{index:06d}.npy"
 
 
+def offsets_path(folder: Path, index: int) -> Path:
+    """The file of a shard's offsets."""
+    return folder / f"offsets-{index:06d}.npy"
+
+
 def read_settings(folder: Path) -> CacheSettings:
     """Settings of the cache in a folder. Raises InputError if there is none, or one of another version."""
     try:
         fields = json.loads((folder / "cache.json").read_text())
         version, shard = fields.pop("version"), fields.pop("shard")
-        settings = CacheSettings(**{**fields, "inflation": Inflation(**fields["inflation"])})
+        fields["inflation"] = Inflation(**fields["inflation"])
+        fields["cell"] = tuple(fields["cell"]) if fields.get("cell") else None
+        settings = CacheSettings(**fields)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{folder}: holds no clip cache ({error}); make one with "

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from gencompositor_jax.arch import Inflation
+from gencompositor_jax.controls.geometry.offsets import Cell, whole_tokens
 from gencompositor_jax.data_pipelines.procedural import (
     HELD_OUT_SEED,
     ProceduralClip,
@@ -23,6 +24,7 @@ RING = 8  # pixels around the target region that are evaluated, too
 # Arrays of one clip by name, uint8 [T, H, W, 3] and bool [T, H, W]; of several clips with a leading axis.
 PlainClip = dict[str, np.ndarray]  # target, background, foreground, mask, silhouette
 # Inputs: masked_background, foreground, mask. For scores: target, silhouette, background, ring, paste.
+# With a `cell` also `offsets`, int32 [t, 2].
 TestExample = dict[str, np.ndarray]
 
 
@@ -30,32 +32,41 @@ def clip_arrays(clip: ProceduralClip, inflation: Inflation) -> PlainClip:
     """The arrays of a clip that a cache stores.
 
     `target` (the ground truth), `background` (without element and shadow), `foreground` (lit as in the
-    target, centred on white), `mask` (the target region: the inflated silhouette) and `silhouette`.
+    target, centred on white), `mask` (the target region: the inflated silhouette), `silhouette`, and
+    `offsets` if the clip has them.
     """
     silhouette = clip.silhouette
-    return PlainClip(
+    arrays = PlainClip(
         target=clip.target,
         background=clip.background,
         foreground=clip.foreground,
         mask=inflate(silhouette, inflation),
         silhouette=silhouette,
     )
+    return arrays if clip.offsets is None else {**arrays, "offsets": clip.offsets}
 
 
-def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation) -> TestExample:
+def test_example(
+    clip: ProceduralClip, rng: np.random.Generator, inflation: Inflation, cell: Cell | None = None
+) -> TestExample:
     """One example of the evaluation.
 
     The foreground has the element's unlit colours under one of TEST_GAMMAS and a colour cast. The model's
     mask is jittered before inflation: grown or shrunk by a pixel and moved by up to two. `silhouette` is the
-    true one; scores are taken in the target region, its inflation, and in `ring` around that.
+    true one; scores are taken in the target region, its inflation, and in `ring` around that. cell: of a
+    token, `ModelArch.offset_cell`, for a foreground with `offsets`.
     """
     gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
     cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
     element = clip.element.copy()
     element[..., :3] = to_uint8((clip.element[..., :3] / 255.0) ** gamma * (cast / cast.max()))
     height, width = clip.target.shape[1:3]
-    centre = np.broadcast_to(np.array([(width - 1) / 2, (height - 1) / 2], np.float32), clip.xy.shape)
-    centred = warp(element, centre, clip.scale, clip.rotation, height, width)
+    place = np.broadcast_to(np.array([(width - 1) / 2, (height - 1) / 2], np.float32), clip.xy.shape)
+    offsets = {}
+    if cell is not None:
+        offsets["offsets"], shift = whole_tokens(clip.xy - place, cell)
+        place = place + shift
+    centred = warp(element, place, clip.scale, clip.rotation, height, width)
     moved = warp(element, clip.xy, clip.scale, clip.rotation, height, width)
     foreground = to_uint8(1.0 + centred[..., 3:] * (centred[..., :3] - 1.0))
     background = clip.background / 255.0
@@ -72,15 +83,21 @@ def test_example(clip: ProceduralClip, rng: np.random.Generator, inflation: Infl
         background=clip.background,
         ring=ring(inflate(silhouette, inflation)),
         paste=paste,
+        **offsets,
     )
 
 
 def held_out_example(
-    index: int, inflation: Inflation, frames: int = 9, height: int = 64, width: int = 96
+    index: int,
+    inflation: Inflation,
+    frames: int = 9,
+    height: int = 64,
+    width: int = 96,
+    cell: Cell | None = None,
 ) -> TestExample:
     """The evaluation's example number `index` (0, 1, ...): fixed, and not in the training data."""
     clip = make_clip(HELD_OUT_SEED + index, frames, height, width)
-    return test_example(clip, np.random.default_rng([HELD_OUT_SEED, index]), inflation)
+    return test_example(clip, np.random.default_rng([HELD_OUT_SEED, index]), inflation, cell)
 
 
 def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

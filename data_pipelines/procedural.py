@@ -9,6 +9,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.geometry.offsets import Cell, whole_tokens
 from gencompositor_jax.data_pipelines.backgrounds import make_background
 from gencompositor_jax.data_pipelines.lighting import Light, cast_shadow, draw_light, light_field, relight
 from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
@@ -28,7 +29,7 @@ class ProceduralClip:
 
     target: np.ndarray  # the ground truth: background, shadow and lit element
     background: np.ndarray  # the scene without the element and without its shadow
-    foreground: np.ndarray  # the lit element of the target, moved to the centre, on white
+    foreground: np.ndarray  # the lit element of the target, moved to the centre, on white; see `offsets`
     alpha: np.ndarray  # float32 [T, H, W] in [0, 1]: coverage of the element in the target
     shadow: np.ndarray  # float32 [T, H, W] in [0, 1): fraction of light that the shadow takes
     element: np.ndarray  # uint8 [T, h, w, 4]: straight-alpha RGBA, unlit
@@ -37,6 +38,9 @@ class ProceduralClip:
     rotation: np.ndarray  # float32 [T]: degrees, counter-clockwise
     light: Light
     family: str
+    # int32 [t, 2]: the foreground is this many tokens (rows, columns) from its place in the target instead of
+    # at the centre; None without a `cell`. See `controls.geometry.offsets`.
+    offsets: np.ndarray | None = None
 
     @property
     def silhouette(self) -> np.ndarray:
@@ -52,6 +56,7 @@ def make_clip(
     family: str | None = None,
     size: float = 1.0,
     reach: float = 1.0,
+    cell: Cell | None = None,
 ) -> ProceduralClip:
     """Make one clip, determined by its seed and arguments.
 
@@ -63,6 +68,7 @@ def make_clip(
         family: one of `data_pipelines.sprites.FAMILIES`; drawn when None.
         size: multiplies the element's extent.
         reach: multiplies the trajectory's distance from the frame's centre.
+        cell: of a token, `ModelArch.offset_cell`. The clip then has offsets.
 
     Raises:
         InputError: a size or the family isn't as described.
@@ -86,7 +92,6 @@ def make_clip(
     centre = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
     xy = centre + np.float32(reach) * (xy - centre)
     moved = warp(element, xy, scale, rotation, height, width)
-    centred = warp(element, np.broadcast_to(centre, xy.shape), scale, rotation, height, width)
 
     field = light_field(light, height, width)
     background = relight(albedo, light, field)
@@ -96,14 +101,11 @@ def make_clip(
     target = background * (1.0 - shadow[..., None])
     target += alpha[..., None] * (lit - target)
 
-    # The same pixels as in the target, lit at their positions in the target.
-    moved_field = light_field(light, height, width, xy - centre)
-    cover = centred[..., 3:]
-    foreground = 1.0 + cover * (relight(centred[..., :3], light, moved_field) - 1.0)
+    offsets, shift = (None, np.float32(0) * xy) if cell is None else whole_tokens(xy - centre, cell)
     return ProceduralClip(
         target=to_uint8(target),
         background=to_uint8(background),
-        foreground=to_uint8(foreground),
+        foreground=_lit_foreground(element, light, xy, shift, scale, rotation, height, width),
         alpha=alpha,
         shadow=shadow,
         element=element,
@@ -112,10 +114,13 @@ def make_clip(
         rotation=rotation,
         light=light,
         family=family,
+        offsets=offsets,
     )
 
 
-def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int = 96) -> ProceduralClip:
+def make_followed_clip(
+    seed: int, frames: int = 9, height: int = 64, width: int = 96, cell: Cell | None = None
+) -> ProceduralClip:
     """A clip seen through a window that follows the element, in a scene 1.5 times as large along both axes.
 
     The window moves in whole pixels, as `controls.geometry.window` does.
@@ -128,6 +133,11 @@ def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int 
     origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, margin[::-1]).astype(int)
     window = [(slice(y, y + height), slice(x, x + width)) for x, y in origins]
     middle = (slice(margin[0] // 2, margin[0] // 2 + height), slice(margin[1] // 2, margin[1] // 2 + width))
+    xy, foreground, offsets = clip.xy - origins, clip.foreground, None
+    if cell is not None:
+        offsets, shift = whole_tokens(xy - (np.array([width, height]) - 1) / 2, cell)
+        motion = clip.scale, clip.rotation
+        foreground = _lit_foreground(clip.element, clip.light, clip.xy, shift, *motion, *whole)
 
     def crop(video: np.ndarray) -> np.ndarray:
         return np.stack([frame[part] for frame, part in zip(video, window, strict=True)])
@@ -136,11 +146,33 @@ def make_followed_clip(seed: int, frames: int = 9, height: int = 64, width: int 
         clip,
         target=crop(clip.target),
         background=crop(clip.background),
-        foreground=np.ascontiguousarray(clip.foreground[(slice(None), *middle)]),
+        foreground=np.ascontiguousarray(foreground[(slice(None), *middle)]),
         alpha=crop(clip.alpha),
         shadow=crop(clip.shadow),
-        xy=(clip.xy - origins).astype(np.float32),
+        xy=xy.astype(np.float32),
+        offsets=offsets,
     )
+
+
+def _lit_foreground(
+    element: np.ndarray,
+    light: Light,
+    xy: np.ndarray,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    rotation: np.ndarray,
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """uint8 [T, H, W, 3]: the pixels of the target, `shift` [T, 2] away from the centre, on white.
+
+    They are lit at their positions in the target, where the element's centre is at `xy`.
+    """
+    place = np.array([(width - 1) / 2, (height - 1) / 2], np.float32) + shift.astype(np.float32)
+    drawn = warp(element, place, scale, rotation, height, width)
+    cover = drawn[..., 3:]
+    field = light_field(light, height, width, xy - place)
+    return to_uint8(1.0 + cover * (relight(drawn[..., :3], light, field) - 1.0))
 
 
 def warp(

@@ -13,6 +13,7 @@ import numpy as np
 #   scene             uint8 [T, H, W, 3]: becomes the masked background
 #   foreground        uint8 [T, H, W, 3]: the element on white; all white in a removal sample
 #   mask              bool [T, H, W]: the target region, inflated
+#   offsets           int32 [t, 2], optional: (rows, columns) in tokens from the foreground to the target
 #   target_moments    float16 or float32 [t, h, w, 2C], optional: the VAE's moments of the target
 ClipArrays = dict[str, np.ndarray]
 

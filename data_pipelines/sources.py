@@ -47,7 +47,8 @@ class ProceduralSource:
     def read(self, index: int, rng: np.random.Generator, removal: bool) -> ClipArrays:
         """See `ClipSource.read`."""
         make = make_followed_clip if rng.random() < self.followed else make_clip
-        clip = make(TRAINING_SEEDS[index], self.arch.frames, self.arch.height, self.arch.width)
+        size = self.arch.frames, self.arch.height, self.arch.width
+        clip = make(TRAINING_SEEDS[index], *size, cell=self.arch.offset_cell)
         return _as_sample(clip_arrays(clip, self.arch.inflation), removal)
 
 
@@ -88,12 +89,15 @@ class CachedSource:
 def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
     # The masked background comes from the empty scene: at inference it holds no shadow either.
     scene = clip["background"]
-    return {
+    sample = {
         "target": scene if removal else clip["target"],
         "scene": scene,
         "foreground": np.full_like(scene, 255) if removal else clip["foreground"],
         "mask": clip["mask"],
     }
+    if "offsets" in clip:
+        sample["offsets"] = np.zeros_like(clip["offsets"]) if removal else clip["offsets"]
+    return sample
 
 
 def build_caches(
@@ -104,7 +108,12 @@ def build_caches(
     Raises InputError as `build_cache`.
     """
     whole = CacheSettings(
-        clips, frames=arch.frames, height=arch.height, width=arch.width, inflation=arch.inflation
+        clips,
+        frames=arch.frames,
+        height=arch.height,
+        width=arch.width,
+        inflation=arch.inflation,
+        cell=arch.offset_cell,
     )
     paths = Path(folder) / "whole", Path(folder) / "followed"
     build_cache(paths[0], whole)
@@ -118,6 +127,11 @@ def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> ClipSource:
     Readers are imported when needed. Raises InputError for an unknown source, a folder without data, or data
     of another size.
     """
+    if arch.offset_cell is not None and data.source in ("videocomp", "arrayrecord", "tfds"):
+        raise InputError(
+            f"data.source={data.source!r}: its clips don't say where the foreground is in the target, which "
+            f"layout={arch.layout!r} needs; pass 'procedural' or 'cache', or another layout"
+        )
     if data.source in KINDS[1:] and not data.path:
         raise InputError(f"data.path: is empty: pass the folder that data.source={data.source!r} reads")
     match data.source:

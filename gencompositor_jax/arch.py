@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from gencompositor_jax.errors import InputError
 
-Layout = Literal["released", "height", "width", "time", "shared"]
+Layout = Literal["released", "height", "width", "time", "shared", "trajectory"]
 LatentMaskRule = Literal["released", "union"]
 Prediction = Literal["velocity", "noise", "x0"]
 Solver = Literal["dpm", "ddim"]
@@ -56,6 +56,24 @@ class PatchCodecArch:
     @property
     def latent_channels(self) -> int:
         """One per pixel and colour of the block."""
+        return 3 * self.time_factor * self.space_factor**2
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearCodecArch:
+    """A linear code of the patch codec's blocks: their first principal components, each with variance 1.
+
+    The basis is stored with the weights.
+    """
+
+    space_factor: int = 8
+    time_factor: int = 4
+    latent_channels: int = 128
+    kind: Literal["linear"] = "linear"
+
+    @property
+    def block_size(self) -> int:
+        """Numbers in a block of space_factor x space_factor pixels over time_factor frames."""
         return 3 * self.time_factor * self.space_factor**2
 
 
@@ -121,7 +139,7 @@ class ModelArch:
     branch: TransformerArch = TransformerArch(num_layers=2)
     # The released branch has an input map and an output head that its forward pass never reads.
     branch_heads: bool = True
-    codec: PatchCodecArch | VAEArch = VAEArch()
+    codec: PatchCodecArch | LinearCodecArch | VAEArch = VAEArch()
     diffusion: DiffusionArch = DiffusionArch()
     layout: Layout = "released"
     # Rows and columns of tokens at the training size, into which rotary positions are fitted.
@@ -144,10 +162,22 @@ class ModelArch:
         t, h, w, _ = self.latent_shape
         return t, h // self.backbone.patch, w // self.backbone.patch
 
+    @property
+    def cell(self) -> tuple[int, int]:
+        """(frames, pixels along height and along width) of one token."""
+        return self.codec.time_factor, self.codec.space_factor * self.backbone.patch
+
+    @property
+    def offset_cell(self) -> tuple[int, int] | None:
+        """`cell` where the foreground's offsets from its place in the target are whole tokens and a
+        condition, which is so with the layout `trajectory`; None with the others.
+        """
+        return self.cell if self.layout == "trajectory" else None
+
     def check(self) -> None:
         """Raises InputError if the fields contradict each other."""
         t, h, w, _ = self.latent_shape
-        cell = self.codec.space_factor * self.backbone.patch
+        _, cell = self.cell
         if (self.frames - 1) % self.codec.time_factor or self.frames < 1:
             raise InputError(
                 f"frames={self.frames}: pass {self.codec.time_factor}k+1 frames, such as 9, 17 or 49"
@@ -163,6 +193,10 @@ class ModelArch:
             raise InputError(
                 f"branch.num_layers={self.branch.num_layers}: pass 1 to {self.backbone.num_layers}"
             )
+        if isinstance(self.codec, LinearCodecArch):
+            size = self.codec.block_size
+            if not 1 <= self.codec.latent_channels <= size:
+                raise InputError(f"codec.latent_channels={self.codec.latent_channels}: pass 1 to {size}")
         if t < 1 or h < 1 or w < 1:
             raise InputError(
                 f"frames={self.frames}, height={self.height}, width={self.width}: too small for one latent"
@@ -176,15 +210,23 @@ def released() -> ModelArch:
 
 def tiny() -> ModelArch:
     """The embedded model: 9 frames of 64 x 96 in tokens of 16 x 16 pixels, trainable on two CPU cores."""
-    return _patch_model(PatchCodecArch(space_factor=8), base_grid=(4, 6))
+    return _small_model(PatchCodecArch(space_factor=8), base_grid=(4, 6))
 
 
 def small() -> ModelArch:
     """`tiny` with tokens of 8 x 8 pixels, four times as many: sharper results, trained on a GPU."""
-    return _patch_model(PatchCodecArch(space_factor=4), base_grid=(8, 12))
+    return _small_model(PatchCodecArch(space_factor=4), base_grid=(8, 12))
 
 
-def _patch_model(codec: PatchCodecArch, base_grid: tuple[int, int]) -> ModelArch:
+def linear() -> ModelArch:
+    """`tiny` on the latents of a linear codec: 128 numbers per token of 8 x 8 pixels, in a width of 256."""
+    arch = _small_model(LinearCodecArch(), base_grid=(8, 12))
+    backbone = dataclasses.replace(arch.backbone, num_layers=4, patch=1)
+    branch = dataclasses.replace(backbone, num_layers=1)
+    return dataclasses.replace(arch, backbone=backbone, branch=branch, layout="trajectory")
+
+
+def _small_model(codec: PatchCodecArch | LinearCodecArch, base_grid: tuple[int, int]) -> ModelArch:
     stack = TransformerArch(
         num_layers=6, num_heads=4, head_dim=64, time_embed_dim=128, text_dim=16, text_tokens=1
     )
@@ -242,7 +284,7 @@ def changed(arch: ModelArch, changes: Changes) -> ModelArch:
     return dataclasses.replace(arch, inflation=inflation, latent_mask=rule or arch.latent_mask)
 
 
-PRESETS = {"tiny": tiny, "small": small, "released": released}
+PRESETS = {"tiny": tiny, "small": small, "linear": linear, "released": released}
 
 
 def preset(name: str, changes: Mapping[str, Any] | None = None) -> ModelArch:
@@ -282,7 +324,7 @@ def from_json(fields: Mapping[str, Any]) -> ModelArch:
     Raises InputError for unknown or missing fields: with guessed ones, weights would give wrong results.
     """
     codec = fields.get("codec", {})
-    codec_kinds = {"patch": PatchCodecArch, "vae": VAEArch}
+    codec_kinds = {"patch": PatchCodecArch, "linear": LinearCodecArch, "vae": VAEArch}
     if codec.get("kind") not in codec_kinds:
         raise InputError(f"arch.codec.kind={codec.get('kind')!r}: must be one of {sorted(codec_kinds)}")
     parts = {

@@ -8,7 +8,7 @@ import pytest
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import codec
-from gencompositor_jax.arch import PatchCodecArch
+from gencompositor_jax.arch import LinearCodecArch, PatchCodecArch
 from gencompositor_jax.checkpoints import array_shapes
 from gencompositor_jax.errors import InputError
 
@@ -30,7 +30,7 @@ def test_released_sizes_come_out_exactly():
     assert np.prod(arch.token_grid) == 17_550
 
 
-@pytest.mark.parametrize("preset", [arch_lib.released, arch_lib.tiny, arch_lib.small])
+@pytest.mark.parametrize("preset", arch_lib.PRESETS.values())
 def test_json_round_trip(preset):
     arch = preset()
     arch.check()
@@ -61,6 +61,7 @@ def test_json_that_is_not_an_architecture(change, message):
         ({"height": 40}, "multiples of 16"),
         ({"width": 100}, "multiples of 16"),
         ({"codec": PatchCodecArch(space_factor=4), "height": 20}, "multiples of 8"),
+        ({"codec": LinearCodecArch(latent_channels=769)}, "pass 1 to 768"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, message):
@@ -100,3 +101,16 @@ def test_a_user_may_change_how_masks_are_made():
     assert other.backbone == tiny.backbone
     with pytest.raises(InputError, match="no tiles"):
         arch_lib.changed(tiny, {"tiles": "released"})
+
+
+def test_the_small_network_on_linear_latents():
+    arch = arch_lib.linear()
+    assert (arch.latent_shape, arch.token_grid) == ((3, 8, 12, 128), (3, 8, 12))
+    assert (arch.offset_cell, arch_lib.tiny().offset_cell) == ((4, 8), None)
+    shapes = array_shapes(arch)
+    assert {name: x.shape for name, x in shapes["codec"].items()} == {
+        "mean": (768,),
+        "components": (128, 768),
+        "deviations": (128,),
+    }
+    assert count([shapes[name]["params"] for name in ("backbone", "branch")]) == 6_369_664

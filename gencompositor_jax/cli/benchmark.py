@@ -31,7 +31,7 @@ def register(subcommands: Any) -> None:
     )
     model.add_argument(
         "--random",
-        choices=("released", "small", "tiny"),
+        choices=("linear", "released", "small", "tiny"),
         help="random bfloat16 weights of this architecture instead of a checkpoint",
     )
     sample.add_argument(

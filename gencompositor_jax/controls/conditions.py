@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gencompositor_jax.arch import Inflation
+from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks.inflation import blacken, inflate
 from gencompositor_jax.pixels import to_signed
@@ -21,19 +21,42 @@ class Conditions(NamedTuple):
     mask: np.ndarray  # [T, H, W, 1]: 1 = to be generated, 0 = the background stays
     masked_background: np.ndarray  # [T, H, W, 3]
     foreground: np.ndarray  # [T, H, W, 3], the element centred on white; all white for a removal
+    # Layout `trajectory` only: int32 [t, 2], (rows, columns) in tokens from the foreground to the target.
+    offsets: np.ndarray | None = None
 
 
 def stack_conditions(clips: Sequence[Mapping[str, np.ndarray]]) -> Conditions:
     """A batch [B, T, H, W, C] of clips whose conditions are kept as pixels.
 
-    Reads `mask`, bool [T, H, W], `masked_background` and `foreground`, uint8 [T, H, W, 3], of each clip.
+    Reads `mask`, bool [T, H, W], `masked_background` and `foreground`, uint8 [T, H, W, 3], of each clip, and
+    `offsets`, int32 [t, 2], if they have some.
     """
-    mask, *videos = (np.stack([clip[name] for clip in clips]) for name in Conditions._fields)
-    return Conditions(mask[..., None].astype(np.float32), *(to_signed(video) for video in videos))
+
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([clip[name] for clip in clips])
+
+    return Conditions(
+        stacked("mask")[..., None].astype(np.float32),
+        to_signed(stacked("masked_background")),
+        to_signed(stacked("foreground")),
+        stacked("offsets") if "offsets" in clips[0] else None,
+    )
+
+
+def blank_conditions(arch: ModelArch, clips: int) -> Conditions:
+    """Conditions of the right shapes, zero everywhere: of `clips` clips of a model."""
+    shape = clips, arch.frames, arch.height, arch.width
+    offsets = None if arch.offset_cell is None else np.zeros((clips, arch.latent_shape[0], 2), np.int32)
+    video = np.zeros((*shape, 3), np.float32)
+    return Conditions(video[..., :1], video, video, offsets)
 
 
 def make_conditions(
-    background: np.ndarray, target_mask: np.ndarray, foreground: np.ndarray, inflation: Inflation
+    background: np.ndarray,
+    target_mask: np.ndarray,
+    foreground: np.ndarray,
+    inflation: Inflation,
+    offsets: np.ndarray | None = None,
 ) -> Conditions:
     """Inflates the target mask, blackens the background inside it, and scales both videos.
 
@@ -42,6 +65,7 @@ def make_conditions(
         target_mask: bool (or uint8 grey) [T, H, W], the element's silhouette where it will be.
         foreground: uint8 RGB [T, H, W, 3], the element on white.
         inflation: the checkpoint's own setting, `ModelArch.inflation`.
+        offsets: int32 [t, 2], of the foreground; for the layout `trajectory`.
 
     Raises:
         InputError: shapes or types differ from these, or nothing of the mask is left to be generated.
@@ -62,7 +86,7 @@ def make_conditions(
             "mask: nothing is left to be generated once specks are dropped; draw the element larger (--scale)"
         )
     masked = to_signed(blacken(frames, mask))
-    return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element))
+    return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element), offsets)
 
 
 def _video(frames: np.ndarray, name: str) -> np.ndarray:

@@ -12,10 +12,12 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
 from gencompositor_jax.controls.element.loading import Element
 from gencompositor_jax.controls.geometry import window as windows
+from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens
 from gencompositor_jax.controls.geometry.paste_back import native_mask, paste_back
 from gencompositor_jax.controls.geometry.placement import (
     Anchor,
     centred_foreground,
+    distance_from_centre,
     paste_of,
     trajectory_to_mask,
 )
@@ -57,6 +59,7 @@ class Shot:
     element: Element | None = None  # None for a removal
     path: Path | None = None  # in native pixels
     anchor: Anchor = "center"
+    offsets: np.ndarray | None = None  # int32 [t, 2], of the foreground, for the layout `trajectory`
 
 
 def element_shot(layer: ElementLayer, background: np.ndarray, arch: ModelArch, framing: Framing) -> Shot:
@@ -77,7 +80,12 @@ def element_shot(layer: ElementLayer, background: np.ndarray, arch: ModelArch, f
     except InputError:
         trajectory_to_mask(element, path, anchor, identity_view(tuple(native)))  # an error in native pixels
         raise
-    return Shot(window, view, mask, centred_foreground(element, moved, view), element, path, anchor)
+    shift, offsets = None, None
+    if arch.offset_cell is not None:
+        distance = distance_from_centre(element, moved, anchor, view)
+        offsets, shift = whole_tokens(distance, arch.offset_cell)
+    foreground = centred_foreground(element, moved, view, shift)
+    return Shot(window, view, mask, foreground, element, path, anchor, offsets)
 
 
 def removal_shot(layer: RemovalLayer, arch: ModelArch, framing: Framing) -> Shot:
@@ -91,7 +99,8 @@ def removal_shot(layer: RemovalLayer, arch: ModelArch, framing: Framing) -> Shot
     window = _window(path, "center", size, max(size), native, arch, framing)
     view = make_view(window.size, (arch.height, arch.width))
     target = mask_to_model(windows.cut(mask, window), view)
-    return Shot(window, view, target, np.full((*target.shape, 3), 255, np.uint8))
+    offsets = None if arch.offset_cell is None else no_offsets(arch.latent_shape[0])
+    return Shot(window, view, target, np.full((*target.shape, 3), 255, np.uint8), offsets=offsets)
 
 
 def shown(shot: Shot, frames: np.ndarray) -> np.ndarray:
@@ -101,7 +110,7 @@ def shown(shot: Shot, frames: np.ndarray) -> np.ndarray:
 
 def conditions(shot: Shot, seen: np.ndarray, arch: ModelArch) -> Conditions:
     """The network's inputs for a shot over `seen`, uint8 model frames [T, h, w, 3]."""
-    return make_conditions(seen, shot.target_mask, shot.foreground, arch.inflation)
+    return make_conditions(seen, shot.target_mask, shot.foreground, arch.inflation, shot.offsets)
 
 
 def put_back(
@@ -143,8 +152,7 @@ def _window(
     long.
     """
     whole, model = (native[0], native[1]), (arch.height, arch.width)
-    token = arch.codec.space_factor * arch.backbone.patch
-    small = extent * min(make_view(whole, model).scale) < MIN_TOKENS * token
+    small = extent * min(make_view(whole, model).scale) < MIN_TOKENS * arch.cell[1]
     if framing == "follow" or (framing == "auto" and small):
         return windows.window_around(path, anchor, canvas, whole, model)
     return Window(np.zeros((len(path.xy), 2), int), whole)

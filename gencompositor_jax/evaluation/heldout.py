@@ -107,7 +107,8 @@ def evaluate(
         for first in range(0, clips, size):
             numbers = range(first, min(first + size, clips))
             examples = [
-                held_out_example(n, arch.inflation, arch.frames, arch.height, arch.width) for n in numbers
+                held_out_example(n, arch.inflation, arch.frames, arch.height, arch.width, arch.offset_cell)
+                for n in numbers
             ]
             predictions = predict(model, examples, numbers, options, size)
             for number, example, prediction in zip(numbers, examples, predictions, strict=True):

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import Model
-from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.conditions import blank_conditions
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.inference.programs import Recorder, Rehearsal
@@ -41,8 +40,6 @@ def compile_pass(
 ) -> int:
     """Compiles the programs of `generate` for one clip into a folder; returns the folder's bytes."""
     arch = model.arch
-    shape = (1, arch.frames, arch.height, arch.width)
-    blank = Conditions(*(np.zeros((*shape, channels), np.float32) for channels in (1, 3, 3)))
     recorder = Recorder()
-    generate(model, blank, [0], options, run=Rehearsal(recorder))
+    generate(model, blank_conditions(arch, 1), [0], options, run=Rehearsal(recorder))
     return recorder.save(folder, requirements(arch, options, weights), overwrite)

@@ -184,7 +184,9 @@ def encode(params: Any, conditions: Conditions, keys: NoiseKeys, *, arch: ModelA
     latents = jax.lax.map(one, (videos, noises))
     factors = arch.codec.time_factor, arch.codec.space_factor
     mask = latent_mask(conditions.mask[..., 0], *factors, rule=arch.latent_mask)
-    return LatentConditions(latents[0], latents[1], mask[..., None].astype(jnp.float32))
+    mask = mask[..., None].astype(jnp.float32)
+    offsets = None if conditions.offsets is None else jnp.asarray(conditions.offsets)
+    return LatentConditions(latents[0], latents[1], mask, offsets)
 
 
 @functools.partial(jax.jit, static_argnames="arch", donate_argnames="state")
@@ -253,7 +255,8 @@ def _placed(
     full = -(-max(len(numbers), size or 0) // rows) * rows
     filled = [*range(len(numbers)), *[0] * (full - len(numbers))]
     here = range(full) if mesh.empty else sharding.rows_here(mesh, full)
-    batch: Any = {name: x[[filled[row] for row in here]] for name, x in conditions._asdict().items()}
+    given = {name: x for name, x in conditions._asdict().items() if x is not None}
+    batch: Any = {name: x[[filled[row] for row in here]] for name, x in given.items()}
     if not mesh.empty:
         batch = sharding.to_devices(batch, here, full, mesh)
     return Conditions(**batch), np.asarray(numbers, np.int32)[filled]

@@ -113,7 +113,7 @@ def _made_from(model: Model, conditions: Conditions, number: int, options: Sampl
         "guidance": options.guidance if options.guided else None,
         "fast": options.fast,
     }
-    return latents_file.fingerprint(facts, [text, *conditions])
+    return latents_file.fingerprint(facts, [text, *(x for x in conditions if x is not None)])
 
 
 def _settings(stage: Stage, options: SamplingOptions, frames: np.ndarray) -> dict[str, Any]:

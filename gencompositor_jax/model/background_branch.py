@@ -15,7 +15,7 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.model import erope
 from gencompositor_jax.model.fusion_block import FusionBlock, Remat, stacked_blocks
 from gencompositor_jax.model.fusion_dit import video_grid
-from gencompositor_jax.model.joint_sequence import joint_sequence
+from gencompositor_jax.model.joint_sequence import Subset, joint_sequence, select_tokens
 from gencompositor_jax.model.layers import BLOCK_EPS, Dtype, LayerNorm, PatchEmbedding, TimeEmbedding
 
 
@@ -35,21 +35,27 @@ class BackgroundBranch(nn.Module):
         mask: Float[jax.Array, "B t h w 1"],
         text: Float[jax.Array, "B L text_dim"],
         timestep: Int[jax.Array, " B"],
+        subset: Subset | None = None,
     ) -> Float[jax.Array, "n B N D"]:
         """Returns n residuals, zero for fresh parameters (zero-initialised output maps).
 
-        mask: the latent mask in {0, 1}, 1 where the network generates.
+        mask: the latent mask in {0, 1}, 1 where the network generates. subset: the N video tokens that the
+        network receives; None for all of them.
         """
         arch, grid = self.arch.branch, video_grid(noisy, self.arch)
         text_tokens = text.shape[1]
-        joint = joint_sequence(erope.plain_tables(grid, self.arch.base_grid, arch.head_dim), text_tokens)
+        tables = erope.plain_tables(grid, self.arch.base_grid, arch.head_dim)
+        if subset is not None:
+            tables = erope.Tables(*(select_tokens(table, 0, subset.video) for table in tables))
+        joint = joint_sequence(tables, text_tokens)
         video = slice(text_tokens, joint.length)
 
         def positions() -> np.ndarray:
             return erope.added_positions(erope.grid_indices(grid), arch.width, self.arch.position_scale)
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
-        x = joint.pad(embed(text, jnp.concatenate([noisy, background, mask], axis=-1), None, positions))
+        inputs = jnp.concatenate([noisy, background, mask], axis=-1)
+        x = joint.pad(embed(text, inputs, None, positions, subset=subset))
         x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
 

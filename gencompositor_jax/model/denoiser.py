@@ -13,6 +13,7 @@ from gencompositor_jax.model import int8
 from gencompositor_jax.model.background_branch import BackgroundBranch
 from gencompositor_jax.model.fusion_block import Remat
 from gencompositor_jax.model.fusion_dit import FusionDiT
+from gencompositor_jax.model.joint_sequence import Subset
 
 Params = Any
 
@@ -23,6 +24,8 @@ class LatentConditions(NamedTuple):
     background: Float[jax.Array, "B t h w C"]  # of the masked background
     foreground: Float[jax.Array, "B t h w C"]
     mask: Float[jax.Array, "B t h w 1"]  # in {0, 1}, 1 where the network generates
+    # (rows, columns) in tokens from the foreground to its place in the target; layout `trajectory` only.
+    offsets: Int[jax.Array, "B t 2"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +71,22 @@ class Denoiser:
         given: LatentConditions,
         text: Float[jax.Array, "B L text_dim"],
         kept: Int[jax.Array, " F"] | None = None,
+        subset: Subset | None = None,
     ) -> Float[jax.Array, "B t h w C"]:
         """One evaluation of the network; the prediction is float32.
 
         variables: as from `init`, or `int8.quantised`. kept: ascending indices of the foreground tokens that
-        the network receives, the same for all clips (an approximation); None for all of them.
+        the network receives, the same for all clips (an approximation); None for all of them. subset: those
+        of each clip, in training; the prediction of video tokens outside of it is 0.
         """
+        assert (given.offsets is not None) == (self.arch.offset_cell is not None), self.arch.layout
         backbone, branch = self._transformers(int8.is_quantised(variables))
         with jax.named_scope("branch"):
-            residuals = branch.apply(variables["branch"], noisy, given.background, given.mask, text, timestep)
+            masked = given.background, given.mask
+            of_video = None if subset is None else subset._replace(foreground=None)
+            residuals = branch.apply(variables["branch"], noisy, *masked, text, timestep, of_video)
         mask = token_mask(given.mask[..., 0], self.arch.backbone.patch)
+        mask = mask if subset is None else jnp.take_along_axis(mask, subset.video, axis=1)
         with jax.named_scope("backbone"):
             prediction = backbone.apply(
                 variables["backbone"],
@@ -89,6 +98,8 @@ class Denoiser:
                 residuals,
                 mask,
                 kept,
+                given.offsets,
+                subset,
             )
         assert isinstance(prediction, jax.Array)
         return prediction

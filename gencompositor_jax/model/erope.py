@@ -10,6 +10,14 @@ p = (t, row, column) is a token's position and Delta = (0, rows, 0) for the layo
 for `width`, (T, 0, 0) for `time`; the ablation `shared` has Delta = 0. The paper uses `height` and finds the
 three equivalent (appendix F).
 
+The layout `trajectory` is an extension. The foreground is drawn a whole number of tokens (dy, dx) away from
+its place in the target, one pair per latent frame and clip, and its tokens have the positions of that place,
+shifted as in `height`:
+
+    (1a)  theta_foreground = omega (p + (0, dy, dx) + Delta),   Delta = (0, rows, 0)
+
+An element's token in the target and the one in the foreground then differ by Delta, whatever the trajectory.
+
 The released checkpoint builds its table for a grid of T x 2 rows x columns and applies it row by row to
 [video, foreground]. With F = t for the video and F = T + t for the foreground, a token's position is
 
@@ -27,10 +35,12 @@ and every consecutive pair (a, b) of a head is rotated by its angle:
 
     (4)  (a, b) <- (a cos theta - b sin theta, b cos theta + a sin theta)
 
-The tables are static: NumPy computes them in float64 and rounds once to float32.
+The tables are static: NumPy computes them in float64 and rounds once to float32. With offsets they depend on
+the batch and are computed in float32, under jit.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +55,8 @@ Grid = tuple[int, int, int]
 class Tables(NamedTuple):
     """cos and sin of the rotary angles, float32, one column per rotated pair."""
 
-    cos: Float[np.ndarray, "tokens d//2"]
-    sin: Float[np.ndarray, "tokens d//2"]
+    cos: Float[np.ndarray | jax.Array, "*batch tokens d//2"]
+    sin: Float[np.ndarray | jax.Array, "*batch tokens d//2"]
 
 
 def grid_indices(grid: Grid) -> Int[np.ndarray, "N 3"]:
@@ -57,12 +67,12 @@ def grid_indices(grid: Grid) -> Int[np.ndarray, "N 3"]:
 def stream_indices(layout: Layout, grid: Grid) -> tuple[Int[np.ndarray, "N 3"], Int[np.ndarray, "N 3"], Grid]:
     """Positions of the video's and of the foreground's tokens, and the extent of the grid that holds both.
 
-    Equation (2) for `released`, equation (1) for the other layouts.
+    Equation (2) for `released`, equation (1) for the other layouts; `trajectory` with offsets 0.
     """
     frames, rows, columns = grid
     video = grid_indices(grid)
     match layout:
-        case "height":
+        case "height" | "trajectory":
             return video, video + [0, rows, 0], (frames, 2 * rows, columns)
         case "width":
             return video, video + [0, 0, columns], (frames, rows, 2 * columns)
@@ -105,23 +115,47 @@ def rotary_tables(
     indices: Int[np.ndarray, "tokens 3"], extent: Grid, base: tuple[int, int], head_dim: int
 ) -> Tables:
     """Rotary tables of tokens at `indices` of a grid `extent`: equation (3)."""
-    angles = []
-    for axis, size in enumerate((head_dim // 4, head_dim * 3 // 8, head_dim * 3 // 8)):
-        omega = 10000.0 ** (-np.arange(0, size, 2) / size)
-        positions = axis_positions(extent, base)[axis][indices[:, axis]]
-        angles.append(positions[:, None] * omega)
-    theta = np.concatenate(angles, axis=-1)
+    theta = _angles(_positions(indices, axis_positions(extent, base)), head_dim)
     return Tables(np.cos(theta).astype(np.float32), np.sin(theta).astype(np.float32))
 
 
-def fusion_tables(layout: Layout, grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Tables:
-    """Rotary tables of the backbone's [video, foreground] tokens.
+def _positions(indices: np.ndarray, axes: Iterable[np.ndarray]) -> np.ndarray:
+    """Rotary positions [tokens, 3] of tokens, from those of each index along each axis."""
+    return np.stack([axis[i] for axis, i in zip(axes, indices.T, strict=True)], axis=-1)
 
-    `base_grid` is doubled along the axis that the layout doubles.
+
+def _angles(positions: Any, head_dim: int) -> Any:
+    """Positions [..., 3] -> angles [..., head_dim / 2], for NumPy and JAX arrays, in their dtype."""
+    angles = []
+    for axis, size in enumerate((head_dim // 4, head_dim * 3 // 8, head_dim * 3 // 8)):
+        omega = (10000.0 ** (-np.arange(0, size, 2) / size)).astype(positions.dtype)
+        angles.append(positions[..., axis, None] * omega)
+    return (jnp if isinstance(positions, jax.Array) else np).concatenate(angles, axis=-1)
+
+
+def fusion_tables(
+    layout: Layout,
+    grid: Grid,
+    base_grid: tuple[int, int],
+    head_dim: int,
+    offsets: Int[jax.Array, "B t 2"] | None = None,
+) -> Tables:
+    """Rotary tables of the backbone's [video, foreground] tokens, with a batch axis if there are offsets.
+
+    `base_grid` is doubled along the axis that the layout doubles. offsets: of the layout `trajectory`, (rows,
+    columns) from each foreground token to its place in the target; None for 0.
     """
     video, foreground, extent = stream_indices(layout, grid)
+    indices = np.concatenate([video, foreground])
     base = base_grid[0] * (extent[1] // grid[1]), base_grid[1] * (extent[2] // grid[2])
-    return rotary_tables(np.concatenate([video, foreground]), extent, base, head_dim)
+    if offsets is None:
+        return rotary_tables(indices, extent, base, head_dim)
+    axes = axis_positions(extent, base)
+    steps = np.array([axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in axes[1:]], np.float32)
+    moved = jnp.repeat(offsets.astype(jnp.float32) * steps, grid[1] * grid[2], axis=1)  # one row per token
+    moved = jnp.pad(moved, ((0, 0), (len(video), 0), (1, 0)))
+    theta = _angles(jnp.asarray(_positions(indices, axes), jnp.float32) + moved, head_dim)
+    return Tables(jnp.cos(theta), jnp.sin(theta))
 
 
 def plain_tables(grid: Grid, base_grid: tuple[int, int], head_dim: int) -> Tables:
@@ -157,11 +191,11 @@ def added_positions(
 
 def rotate(
     x: Float[jax.Array, "*batch S heads d"],
-    cos: Float[jax.Array | np.ndarray, "S d//2"],
-    sin: Float[jax.Array | np.ndarray, "S d//2"],
+    cos: Float[jax.Array | np.ndarray, "*#batch S d//2"],
+    sin: Float[jax.Array | np.ndarray, "*#batch S d//2"],
 ) -> Float[jax.Array, "*batch S heads d"]:
     """Equation (4), computed in float32, in x's dtype."""
     pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
     a, b = pairs[..., 0], pairs[..., 1]
-    cos, sin = cos[:, None, :], sin[:, None, :]
+    cos, sin = cos[..., None, :], sin[..., None, :]
     return jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape).astype(x.dtype)

@@ -38,8 +38,8 @@ def fusion_attention(
     q: Float[jax.Array, "B S heads d"],
     k: Float[jax.Array, "B S heads d"],
     v: Float[jax.Array, "B S heads d"],
-    cos: Float[jax.Array, "S d//2"],
-    sin: Float[jax.Array, "S d//2"],
+    cos: Float[jax.Array, "*#batch S d//2"],
+    sin: Float[jax.Array, "*#batch S d//2"],
     length: int,
 ) -> Float[jax.Array, "B S heads d"]:
     """Equations (1) and (2) for the joint sequence [text | video | foreground | padding].

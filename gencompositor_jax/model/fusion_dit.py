@@ -15,7 +15,12 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.model import erope
 from gencompositor_jax.model.fusion_block import FusionBlock, Remat, stacked_blocks
 from gencompositor_jax.model.injection import inject, on_joint_sequence, residual_of_block
-from gencompositor_jax.model.joint_sequence import joint_sequence, select_foreground
+from gencompositor_jax.model.joint_sequence import (
+    Subset,
+    joint_sequence,
+    select_foreground,
+    select_tokens,
+)
 from gencompositor_jax.model.layers import (
     BLOCK_EPS,
     Dtype,
@@ -46,17 +51,24 @@ class FusionDiT(nn.Module):
         residuals: Float[jax.Array, "n B N D"],
         mask: Bool[jax.Array, "B N"],
         kept: Int[jax.Array, " F"] | None = None,
+        offsets: Int[jax.Array, "B t 2"] | None = None,
+        subset: Subset | None = None,
     ) -> Float[jax.Array, "B t h w C"]:
         """One evaluation of the network; the prediction is float32.
 
         residuals: the background branch's, for the N video tokens. mask: their token mask, True where no
         residual is injected. kept: ascending indices of the foreground tokens that the sequence contains (an
-        approximation, see `diffusion.approximations`); None for all of them.
+        approximation, see `diffusion.approximations`); None for all of them. offsets: of the foreground's
+        tokens, for the layout `trajectory`; None for 0. subset: of the tokens, instead of `kept`; residuals
+        and mask are then those of its video tokens, and the prediction of all others is 0.
         """
         arch, grid = self.arch.backbone, video_grid(noisy, self.arch)
-        text_tokens, video_tokens = text.shape[1], math.prod(grid)
-        tables = erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim)
+        text_tokens, video_tokens, predicted = text.shape[1], math.prod(grid), mask.shape[1]
+        tables = erope.fusion_tables(self.arch.layout, grid, self.arch.base_grid, arch.head_dim, offsets)
         tables = erope.Tables(*(select_foreground(table, video_tokens, kept) for table in tables))
+        if subset is not None:
+            chosen = subset.joint(video_tokens)
+            tables = erope.Tables(*(select_tokens(table, 0, chosen) for table in tables))
         joint = joint_sequence(tables, text_tokens)
 
         def positions() -> np.ndarray:
@@ -64,7 +76,8 @@ class FusionDiT(nn.Module):
             return erope.added_positions(np.concatenate([video, other]), arch.width, self.arch.position_scale)
 
         embed = PatchEmbedding(arch, self.dtype, name="patch_embed")
-        x = joint.pad(embed(text, jnp.concatenate([noisy, background], axis=-1), foreground, positions, kept))
+        video = jnp.concatenate([noisy, background], axis=-1)
+        x = joint.pad(embed(text, video, foreground, positions, kept, subset))
         x = sharding.constrain(x, sharding.ROWS, sharding.TOKENS)
         time = TimeEmbedding(arch, name="time_embed")(timestep)
         residuals, mask = on_joint_sequence(residuals.astype(self.dtype), mask, text_tokens, x.shape[1])
@@ -76,14 +89,18 @@ class FusionDiT(nn.Module):
         x, _ = nn.scan(
             step, variable_axes={"params": 0}, split_rngs={"params": True}, length=arch.num_layers
         )(blocks, x, jnp.asarray(residual_of_block(arch.num_layers, len(residuals))))
-        x = LayerNorm(BLOCK_EPS, name="norm_final")(x)[:, text_tokens : text_tokens + video_tokens]
+        x = LayerNorm(BLOCK_EPS, name="norm_final")(x)[:, text_tokens : text_tokens + predicted]
         shift, scale = jnp.split(
             nn.Dense(2 * arch.width, dtype=self.dtype, name="modulation_out")(nn.silu(time)), 2, axis=-1
         )
         x = modulate(LayerNorm(BLOCK_EPS, name="norm_out")(x), shift[:, None], scale[:, None])
         channels = noisy.shape[-1] * arch.patch**2
         out = nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="out")(x)
-        return from_patches(out.astype(jnp.float32), grid, arch.patch)
+        out = out.astype(jnp.float32)
+        if subset is not None:
+            everywhere = jnp.zeros((len(out), video_tokens, channels))
+            out = everywhere.at[jnp.arange(len(out))[:, None], subset.video].set(out)
+        return from_patches(out, grid, arch.patch)
 
 
 def video_grid(latents: Float[jax.Array, "B t h w C"], arch: ModelArch) -> erope.Grid:

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Bool, Float, Int
 
 from gencompositor_jax.arch import TransformerArch
-from gencompositor_jax.model.joint_sequence import select_foreground
+from gencompositor_jax.model.joint_sequence import Subset, select_foreground, select_tokens
 
 BLOCK_EPS = 1e-5
 QK_EPS = 1e-6
@@ -142,25 +142,34 @@ class PatchEmbedding(nn.Module):
         foreground: Float[jax.Array, "B t h w C"] | None,
         positions: Callable[[], np.ndarray],
         kept: Int[jax.Array, " F"] | None = None,
+        subset: Subset | None = None,
     ) -> Float[jax.Array, "B length D"]:
         """Tokens [text | video | foreground], not padded.
 
         positions: called at initialisation for the table of video and foreground tokens; text tokens have
-        zeros. kept: the foreground tokens that become part of the sequence; None for all of them.
+        zeros. kept: the foreground tokens that become part of the sequence; None for all of them. subset: the
+        tokens of both streams that do, instead of `kept`.
         """
         width, patch = self.arch.width, self.arch.patch
+        x = to_patches(video.astype(self.dtype), patch)
+        video_tokens = x.shape[1]
+        x = x if subset is None else select_tokens(x, 0, subset.video)
         parts = [
             nn.Dense(width, dtype=self.dtype, name="text")(text.astype(self.dtype)),
-            nn.Dense(width, dtype=self.dtype, name="video")(to_patches(video.astype(self.dtype), patch)),
+            nn.Dense(width, dtype=self.dtype, name="video")(x),
         ]
         if foreground is not None:
             x = to_patches(foreground.astype(self.dtype), patch)
             x = x if kept is None else x[:, kept]
+            if subset is not None and subset.foreground is not None:
+                x = select_tokens(x, 0, subset.foreground)
             parts.append(nn.Dense(width, dtype=self.dtype, name="foreground")(x))
 
         def initial() -> jax.Array:
             return jnp.pad(jnp.asarray(positions()), ((text.shape[1], 0), (0, 0)))
 
         table = self.variable("buffers", "positions", initial).value
-        table = select_foreground(table, parts[0].shape[1] + parts[1].shape[1], kept)
+        table = select_foreground(table, text.shape[1] + video_tokens, kept)
+        if subset is not None:
+            table = select_tokens(table, text.shape[1], subset.joint(video_tokens))
         return jnp.concatenate(parts, axis=1) + table.astype(self.dtype)

@@ -6,6 +6,7 @@ A multiplication and an addition are two FLOPs. Only matrix products count: norm
 codec don't, and neither does rematerialisation (the definition of MFU in PaLM, arXiv 2204.02311, appendix B).
 """
 
+import math
 from typing import NamedTuple
 
 from gencompositor_jax.arch import ModelArch, TransformerArch
@@ -23,24 +24,25 @@ class Work(NamedTuple):
         return self.linear + self.attention
 
 
-def backbone(arch: ModelArch, foreground: int | None = None) -> Work:
+def backbone(arch: ModelArch, foreground: int | None = None, video: int | None = None) -> Work:
     """One evaluation of the backbone for one clip.
 
-    foreground: its tokens that are kept (see `diffusion.approximations`); None: all.
+    foreground, video: its tokens that are kept (see `diffusion.approximations`, `training.token_choice`);
+    None: all.
     """
-    stack, (t, rows, columns) = arch.backbone, arch.token_grid
-    video, channels = t * rows * columns, arch.codec.latent_channels
-    foreground = video if foreground is None else foreground
+    stack, channels, tokens = arch.backbone, arch.codec.latent_channels, math.prod(arch.token_grid)
+    video = tokens if video is None else video
+    foreground = tokens if foreground is None else foreground
     cells = stack.patch**2 * channels
     embed = (2 * video + foreground) * cells * stack.width  # noisy with background, and foreground
     head = stack.time_embed_dim * 2 * stack.width + video * stack.width * cells
     return _stack(stack, video + foreground, 2.0 * (embed + head))
 
 
-def branch(arch: ModelArch) -> Work:
-    """One evaluation of the background branch for one clip."""
-    stack, (t, rows, columns) = arch.branch, arch.token_grid
-    video, channels = t * rows * columns, 2 * arch.codec.latent_channels + 1  # noisy, background, mask
+def branch(arch: ModelArch, video: int | None = None) -> Work:
+    """One evaluation of the background branch for one clip; `video` as in `backbone`."""
+    stack, channels = arch.branch, 2 * arch.codec.latent_channels + 1  # noisy, background, mask
+    video = math.prod(arch.token_grid) if video is None else video
     embed = video * stack.patch**2 * channels * stack.width
     residuals = stack.num_layers * video * stack.width**2
     return _stack(stack, video, 2.0 * (embed + residuals))
@@ -51,14 +53,17 @@ def forward(arch: ModelArch) -> float:
     return backbone(arch).total + branch(arch).total
 
 
-def train_step(arch: ModelArch, batch: int, trained: float = 1.0) -> float:
+def train_step(
+    arch: ModelArch, batch: int, trained: float = 1.0, kept: tuple[int, int] | None = None
+) -> float:
     """Forward and backward pass for a batch of clips.
 
     The backward pass has two products for each of the forward pass: for the gradients of the input and of the
     weight. trained: fraction of the parameters that are trained; frozen ones need no gradient. At 1 the step
-    costs three forward passes.
+    costs three forward passes. kept: numbers of the video's and of the foreground's tokens; None: all.
     """
-    works = backbone(arch), branch(arch)
+    video, foreground = kept or (None, None)
+    works = backbone(arch, foreground, video), branch(arch, video)
     return batch * sum((2.0 + trained) * work.linear + 3.0 * work.attention for work in works)
 
 

@@ -29,9 +29,10 @@ from gencompositor_jax.files import atomic_write_text
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.multihost import CompiledTogether
 from gencompositor_jax.perf import flops, hardware
-from gencompositor_jax.training import preemption, vae_moments
+from gencompositor_jax.training import preemption, token_choice, vae_moments
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.checkpointer import open_checkpointer
+from gencompositor_jax.training.codec_basis import codec_basis
 from gencompositor_jax.training.goodput import Goodput
 from gencompositor_jax.training.metric_writer import MetricWriter, console_line, summarize, to_python
 from gencompositor_jax.training.profiling import StepProfiler
@@ -43,8 +44,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     """Train to `config.steps`, for `minutes`, or until SIGTERM, whichever comes first.
 
     A later call resumes from the last checkpoint, on any mesh.
-    Writes `workdir`/config.json, checkpoints/, metrics.jsonl, tensorboard/, sheets/, goodput.json, and at the
-    end model/ (the EMA weights, for --checkpoint).
+    Writes `workdir`/config.json, codec.npz (the basis of a linear codec), checkpoints/, metrics.jsonl,
+    tensorboard/, sheets/, goodput.json, and at the end model/ (the EMA weights, for --checkpoint).
 
     Returns:
         model/, or None after SIGTERM, when there may be time for a checkpoint only.
@@ -74,13 +75,14 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         # ---- State: that of the last checkpoint, or a new one.
         restored = checkpointer.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
         write_config(workdir, config)  # only after `restore`, which refuses a config of other shapes
+        basis = codec_basis(config, arch, source, workdir)
         if restored is None:
             first_step, unreported = 0, []
-            state, frozen = state_lib.initial_state(config, arch, optimizer, mesh)
         else:
             first_step, unreported = restored.step, restored.data["unreported"]
-            state, frozen = state_lib.initial_state(config, arch, optimizer, mesh, restored.state)
-        del restored  # its arrays are donated to the first step
+        known = None if restored is None else restored.state
+        state, frozen = state_lib.initial_state(config, arch, optimizer, mesh, known, basis)
+        del restored, known  # their arrays are donated to the first step
         vae_moments.check(source, frozen.codec)
         trained = sum(x.size for x in jax.tree.leaves(state.params))
         fraction = trained / (trained + sum(x.size for x in jax.tree.leaves(frozen.params)))
@@ -93,7 +95,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         # ---- Step.
         denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
         train_step, run = make_step(config, denoiser, optimizer, state, mesh), CompiledTogether()
-        flops_per_step = flops.train_step(arch, config.batch_size, fraction)
+        kept = token_choice.counts(arch, config.tokens)
+        flops_per_step = flops.train_step(arch, config.batch_size, fraction, kept)
         peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, config.compute_dtype)
 
         # ---- Logging.

@@ -5,6 +5,7 @@ All random numbers of a batch are drawn before any is used, so the same seed giv
 and with microbatches.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 from gencompositor_jax.pixels import to_signed
+from gencompositor_jax.training import token_choice
 
 Batch = dict[str, jax.Array]
 VIDEOS = ("target", "masked_background", "foreground")
@@ -30,6 +32,7 @@ class Draws(NamedTuple):
     timestep: jax.Array  # int [B]
     eps: jax.Array  # noise that is added to the latents [B, t, h, w, C]
     posterior: jax.Array  # noise for samples of the codec's posterior, for VIDEOS [B, 3, t, h, w, C]
+    ties: jax.Array  # for `token_choice.choose` [B, 2, N]
 
 
 def draw_timesteps(key: jax.Array, count: int, train_steps: int, bias: float) -> jax.Array:
@@ -48,7 +51,9 @@ def draw(key: jax.Array, count: int, arch: ModelArch, timestep_bias: float) -> D
     eps = jax.random.normal(noise_key, (count, *arch.latent_shape))
     # Only the VAE has a posterior.
     shape = arch.latent_shape if isinstance(arch.codec, VAEArch) else (0, 0, 0, 0)
-    return Draws(timestep, eps, jax.random.normal(posterior_key, (count, len(VIDEOS), *shape)))
+    posterior = jax.random.normal(posterior_key, (count, len(VIDEOS), *shape))
+    ties = jax.random.uniform(jax.random.fold_in(key, 0), (count, 2, math.prod(arch.token_grid)))
+    return Draws(timestep, eps, posterior, ties)
 
 
 def encode(params: Any, arch: ModelArch, batch: Batch, posterior: jax.Array, dtype: Any) -> list[jax.Array]:
@@ -84,19 +89,23 @@ def loss(
     *,
     mask_weight: float,
     weight_cap: float,
+    kept: tuple[int, int] | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Per clip, the mean squared velocity error plus `mask_weight` times its mean inside the mask, averaged
-    over the batch.
+    over the batch. With the linear codec channels are weighted so that it is the error of the pixels.
 
     Args:
         variables: of the two stacks.
         fixed: {"codec", "null_text"}.
         denoiser: the network.
-        batch: uint8 VIDEOS [B, T, H, W, 3] and bool `mask` [B, T, H, W].
+        batch: uint8 VIDEOS [B, T, H, W, 3], bool `mask` [B, T, H, W], and int `offsets` [B, t, 2] for the
+            layout `trajectory`.
         draws: the random numbers, see `draw`.
         mask_weight: see above.
         weight_cap: upper bound of the factor from the prediction's error to the velocity error (equation 5 of
             `schedule`); with x0 prediction that of nearly clean samples grows as 1 / (1 - alpha_bar).
+        kept: numbers of the video's and of the foreground's tokens that the network receives (see
+            `token_choice`), whose means the loss then is; None for all.
 
     Returns:
         The scalar loss, and metrics: the means of both terms, and `bucket_sum`, `bucket_count` [BUCKETS], the
@@ -110,15 +119,26 @@ def loss(
     kind, table = arch.diffusion.prediction, schedule.alpha_bars(arch.diffusion)
     at = schedule.signal_at(table, draws.timestep)
     text = jnp.broadcast_to(fixed["null_text"], (len(x0), *fixed["null_text"].shape))
-    conditions = LatentConditions(background, foreground, mask)
+    conditions = LatentConditions(background, foreground, mask, batch.get("offsets"))
     noisy = schedule.add_noise(x0, draws.eps, at)
-    prediction = denoiser(variables, noisy, draws.timestep, conditions, text)
+    subset = None
+    if kept is not None:
+        subset = token_choice.choose(arch, kept, mask[..., 0], batch["foreground"], draws.ties)
+    prediction = denoiser(variables, noisy, draws.timestep, conditions, text, subset=subset)
 
     weights = np.minimum(schedule.velocity_weight(kind, table), weight_cap)
-    error = jnp.square(prediction - schedule.target(kind, x0, draws.eps, at)).mean(axis=-1, keepdims=True)
+    error = jnp.square(prediction - schedule.target(kind, x0, draws.eps, at))
+    if (of_channels := codec.error_weights(fixed["codec"], arch.codec)) is not None:
+        error = error * of_channels
+    error = error.mean(axis=-1, keepdims=True)
     clip_axes = tuple(range(1, error.ndim))
     weight = jnp.asarray(weights, jnp.float32)[draws.timestep]
-    whole = weight * error.mean(clip_axes)
+    if subset is None:
+        whole = weight * error.mean(clip_axes)
+    else:
+        received = token_choice.received(arch, subset.video)
+        error, mask = error * received, mask * received
+        whole = weight * error.sum(clip_axes) / received.sum(clip_axes)
     inside = weight * (error * mask).sum(clip_axes) / jnp.maximum(mask.sum(clip_axes), 1.0)
     per_clip = whole + mask_weight * inside
     bucket = jax.nn.one_hot(draws.timestep * BUCKETS // arch.diffusion.train_steps, BUCKETS)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.codec import linear
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import lora, partition
 from gencompositor_jax.training.initial_weights import initial_weights
@@ -112,10 +113,13 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     restored: TrainState | None = None,
+    basis: linear.Basis | None = None,
 ) -> tuple[TrainState, Frozen]:
     """The state of step 0, or the restored one, and the frozen arrays, with the shardings of `shapes`.
 
     Weights are initialised or those of the checkpoint `config.init`. Raises InputError if that doesn't fit.
+    basis: of the linear codec, NumPy, the same on every process (`codec_basis`); None keeps the codec's
+    parameters.
     """
     state, frozen = shapes(config, arch, optimizer, mesh)
     weights_key, adapters_key = jax.random.split(jax.random.key(config.seed))
@@ -130,6 +134,8 @@ def initial_state(
         {name: {"params": params_shardings[name], "buffers": buffers_shardings[name]} for name in STACKS},
         missing=config.init_missing,
     )
+    if basis is not None:
+        codec = jax.tree.map(_everywhere, basis._asdict(), jax.tree.map(lambda x: x.sharding, codec))
     params = {name: variables[name]["params"] for name in STACKS}
     trained, untrained = _split(params, config.trainable)
     if config.lora.rank:
@@ -154,6 +160,11 @@ def initial_state(
     ema = jax.tree.map(jnp.copy, trained) if state.ema is not None else None
     counts = (jax.device_put(jnp.zeros((), jnp.int32), state.step.sharding) for _ in range(2))
     return TrainState(trained, ema, moments(trained), *counts), frozen
+
+
+def _everywhere(x: Any, sharding: Any) -> jax.Array:
+    """A global array of an array that every process has."""
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 def compute_copy(params: Any, dtype: Any) -> Any:

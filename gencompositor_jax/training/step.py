@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from gencompositor_jax import sharding
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import loss as loss_lib
+from gencompositor_jax.training import token_choice
 from gencompositor_jax.training.state import Frozen, TrainState, compute_copy, network_variables
 
 Metrics = dict[str, jax.Array]
@@ -32,7 +33,11 @@ def make_step(
     `skipped`.
     """
     # Read here, so that the compiled step does not depend on a config that may change.
-    weights = {"mask_weight": config.loss.mask_weight, "weight_cap": config.loss.weight_cap}
+    options = {
+        "mask_weight": config.loss.mask_weight,
+        "weight_cap": config.loss.weight_cap,
+        "kept": token_choice.counts(denoiser.arch, config.tokens),
+    }
     timestep_bias, microbatches = config.loss.timestep_bias, config.optimizer.accumulate
     max_decay, alpha = config.optimizer.ema, config.lora.alpha
     seed = config.seed
@@ -45,7 +50,7 @@ def make_step(
 
         def loss_of(params: Any, batch: loss_lib.Batch, draws: loss_lib.Draws) -> tuple[jax.Array, Metrics]:
             variables = network_variables(compute_copy(params, denoiser.dtype), frozen, alpha)
-            return loss_lib.loss(variables, fixed, denoiser, batch, draws, **weights)
+            return loss_lib.loss(variables, fixed, denoiser, batch, draws, **options)
 
         def gradients_of(rows: tuple[loss_lib.Batch, loss_lib.Draws]) -> tuple[Any, Metrics]:
             (value, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params, *rows)

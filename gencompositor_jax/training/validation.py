@@ -76,6 +76,7 @@ def _first_usable(source: ClipSource, candidates: list[int], seed: int) -> ClipA
             continue
         if clip["mask"].any():
             return {
+                **({"offsets": clip["offsets"]} if "offsets" in clip else {}),
                 "target": clip["target"],
                 "background": clip["scene"],
                 "masked_background": blacken(clip["scene"], clip["mask"]),

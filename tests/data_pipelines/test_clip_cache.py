@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import shutil
@@ -30,6 +31,18 @@ def test_cached_clips_are_those_of_their_seeds(tmp_path: Path) -> None:
         for name, value in expected.items():
             np.testing.assert_array_equal(batch[name][row], value)
             assert batch[name].dtype == value.dtype
+
+
+def test_cached_clips_with_a_cell_have_their_offsets(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, cell=(4, 8))
+    build_cache(tmp_path, settings, workers=0, progress=False)
+    batch = ClipCache(tmp_path)[[4, 1]]
+    for row, index in enumerate((4, 1)):
+        expected = clip_arrays(make_clip(40 + index, 5, 32, 48, cell=(4, 8)), SMALL.inflation)
+        np.testing.assert_array_equal(batch["offsets"][row], expected["offsets"])
+        np.testing.assert_array_equal(batch["foreground"][row], expected["foreground"])
+    with pytest.raises(InputError, match="other settings"):
+        build_cache(tmp_path, SMALL, workers=0, progress=False)
 
 
 def test_worker_processes_make_the_same_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

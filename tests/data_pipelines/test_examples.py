@@ -84,3 +84,21 @@ def test_jitter_moves_masks_a_little_and_often(clips: list[ProceduralClip]) -> N
         assert overlap > 0.6
         changed += int(overlap < 1)
     assert changed > 14
+
+
+def test_with_a_cell_an_example_differs_by_its_foreground_alone() -> None:
+    plain = examples.held_out_example(3, INFLATION)
+    offset = examples.held_out_example(3, INFLATION, cell=(4, 8))
+    assert offset.keys() - plain.keys() == {"offsets"}
+    for name in plain.keys() - {"foreground"}:
+        np.testing.assert_array_equal(plain[name], offset[name])
+    for t in range(9):  # the paste shows the same pixels at their place
+        dy, dx = 8 * offset["offsets"][-(-t // 4)]
+        whole = (offset["foreground"][t] < 250).any(-1)
+        rows, columns = np.nonzero(whole)
+        inside = (rows + dy >= 0) & (rows + dy < 64) & (columns + dx >= 0) & (columns + dx < 96)
+        rows, columns = rows[inside], columns[inside]
+        difference = offset["foreground"][t][rows, columns] - plain["paste"][t][
+            rows + dy, columns + dx
+        ].astype(int)
+        assert np.median(np.abs(difference)) <= 1

@@ -217,3 +217,25 @@ def test_a_followed_element_stays_in_the_middle(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(clip.target[away], clip.background[away])
         moves += float(np.abs(np.diff(clip.background.astype(float), axis=0)).mean())
     assert moves > 1.0  # the scene passes behind it
+
+
+@pytest.mark.parametrize("make", [make_clip, make_followed_clip])
+def test_with_a_cell_the_foreground_is_the_target_whole_tokens_away(make) -> None:
+    for seed in range(6):
+        clip = make(seed, cell=(4, 8))
+        assert clip.offsets.shape == (3, 2) and clip.offsets.dtype == np.int32
+        for t in range(9):
+            dy, dx = 8 * clip.offsets[-(-t // 4)]
+            rows, columns = np.nonzero(clip.alpha[t] > 0.999)
+            inside = (rows - dy >= 0) & (rows - dy < 64) & (columns - dx >= 0) & (columns - dx < 96)
+            rows, columns = rows[inside], columns[inside]
+            moved = clip.foreground[t][rows - dy, columns - dx].astype(int)
+            assert np.abs(moved - clip.target[t][rows, columns]).max(initial=0) <= 2
+
+
+def test_a_cell_changes_the_foreground_alone() -> None:
+    for make in (make_clip, make_followed_clip):
+        plain, offset = make(7), make(7, cell=(4, 8))
+        assert plain.offsets is None
+        for field in ("target", "background", "alpha", "shadow", "element", "xy", "scale", "rotation"):
+            np.testing.assert_array_equal(getattr(plain, field), getattr(offset, field))

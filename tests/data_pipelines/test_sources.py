@@ -8,7 +8,7 @@ import pytest
 
 from gencompositor_jax.arch import tiny
 from gencompositor_jax.data_pipelines import sources
-from gencompositor_jax.data_pipelines.augmentation import Augmentation
+from gencompositor_jax.data_pipelines.augmentation import Augmentation, augment
 from gencompositor_jax.data_pipelines.clip_cache import CacheSettings, ClipCache
 from gencompositor_jax.data_pipelines.examples import clip_arrays
 from gencompositor_jax.data_pipelines.pipeline import batches
@@ -144,3 +144,28 @@ def test_unknown_sources_and_missing_paths_are_refused():
 def test_a_missing_cache_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no clip cache"):
         len(CachedSource(tmp_path / "whole", tmp_path / "followed", 0.5))
+
+
+TRAJECTORY = dataclasses.replace(ARCH, layout="trajectory")
+
+
+def test_samples_for_the_layout_trajectory_have_offsets():
+    source = ProceduralSource(TRAJECTORY)
+    expected = make_clip(TRAINING_SEEDS[3], *SIZE, cell=(4, 16)).offsets
+    np.testing.assert_array_equal(source.read(3, rng(), removal=False)["offsets"], expected)
+    np.testing.assert_array_equal(source.read(3, rng(), removal=True)["offsets"], 0 * expected)
+    assert "offsets" not in ProceduralSource(ARCH).read(3, rng(), removal=False)
+
+
+@pytest.mark.parametrize("kind", ["videocomp", "arrayrecord", "tfds"])
+def test_sources_without_offsets_are_refused_for_the_layout_trajectory(kind):
+    data = ml_collections.ConfigDict({"source": kind, "path": "clips"})
+    with pytest.raises(InputError, match=f"data.source='{kind}'"):
+        open_source(data, TRAJECTORY)
+
+
+def test_clips_with_offsets_are_not_flipped():
+    clip = ProceduralSource(TRAJECTORY).read(3, rng(), removal=False)
+    with pytest.raises(InputError, match="offsets can't be flipped"):
+        augment(clip, rng(), Augmentation(flip=True))
+    np.testing.assert_array_equal(augment(clip, rng(), Augmentation())["offsets"], clip["offsets"])

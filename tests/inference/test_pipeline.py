@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import codec, sharding
-from gencompositor_jax.arch import VAEArch, released
+from gencompositor_jax.arch import LinearCodecArch, VAEArch, released
+from gencompositor_jax.checkpoints import Model, array_shapes
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference import pipeline
+from gencompositor_jax.inference.compiling import compile_pass
+from gencompositor_jax.inference.programs import Programs
 from gencompositor_jax.pixels import to_signed
 
 STEPS = 2
@@ -165,3 +168,53 @@ def test_the_vae_runs_in_the_type_of_its_weights(dtype):
     decode = functools.partial(pipeline.decode, arch=arch)
     assert conv_types(decode, params, latents) == {dtype}
     assert jax.eval_shape(decode, params, latents).dtype == np.uint8  # made on the device
+
+
+@pytest.fixture(scope="module")
+def linear_model(small_model) -> Any:
+    """`small_model` on linear latents, in the layout `trajectory`."""
+    arch = dataclasses.replace(
+        small_model.arch, codec=LinearCodecArch(latent_channels=24), layout="trajectory"
+    )
+    arch = dataclasses.replace(arch, **{n: dataclasses.replace(s, patch=1) for n, s in stacks(arch)})
+    rng = np.random.default_rng(0)
+    arrays = jax.tree.map(
+        lambda leaf: (0.6 * rng.standard_normal(leaf.shape)).astype(leaf.dtype), array_shapes(arch)
+    )
+    return Model(arch, {**arrays, "codec": codec.init_codec(jax.random.key(0), arch.codec)})
+
+
+def stacks(arch) -> list[tuple[str, Any]]:
+    return [("backbone", arch.backbone), ("branch", arch.branch)]
+
+
+def moving(count: int) -> Conditions:
+    """`clips` whose foregrounds are moved by as many tokens as their number says."""
+    return clips(count)._replace(offsets=np.arange(count, dtype=np.int32).repeat(4).reshape(count, 2, 2))
+
+
+@pytest.fixture(scope="module")
+def moved(linear_model) -> np.ndarray:
+    return generate(linear_model, moving(3), [5, 6, 7])
+
+
+def test_offsets_are_those_of_their_clip(linear_model, moved):
+    """In a batch that is padded and in another order."""
+    swapped = generate(linear_model, jax.tree.map(lambda x: x[[2, 0]], moving(3)), [7, 5], size=3)
+    assert np.abs(swapped - moved[[2, 0]]).max() <= 1
+    at_rest = generate(linear_model, moving(3)._replace(offsets=np.zeros((3, 2, 2), np.int32)), [5, 6, 7])
+    changed = (at_rest != moved).mean((1, 2, 3, 4))
+    assert changed[0] < 0.01 and changed[1:].min() > 0.03
+
+
+def test_offsets_on_a_mesh(linear_model, moved):
+    with jax.set_mesh(sharding.make_mesh({"data": 2, "fsdp": 2, "context": 2})):
+        frames = generate(linear_model, moving(3), [5, 6, 7])
+    assert np.abs(frames - moved).max() <= 1
+
+
+def test_a_compiled_pass_takes_offsets(linear_model, moved, tmp_path):
+    compile_pass(linear_model, SamplingOptions(steps=STEPS), None, tmp_path / "programs", False)
+    one = jax.tree.map(lambda x: x[1:2], moving(3))
+    frames = generate(linear_model, one, [6], run=Programs.load(tmp_path / "programs"))
+    assert np.abs(frames - moved[1:2]).max() <= 1

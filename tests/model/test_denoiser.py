@@ -10,6 +10,8 @@ import pytest
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.model.joint_sequence import Subset
+from gencompositor_jax.model.layers import to_patches
 
 ARCH = dataclasses.replace(
     arch_lib.tiny(),
@@ -79,7 +81,7 @@ def test_every_input_matters(variables):
 def test_batch_members_do_not_mix(variables):
     noisy, timestep, given, text = inputs(ARCH)
     both = predict(variables, (noisy, timestep, given, text))
-    second = LatentConditions(*(x[1:] for x in given))
+    second = jax.tree.map(lambda x: x[1:], given)
     alone = predict(variables, (noisy[1:], timestep[1:], second, text[1:]))
     np.testing.assert_allclose(alone, both[1:], atol=1e-5)
 
@@ -169,3 +171,50 @@ def test_dropped_foreground_tokens_receive_no_attention(variables, monkeypatch):
     np.testing.assert_allclose(answer, oracle, atol=1e-4)
     monkeypatch.undo()
     assert jnp.abs(predict(variables, arguments) - answer).max() > 1e-2
+
+
+def test_offsets_move_the_foreground(variables):
+    noisy, timestep, given, text = inputs(ARCH)
+    tall = predict(variables, (noisy, timestep, given, text), dataclasses.replace(ARCH, layout="height"))
+    arch = dataclasses.replace(ARCH, layout="trajectory")
+    offsets = jnp.zeros((2, ARCH.latent_shape[0], 2), jnp.int32)
+    at_rest = predict(variables, (noisy, timestep, given._replace(offsets=offsets), text), arch)
+    np.testing.assert_allclose(at_rest, tall, atol=1e-4)
+    moved = given._replace(offsets=offsets.at[1, :, 1].set(1))
+    apart = predict(variables, (noisy, timestep, moved, text), arch)
+    np.testing.assert_allclose(apart[0], tall[0], atol=1e-4)
+    assert jnp.abs(apart[1] - tall[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("layout", ["height", "trajectory"])
+def test_offsets_belong_to_the_layout_trajectory(layout):
+    """A pass that forgets them would be wrong silently."""
+    arch = dataclasses.replace(ARCH, layout=layout)
+    noisy, timestep, given, text = inputs(ARCH)
+    offsets = None if layout == "trajectory" else jnp.zeros((2, ARCH.latent_shape[0], 2), jnp.int32)
+    with pytest.raises(AssertionError, match=layout):
+        Denoiser(arch)(None, noisy, timestep, given._replace(offsets=offsets), text)
+
+
+@pytest.mark.parametrize("layout", ["height", "trajectory"])
+def test_a_subset_of_all_tokens_changes_nothing(variables, layout):
+    arch = dataclasses.replace(ARCH, layout=layout)
+    noisy, timestep, given, text = inputs(arch)
+    if layout == "trajectory":
+        given = given._replace(offsets=jnp.ones((2, ARCH.latent_shape[0], 2), jnp.int32))
+    tokens = jnp.broadcast_to(jnp.arange(np.prod(arch.token_grid)), (2, np.prod(arch.token_grid)))
+    whole = predict(variables, (noisy, timestep, given, text), arch)
+    subset = predict(variables, (noisy, timestep, given, text, None, Subset(tokens, tokens)), arch)
+    np.testing.assert_allclose(subset, whole, atol=1e-5)
+
+
+def test_video_tokens_outside_the_subset_predict_nothing_and_are_not_read(variables):
+    noisy, timestep, given, text = inputs(ARCH)
+    subset = Subset(jnp.array([[0, 3, 7], [1, 2, 8]]), jnp.array([[0, 1], [4, 5]]))
+    arguments = (noisy, timestep, given, text, None, subset)
+    prediction = to_patches(predict(variables, arguments), ARCH.backbone.patch)
+    shown = np.abs(prediction).max(-1) > 0
+    assert [np.flatnonzero(row).tolist() for row in shown] == [[0, 3, 7], [1, 2, 8]]
+    other = noisy.at[0, -1, -1, -1].add(1.0)  # the last token, in neither
+    again = to_patches(predict(variables, (other, *arguments[1:])), ARCH.backbone.patch)
+    np.testing.assert_array_equal(again, prediction)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gencompositor_jax.model import erope
 
-LAYOUTS = ["released", "height", "width", "time", "shared"]
+LAYOUTS = ["released", "height", "width", "time", "shared", "trajectory"]
 grids = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 
 
@@ -84,3 +84,42 @@ def test_base_cells_double_along_the_doubled_axis():
     n = np.prod(grid)
     np.testing.assert_array_equal(tall.cos[:n], plain.cos)  # the video has the branch's positions
     assert not np.allclose(tall.cos[n:], plain.cos)
+
+
+def test_offsets_of_zero_are_the_layout_height():
+    tall = erope.fusion_tables("height", (3, 4, 6), (4, 6), 32)
+    offsets = jnp.zeros((2, 3, 2), jnp.int32)
+    for ours, theirs in zip(
+        erope.fusion_tables("trajectory", (3, 4, 6), (4, 6), 32, offsets), tall, strict=True
+    ):
+        assert ours.shape == (2, *theirs.shape) and ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours[1], theirs, atol=1e-6)
+    np.testing.assert_array_equal(erope.fusion_tables("trajectory", (3, 4, 6), (4, 6), 32).cos, tall.cos)
+
+
+@given(st.integers(-3, 3), st.integers(-5, 5), st.sampled_from([(4, 6), (2, 3), (8, 12)]))
+def test_foreground_tokens_have_the_positions_of_their_place_in_the_target(dy, dx, base):
+    """As those of the layout `height` there: in a grid that is large enough to hold both."""
+    grid, head_dim = (2, 4, 6), 32
+    offsets = jnp.zeros((1, 2, 2), jnp.int32).at[0, 1].set(jnp.array([dy, dx]))
+    tables = erope.fusion_tables("trajectory", grid, base, head_dim, offsets)
+    tall = erope.fusion_tables("height", grid, base, head_dim)
+    _, foreground, _ = erope.stream_indices("height", grid)
+    n = len(foreground)
+    at = {tuple(index): row for row, index in enumerate(foreground)}
+    for token, (t, row, column) in enumerate(foreground):
+        there = at.get((t, row + dy * t, column + dx * t))  # t is 0 or 1
+        if there is not None:
+            np.testing.assert_allclose(tables.cos[0, n + token], tall.cos[n + there], atol=1e-5)
+            np.testing.assert_allclose(tables.sin[0, n + token], tall.sin[n + there], atol=1e-5)
+    np.testing.assert_allclose(tables.cos[0, :n], tall.cos[:n], atol=1e-6)
+
+
+def test_every_clip_has_its_own_rotation():
+    x = jax.random.normal(jax.random.key(0), (2, 48, 2, 32))
+    offsets = jnp.zeros((2, 2, 2), jnp.int32).at[1].set(2)
+    tables = erope.fusion_tables("trajectory", (2, 3, 4), (3, 4), 32, offsets)
+    both = erope.rotate(x, *tables)
+    for row in range(2):
+        alone = erope.rotate(x[row : row + 1], tables.cos[row], tables.sin[row])
+        np.testing.assert_array_equal(both[row : row + 1], alone)

@@ -9,6 +9,7 @@ import pytest
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
+from gencompositor_jax.model.joint_sequence import Subset
 from gencompositor_jax.perf import flops
 
 SHORT = dataclasses.replace(arch_lib.tiny(), frames=5, height=32, width=48, base_grid=(2, 3))
@@ -75,6 +76,21 @@ def test_foreground_tokens_that_are_left_out_are_not_counted():
 
     counted = products(jax.make_jaxpr(evaluate)(variables, latents, mask, text).jaxpr)
     assert flops.backbone(arch, kept).total + flops.branch(arch).total == counted < flops.forward(arch)
+
+
+def test_tokens_that_are_left_out_of_training_are_not_counted():
+    arch, video, foreground = ARCHS["deep"], 7, 4
+    _, variables, (latents, _, _, mask, text) = network(arch)
+
+    def evaluate(variables: Any, latents: Any, mask: Any, text: Any) -> Any:
+        given = LatentConditions(latents, latents, mask)
+        subset = Subset(jnp.arange(video)[None], jnp.arange(foreground)[None])
+        return Denoiser(arch)(variables, latents, jnp.zeros(1, jnp.int32), given, text, subset=subset)
+
+    counted = products(jax.make_jaxpr(evaluate)(variables, latents, mask, text).jaxpr)
+    works = flops.backbone(arch, foreground, video), flops.branch(arch, video)
+    assert sum(work.total for work in works) == counted < flops.forward(arch)
+    assert flops.train_step(arch, 2, kept=(video, foreground)) == 6 * counted
 
 
 def test_xla_counts_about_as_much():

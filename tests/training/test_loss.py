@@ -7,7 +7,7 @@ import pytest
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import codec
-from gencompositor_jax.arch import VAEArch
+from gencompositor_jax.arch import LinearCodecArch, VAEArch
 from gencompositor_jax.codec import vae
 from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.masks.latent import latent_mask
@@ -30,16 +30,16 @@ def batch():
     return {**frames, "mask": mask}
 
 
-def loss_of(predict, batch, arch=ARCH, **options):
+def loss_of(predict, batch, arch=ARCH, fixed=FROZEN, **options):
     """The loss of a network that predicts `predict(noisy, timestep, conditions)`."""
 
-    def call(self, variables, noisy, timestep, conditions, text):
+    def call(self, variables, noisy, timestep, conditions, text, subset):
         return predict(noisy, timestep, conditions)
 
     network = type("Fake", (), {"arch": arch, "dtype": jnp.float32, "__call__": call})()
     options = {"mask_weight": 5.0, "weight_cap": float("inf"), **options}
     draws = loss_lib.draw(jax.random.key(0), len(batch["mask"]), arch, timestep_bias=1.0)
-    return loss_lib.loss(None, FROZEN, network, batch, draws, **options)
+    return loss_lib.loss(None, fixed, network, batch, draws, **options)
 
 
 def encoded(batch, name):
@@ -147,3 +147,26 @@ def test_precomputed_moments_replace_the_target():
     for a, b in zip(loss_lib.encode(params, arch, blank, draws.posterior, jnp.float32), encoded, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert float(jnp.abs(encoded[0] - encoded[1]).mean()) > 0.1
+
+
+def test_the_loss_in_a_linear_code_is_the_pixels_error(batch):
+    arch = dataclasses.replace(ARCH, codec=LinearCodecArch(space_factor=8, latent_channels=20))
+    params = codec.init_codec(jax.random.key(0), arch.codec)
+    params["deviations"] = jnp.linspace(2.0, 0.1, 20)
+    x0 = codec.encode(params, arch.codec, to_signed(jnp.asarray(batch["target"])))
+    wrong = x0 + 0.1
+    fixed = {**FROZEN, "codec": params}
+    value, _ = loss_of(lambda *_: wrong, batch, arch, fixed=fixed, mask_weight=0.0, weight_cap=1.0)
+    expected = jnp.square(0.1 * params["deviations"]).sum() / arch.codec.block_size
+    assert float(value) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_loss_is_the_mean_over_the_received_tokens(batch):
+    x0 = encoded(batch, "target")
+    inside = latent_mask(jnp.asarray(batch["mask"]), 4, 8, ARCH.latent_mask)[..., None]
+    tokens = int(np.prod(ARCH.token_grid))
+    wrong = lambda *_: x0 + 0.5 * inside  # noqa: E731
+    whole, _ = loss_of(wrong, batch, mask_weight=0.0, weight_cap=1.0)
+    half, metrics = loss_of(wrong, batch, mask_weight=1.0, weight_cap=1.0, kept=(tokens // 2, tokens))
+    assert float(metrics["loss/frame"]) == pytest.approx(2 * float(whole), rel=1e-4)  # all of the mask
+    assert float(metrics["loss/mask"]) == pytest.approx(0.25, rel=1e-4)

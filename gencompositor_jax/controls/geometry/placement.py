@@ -48,19 +48,33 @@ def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View)
     return mask
 
 
-def centred_foreground(element: Element, path: Path, view: View) -> np.ndarray:
+def centred_foreground(
+    element: Element, path: Path, view: View, shift: np.ndarray | None = None
+) -> np.ndarray:
     """The foreground video of the network, uint8 [T, h, w, 3]: the element centred on white.
 
-    Scaled and rotated as in `trajectory_to_mask`, so that the mask and the foreground agree in size.
+    Scaled and rotated as in `trajectory_to_mask`, so that the mask and the foreground agree in size. shift:
+    [T, 2], (x, y) in the model's pixels from the centre, or None; see `offsets.whole_tokens`.
     """
     _check(element, path, view)
     (h, w), (rows, columns) = element.frames.shape[1:3], view.model
     out = np.full((len(element.frames), rows, columns, 3), 255, np.uint8)
-    pivot, target = ((w - 1) / 2, (h - 1) / 2), ((columns - 1) / 2, (rows - 1) / 2)
+    pivot, centre = ((w - 1) / 2, (h - 1) / 2), ((columns - 1) / 2, (rows - 1) / 2)
     for t, frame in enumerate(element.frames):
+        target = centre if shift is None else np.add(centre, shift[t])
         drawn, where = warp(_premultiply(frame), _affine(_linear(path, view, t), pivot, target), view.model)
         out[t][where] = np.rint(drawn[..., :3] + (255.0 - drawn[..., 3:])).clip(0, 255)
     return out
+
+
+def distance_from_centre(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
+    """[T, 2], (x, y) in the model's pixels: from the frame's centre, where `centred_foreground` shows the
+    centre of the element's canvas, to where that is in the target.
+    """
+    h, rows, columns = element.frames.shape[1], *view.model
+    up = np.array([0.0, 0.0 if anchor == "center" else -h / 2])
+    rise = np.stack([_linear(path, view, t) @ up for t in range(len(path.xy))])
+    return points_to_model(path.xy, view) + rise - ((columns - 1) / 2, (rows - 1) / 2)
 
 
 def paste_of(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:

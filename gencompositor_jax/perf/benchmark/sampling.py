@@ -15,6 +15,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, Weights
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.geometry.offsets import no_offsets
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.inference.programs import Rehearsal
@@ -148,4 +149,5 @@ def noise(arch: ModelArch, seed: int = 0) -> Conditions:
     def video() -> np.ndarray:
         return to_signed(rng.integers(0, 256, (*shape, 3), np.uint8))
 
-    return Conditions(mask, video() * (1 - mask), video())
+    offsets = None if arch.offset_cell is None else no_offsets(arch.latent_shape[0])
+    return Conditions(mask, video() * (1 - mask), video(), offsets)

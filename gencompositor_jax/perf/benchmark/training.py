@@ -18,6 +18,7 @@ from gencompositor_jax.perf.benchmark import measure
 from gencompositor_jax.perf.benchmark.sampling import facts
 from gencompositor_jax.perf.hardware import GIB
 from gencompositor_jax.training import state as state_lib
+from gencompositor_jax.training import token_choice
 from gencompositor_jax.training.loss import VIDEOS
 from gencompositor_jax.training.step import make_step
 
@@ -53,7 +54,8 @@ def run(config: ml_collections.ConfigDict, steps: int = 5) -> dict[str, Any]:
             state, metrics = jax.block_until_ready(step(state, frozen, batch))
             seconds.append(time.perf_counter() - began)
 
-    work = flops.train_step(arch, config.batch_size, counts[0] / sum(counts))
+    kept = token_choice.counts(arch, config.tokens)
+    work = flops.train_step(arch, config.batch_size, counts[0] / sum(counts), kept)
     each = measure.spread(seconds[WARM_UP:])
     return {
         "mode": "train",
@@ -89,7 +91,10 @@ def pixels(arch: ModelArch, batch_size: int, seed: int = 0) -> dict[str, np.ndar
     rng, shape = np.random.default_rng(seed), (batch_size, arch.frames, arch.height, arch.width)
     mask = np.zeros(shape, bool)
     mask[:, :, arch.height // 4 : -arch.height // 4, arch.width // 4 : -arch.width // 4] = True
-    return {"mask": mask, **{name: rng.integers(0, 256, (*shape, 3), np.uint8) for name in VIDEOS}}
+    batch = {"mask": mask, **{name: rng.integers(0, 256, (*shape, 3), np.uint8) for name in VIDEOS}}
+    if arch.offset_cell is not None:
+        batch["offsets"] = np.zeros((batch_size, arch.latent_shape[0], 2), np.int32)
+    return batch
 
 
 def _memory(step: jax.stages.Compiled, state: Any, frozen: Any) -> dict[str, int]:

@@ -24,6 +24,7 @@ from gencompositor_jax.inference.pipeline import LatentConditions, NoiseKeys
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.perf import flops
 from gencompositor_jax.training import state as state_lib
+from gencompositor_jax.training import token_choice
 from gencompositor_jax.training.step import make_step
 
 
@@ -53,6 +54,9 @@ def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
         for name in ("target", "masked_background", "foreground")
     }
     batch["mask"] = jax.ShapeDtypeStruct(frames, jnp.bool_, sharding=rows)
+    if arch.offset_cell is not None:
+        offsets = config.batch_size, arch.latent_shape[0], 2
+        batch["offsets"] = jax.ShapeDtypeStruct(offsets, jnp.int32, sharding=rows)
     denoiser = Denoiser(arch, jnp.dtype(config.compute_dtype), config.remat)
     counts = [sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.params, frozen.params)]
 
@@ -74,7 +78,9 @@ def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
             lower,
             arguments,
             {"next batch": batch},
-            flops.train_step(arch, config.batch_size, counts[0] / sum(counts)),
+            flops.train_step(
+                arch, config.batch_size, counts[0] / sum(counts), token_choice.counts(arch, config.tokens)
+            ),
         )
     ]
 
@@ -96,11 +102,12 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
         return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=sharding.by_rows(mesh))
 
     pixels = (arch.frames, arch.height, arch.width)
-    conditions: Any = Conditions(rows(*pixels, 1), rows(*pixels, 3), rows(*pixels, 3))
+    offsets = None if arch.offset_cell is None else rows(arch.latent_shape[0], 2, dtype=jnp.int32)
+    conditions: Any = Conditions(rows(*pixels, 1), rows(*pixels, 3), rows(*pixels, 3), offsets)
     key = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch)).dtype
     keys = NoiseKeys(*(rows(dtype=key) for _ in NoiseKeys._fields))
     latents = rows(*arch.latent_shape)
-    given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1))
+    given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1), offsets)
     state = sampler.SolverState(latents, latents)
     whole = sharding.replicated(mesh)
     one_step = jax.tree.map(

@@ -1,0 +1,68 @@
+"""Shots for the layout `trajectory`: the foreground is whole tokens away from its place in the target."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax.controls import shot
+from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.geometry.placement import paste_of
+from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
+from gencompositor_jax.controls.geometry.window import shift
+from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
+
+ARCH = arch_lib.linear()
+BACKGROUND = np.full((9, 128, 192, 3), 90, np.uint8)
+
+
+def element() -> Element:
+    """Nine frames of a textured disc, 40 pixels across."""
+    y, x = np.mgrid[:40, :40]
+    rgba = np.empty((9, 40, 40, 4), np.uint8)
+    rgba[..., 0], rgba[..., 1], rgba[..., 2] = 5 * x, 5 * y, 120
+    rgba[..., 3] = 255 * (np.hypot(x - 19.5, y - 19.5) < 19)
+    return Element(rgba, "disc")
+
+
+@pytest.mark.parametrize("framing", ["whole", "follow"])
+@pytest.mark.parametrize("anchor", ["center", "bottom"])
+def test_the_foreground_is_the_target_whole_tokens_away(framing, anchor):
+    layer = ElementLayer(
+        element(), parse_trajectory("40,40 150,90"), scales=(1.0, 1.3), rotations=(0.0, 30.0), anchor=anchor
+    )
+    made = shot.element_shot(layer, BACKGROUND, ARCH, framing)
+    assert made.offsets is not None and made.path is not None and made.offsets.shape == (3, 2)
+    paste = paste_of(element(), shift(made.path, made.window), anchor, made.view)
+    for t, (frame, white) in enumerate(zip(paste, made.foreground, strict=True)):
+        rows, columns = np.nonzero(frame[..., 3] == 255)
+        dy, dx = 8 * made.offsets[-(-t // 4)]
+        inside = (rows - dy >= 0) & (rows - dy < 64) & (columns - dx >= 0) & (columns - dx < 96)
+        rows, columns = rows[inside], columns[inside]
+        assert len(rows) > 50
+        moved = white[rows - dy, columns - dx].astype(int)
+        assert np.abs(moved - frame[rows, columns, :3]).mean() < 1
+    assert framing == "follow" or made.offsets.any()
+
+
+def test_the_conditions_hold_the_offsets():
+    layer = ElementLayer(element(), parse_trajectory("40,40 150,90"))
+    made = shot.element_shot(layer, BACKGROUND, ARCH, "whole")
+    seen = shot.shown(made, BACKGROUND)
+    np.testing.assert_array_equal(shot.conditions(made, seen, ARCH).offsets, made.offsets)
+
+
+def test_a_removal_has_offsets_of_zero():
+    mask = np.zeros(BACKGROUND.shape[:3], bool)
+    mask[:, 20:60, 30:80] = True
+    made = shot.removal_shot(RemovalLayer(mask), ARCH, "whole")
+    np.testing.assert_array_equal(made.offsets, np.zeros((3, 2)))
+
+
+def test_other_layouts_have_none_and_a_centred_foreground():
+    layer = ElementLayer(element(), parse_trajectory("40,40 150,90"))
+    made = shot.element_shot(layer, BACKGROUND, dataclasses.replace(ARCH, layout="height"), "whole")
+    assert made.offsets is None
+    rows, columns = np.nonzero((made.foreground < 255).any((0, -1)))
+    assert abs(rows.mean() - 31.5) < 0.5 and abs(columns.mean() - 47.5) < 0.5
