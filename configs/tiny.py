@@ -4,7 +4,8 @@
 
 Clips are rendered once and kept in `data.path` (about 0.8 MB each). A stopped run resumes from its last
 checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a
-minute.
+minute. `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their
+place in the target, which learns several times faster per clip; its clips are rendered as they are read.
 """
 
 import ml_collections
@@ -13,8 +14,10 @@ from gencompositor_jax.configs.common import base, switches
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """arg: "" (a CPU, hours), "gpu" (one GPU, 30,000 steps of batch 64) or "runlocal" (a smoke test)."""
-    given = switches(arg, "gpu", "runlocal")
+    """arg: "" (a CPU, hours), "gpu" (one GPU, 30,000 steps of batch 64), "linear" (the linear codec), or
+    "runlocal" (a smoke test), separated by commas.
+    """
+    given = switches(arg, "gpu", "linear", "runlocal")
     config = base()
     config.arch = "tiny"
     config.steps = 4_500
@@ -56,10 +59,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 1e-3
         config.compute_dtype = "bfloat16"
         config.checkpoint.every = config.validation.every = 2_000
+    if given.linear:
+        config.arch = "linear"
+        config.data.source, config.data.path = "procedural", ""
+        # Its foreground needs no window to be near the target: `trajectory` places the tokens.
+        config.data.followed = 0.2
+        # Enough for the whole mask and the whole element in 95 % of the clips, at 0.44 of the work.
+        config.tokens.video = config.tokens.foreground = 0.5
+        config.optimizer.learning_rate = 1.2e-3
+        config.optimizer.warmup = 100
+        config.optimizer.ema = 0.995
+        if not given.gpu:
+            config.steps, config.batch_size = 2_000, 8
+            config.checkpoint.every = config.validation.every = 100
     if given.runlocal:
         config.steps, config.batch_size = 20, 2
         config.data.clips, config.data.followed_clips = 8, 8
-        config.data.path = "data/procedural-runlocal"
+        if not given.linear:
+            config.data.path = "data/procedural-runlocal"
         config.optimizer.warmup, config.log_every = 5, 5
         config.checkpoint.every, config.validation.every = 10, 20
         config.validation.clips, config.validation.steps = 1, 2
