@@ -26,6 +26,7 @@ COLUMNS = {
     "foreground": "foreground, relit",
     "paste": "plain paste",
     "seamless_clone": "seamlessClone",
+    "model_alone": "the network alone",
     "model": "this model",
     "target": "ground truth",
 }

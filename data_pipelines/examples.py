@@ -23,7 +23,8 @@ RING = 8  # pixels around the target region that are evaluated, too
 
 # Arrays of one clip by name, uint8 [T, H, W, 3] and bool [T, H, W]; of several clips with a leading axis.
 PlainClip = dict[str, np.ndarray]  # target, background, foreground, mask, silhouette
-# Inputs: masked_background, foreground, mask. For scores: target, silhouette, background, ring, paste.
+# Inputs: masked_background, foreground, mask. For scores: target, silhouette, background, ring,
+# paste, and placed (uint8 [T, H, W, 4]: the element where it goes, straight alpha).
 # With a `cell` also `offsets`, int32 [t, 2].
 TestExample = dict[str, np.ndarray]
 
@@ -83,6 +84,7 @@ def test_example(
         background=clip.background,
         ring=ring(inflate(silhouette, inflation)),
         paste=paste,
+        placed=to_uint8(moved),
         **offsets,
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
 _CLIP = ("fps", "start", "end", "frames")
-_SAMPLING = ("seed", "steps", "solver", "feather", "prompt", "guidance", "fast")
+_SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
 _MODEL = ("checkpoint", "weights", "framing", *_CHANGES)
@@ -165,6 +165,12 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="PIXELS",
         help=f"soft edge of the paste-back, in model pixels (default {_DEFAULTS.feather:g})",
+    )
+    sampling.add_argument(
+        "--detail",
+        choices=("element", "model", "auto"),
+        help="what the element is drawn with: its own pixels in the model's light, the model's frames, or "
+        f"its own where the model drew the same (default {_DEFAULTS.detail})",
     )
 
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from gencompositor_jax.cli import options
-from gencompositor_jax.cli.outputs import Outputs
+from gencompositor_jax.cli.outputs import Outputs, note
 
 
 def register(subcommands: Any) -> None:
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     outputs.check(args.overwrite, with_project=False)
     sampling, changes = options.sampling_of(args), options.changes_of(args)
     probed = options.probe_all((args.background, args.mask))
+    if args.detail == "element":
+        note("--detail element: a removal has no element whose pixels could be kept")
 
     from gencompositor_jax.cli.rendering import checkpoint_arch, render
     from gencompositor_jax.controls.footage import load_background, load_mask

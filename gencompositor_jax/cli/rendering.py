@@ -92,6 +92,7 @@ def render(
     facts = {
         "command": command,
         "settings": composite.settings,
+        "transferred": [round(share, 3) for share in composite.transferred],
         "seconds": {name: round(value, 3) for name, value in (seconds | composite.seconds).items()},
         "versions": versions(),
         "device": device(),

@@ -11,6 +11,7 @@ from typing import TypedDict, get_args
 
 from gencompositor_jax import fields
 from gencompositor_jax.arch import Solver
+from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.diffusion import approximations
 
 MAX_SEED = 2**32 - 1
@@ -28,6 +29,7 @@ class SamplingOptions:
     solver: Solver = "dpm"
     paste_back: bool = True  # composite the result into the background at its own size
     feather: float = 2.0  # soft edge of the paste-back, in model pixels
+    detail: Detail = "auto"  # of the pasted element: its own pixels ("element"), the model's, or by region
     prompt: str | None = None  # name of a prompt that the checkpoint stores; None is the empty prompt
     guidance: float = 6.0  # classifier-free guidance scale; without a prompt it has no effect
     fast: str | None = None  # approximations: drop-blank, cache:N or both; None is the exact pass
@@ -50,6 +52,7 @@ class Sampling(TypedDict, total=False):
     solver: Solver
     paste_back: bool
     feather: float
+    detail: Detail
     prompt: str | None
     guidance: float
     fast: str | None
@@ -65,6 +68,7 @@ READERS: Mapping[str, fields.Reader] = {
     "solver": partial(fields.choice, options=get_args(Solver)),
     "paste_back": fields.flag,
     "feather": partial(fields.number, low=0, high=1000),
+    "detail": partial(fields.choice, options=get_args(Detail)),
     "prompt": fields.optional(fields.text),
     "guidance": partial(fields.number, low=0, high=100),
     "fast": fields.optional(_fast),

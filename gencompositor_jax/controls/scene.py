@@ -26,6 +26,7 @@ shown are the defaults, and `null` means "not set"):
       "framing": "auto",
       "paste_back": true,
       "feather": 2,
+      "detail": "auto",
       "prompt": null,
       "guidance": 6,
       "fast": null,

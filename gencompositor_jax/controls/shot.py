@@ -5,6 +5,7 @@ part of the background that the model sees, a view scales it.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
 from gencompositor_jax.controls.element.loading import Element
 from gencompositor_jax.controls.geometry import window as windows
+from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens
-from gencompositor_jax.controls.geometry.paste_back import native_mask, paste_back
+from gencompositor_jax.controls.geometry.paste_back import make_transfer, native_mask, paste_back
 from gencompositor_jax.controls.geometry.placement import (
     Anchor,
     centred_foreground,
@@ -113,17 +115,43 @@ def conditions(shot: Shot, seen: np.ndarray, arch: ModelArch) -> Conditions:
     return make_conditions(seen, shot.target_mask, shot.foreground, arch.inflation, shot.offsets)
 
 
+class Result(NamedTuple):
+    """A layer in the background."""
+
+    frames: np.ndarray  # uint8 native [T, H, W, 3]; outside the mask as before
+    mask: np.ndarray  # bool native [T, H, W]
+    transferred: float  # share of the element that has its own pixels, 0 to 1; 0 for a removal
+
+
 def put_back(
-    shot: Shot, frames: np.ndarray, generated: np.ndarray, inside: np.ndarray, feather: float
-) -> tuple[np.ndarray, np.ndarray]:
+    shot: Shot,
+    frames: np.ndarray,
+    generated: np.ndarray,
+    inside: np.ndarray,
+    arch: ModelArch,
+    feather: float,
+    detail: Detail = "auto",
+) -> Result:
     """Composites generated model frames, uint8 [T, h, w, 3], over native frames, uint8 [T, H, W, 3].
 
-    inside: bool [T, h, w], what was generated. Returns the result and the native mask, bool [T, H, W];
-    outside the mask the result equals `frames`.
+    inside: bool [T, h, w], what was generated. detail: "element" takes the element's own pixels in the
+    model's light, "model" the model's, "auto" the element's where the model drew the same.
     """
-    parts, mask = paste_back(windows.cut(frames, shot.window), generated, inside, shot.view, feather)
+    below = windows.cut(frames, shot.window)
+    transfer, share = None, 0.0
+    if shot.element is not None and shot.path is not None and detail != "model":
+        moved, whole = windows.shift(shot.path, shot.window), identity_view(shot.window.size)
+        small, large = (paste_of(shot.element, moved, shot.anchor, view) for view in (shot.view, whole))
+        seen = to_model(below, shot.view)
+        transfer = make_transfer(seen, generated, inside, (small, large), arch.cell[1], detail)
+        if transfer is not None:
+            alpha = small[..., 3] * inside
+            share = float((transfer.fit.trust * alpha).sum() / alpha.sum())
+    parts, mask = paste_back(below, generated, inside, shot.view, feather, transfer)
     nothing = np.zeros(frames.shape[:3], bool)
-    return windows.put_back(frames, parts, shot.window), windows.put_back(nothing, mask, shot.window)
+    return Result(
+        windows.put_back(frames, parts, shot.window), windows.put_back(nothing, mask, shot.window), share
+    )
 
 
 def mask_in_background(shot: Shot, inside: np.ndarray, native: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,8 @@ ground truth defines:
     silhouette  the element itself
 
 The score of a clip is the PSNR over the region's pixels in all frames (`metrics.psnr`), at most
-`metrics.CAP`; means are over the clips' dB.
+`metrics.CAP`; means are over the clips' dB. "model" is what `compose` gives, "model_alone" the network's own
+frames.
 """
 
 import dataclasses
@@ -28,21 +29,22 @@ import numpy as np
 import tqdm
 
 from gencompositor_jax import checkpoints
-from gencompositor_jax.arch import Inflation
+from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.controls.geometry.paste_back import make_transfer
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
-from gencompositor_jax.evaluation.prediction import predict
+from gencompositor_jax.evaluation.prediction import composite, predict
 from gencompositor_jax.files import atomic_write_text, check_output
 from gencompositor_jax.masks.inflation import inflate
 
 Composites = dict[str, np.ndarray]  # by method: uint8 [T, H, W, 3]
 Scores = dict[str, dict[str, float]]  # by method and region: dB
 REGIONS = ("target", "ring", "silhouette")
-MODEL = "model"
+MODEL, ALONE = "model", "model_alone"  # what compose gives, and the network's own frames
 BASELINES = ("background", "region_mean", "element_mean", "paste", "seamless_clone")
 BATCH = 8  # clips that are sampled together
 
@@ -111,9 +113,12 @@ def evaluate(
                 for n in numbers
             ]
             predictions = predict(model, examples, numbers, options, size)
-            for number, example, prediction in zip(numbers, examples, predictions, strict=True):
+            for number, example, frames in zip(numbers, examples, predictions, strict=True):
                 regions = scored_regions(example, arch.inflation)
-                composites = {**baseline_composites(example, regions), MODEL: prediction}
+                composites = {
+                    **baseline_composites(example, regions),
+                    **model_composites(example, frames, arch, options),
+                }
                 scores = score(composites, example["target"], regions)
                 all_scores.append(scores)
                 if number < keep:
@@ -131,6 +136,7 @@ def evaluate(
             "steps": options.steps,
             "solver": options.solver,
             "seed": options.seed,
+            "detail": options.detail,
             "score": "PSNR in dB per clip, over the region's pixels of all frames; means are over clips",
             "cap_db": metrics.CAP,
         },
@@ -169,6 +175,20 @@ def baseline_composites(example: TestExample, regions: dict[str, np.ndarray]) ->
     }
 
 
+def model_composites(
+    example: TestExample, generated: np.ndarray, arch: ModelArch, options: SamplingOptions
+) -> Composites:
+    """MODEL and ALONE, from the network's frames, uint8 [T, H, W, 3]."""
+    pastes = example["placed"], example["placed"]
+    transfer = make_transfer(
+        example["background"], generated, example["mask"], pastes, arch.cell[1], options.detail
+    )
+    return {
+        ALONE: composite(example, generated, options.feather),
+        MODEL: composite(example, generated, options.feather, transfer),
+    }
+
+
 def score(composites: Composites, target: np.ndarray, regions: dict[str, np.ndarray]) -> Scores:
     """The capped PSNR of every composite in every region that is not empty."""
     return {
@@ -194,7 +214,8 @@ def summary(scores: list[Scores]) -> dict[str, Any]:
 
     return {
         "mean_db": {
-            m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS} for m in (*BASELINES, MODEL)
+            m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS}
+            for m in (*BASELINES, ALONE, MODEL)
         },
         "model_gain_db": {m: {r: gain(m, r) for r in REGIONS} for m in BASELINES},
         "clips": scores,

@@ -10,6 +10,7 @@ ROWS = {
     "element_mean": "mean colour of the element, in its silhouette (oracle)",
     "seamless_clone": "OpenCV `seamlessClone`",
     "paste": "plain paste",
+    "model_alone": "the network's own frames",
     "model": "**this model**",
 }
 COLUMNS = {"target": "target region", "ring": "8-pixel ring", "silhouette": "silhouette"}

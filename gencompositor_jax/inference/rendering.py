@@ -32,6 +32,7 @@ class Composite:
     foreground: np.ndarray  # uint8 RGB [T, h, w, 3]: what the model was shown (of the last layer)
     fps: float
     settings: dict[str, Any]
+    transferred: tuple[float, ...]  # per layer with paste-back: the share with the element's own pixels
     seconds: dict[str, float]  # per stage; a shape's first call compiles within encode, sample and decode
 
 
@@ -53,7 +54,7 @@ def render(
     if isinstance(run, Programs) and options.fast is not None:
         raise InputError(f"fast={options.fast}: compiled programs run the exact pass; pass one of the two")
     timer, total = Timer(), options.steps * len(stage.shots)
-    frames, masks = stage.background.frames, []
+    frames, masks, transferred = stage.background.frames, [], []
     raw: np.ndarray | None = None
     for i, layer in enumerate(stage.shots):
         with timer("prepare"):
@@ -76,7 +77,11 @@ def render(
         )[0]
         with timer("paste back"):
             if options.paste_back:
-                frames, inside = shot.put_back(layer, frames, raw, inside, options.feather)
+                result = shot.put_back(
+                    layer, frames, raw, inside, stage.arch, options.feather, options.detail
+                )
+                frames, inside = result.frames, result.mask
+                transferred.append(result.transferred)
             else:
                 frames = raw
         masks.append(inside)
@@ -89,6 +94,7 @@ def render(
         foreground=stage.shots[-1].foreground,
         fps=stage.background.fps,
         settings=_settings(stage, options, frames),
+        transferred=tuple(transferred),
         seconds=timer.seconds,
     )
 

@@ -196,6 +196,18 @@ def test_no_paste_back_writes_the_models_frames(compose, here):
     assert read_video(here / "out.mp4").frames.shape == (5, 32, 48, 3)
 
 
+def test_the_element_keeps_its_own_pixels_unless_the_models_are_asked_for(compose, here):
+    shares, frames = {}, {}
+    for how in ("element", "model"):
+        assert main(compose(out=how, detail=how)) == 0
+        facts = json.loads((here / f"{how}.json").read_text())
+        assert facts["settings"]["detail"] == how
+        (shares[how],) = facts["transferred"]
+        frames[how] = read_video(here / how).frames
+    assert shares == {"element": 1.0, "model": 0.0}
+    assert (frames["element"] != frames["model"]).any()
+
+
 def test_preview_loads_no_model_and_draws_the_mask(compose, here, media, no_model):
     assert main(compose("preview", out="images")) == 0
     drawn, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames[:5]
@@ -222,9 +234,12 @@ def test_the_mask_grows_as_told(compose, here, no_model):
     assert (scene["sigma"], scene["tau"], scene["latent_mask"]) == (5.0, 0.01, None)
 
 
-def test_remove_changes_only_what_the_mask_covers(media, here, small_checkpoint):
+def test_remove_changes_only_what_the_mask_covers(media, here, small_checkpoint, capsys):
     words = ["remove", "--background", str(media / "background.mp4"), "--mask", str(media / "mask.png")]
-    assert main([*words, "--checkpoint", small_checkpoint, "--steps=4", "--out=images"]) == 0
+    words += ["--checkpoint", small_checkpoint, "--steps=4", "--out=images", "--detail=element"]
+    assert main(words) == 0
+    assert capsys.readouterr().err.count("a removal has no element") == 1
+    assert json.loads((here / "images.json").read_text())["transferred"] == [0.0]
     result, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames[:5]
     changed = (result != given).any(axis=(0, 3))
     assert changed[22:38, 32:58].mean() > 0.9 and not changed[:10].any() and not changed[:, :15].any()

@@ -39,9 +39,10 @@ def evaluation(model: Model) -> heldout.Evaluation:
 
 def test_a_batch_gives_what_single_clips_give(model: Model, examples: list[Example]):
     options = SamplingOptions(steps=STEPS, seed=5)
-    composites = prediction.predict(model, examples, range(3), options)
-    for number, (example, composite) in enumerate(zip(examples, composites, strict=True)):
+    generated = prediction.predict(model, examples, range(3), options)
+    for number, (example, frames) in enumerate(zip(examples, generated, strict=True)):
         mask = example["mask"]
+        composite = prediction.composite(example, frames, options.feather)
         conditions = Conditions(
             mask[None, ..., None].astype(np.float32),
             to_signed(example["masked_background"][None]),
@@ -57,7 +58,8 @@ def test_a_batch_gives_what_single_clips_give(model: Model, examples: list[Examp
 def test_the_composite_depends_on_foreground_background_and_seed_only(model: Model, examples: list[Example]):
     def composite(seed: int = 0, **changed: np.ndarray) -> np.ndarray:
         example: Example = {**examples[0], **changed}
-        return prediction.predict(model, [example], [0], SamplingOptions(steps=STEPS, seed=seed))[0]
+        (frames,) = prediction.predict(model, [example], [0], SamplingOptions(steps=STEPS, seed=seed))
+        return prediction.composite(example, frames)
 
     base, mask = composite(), examples[0]["mask"]
     np.testing.assert_array_equal(composite(), base)
@@ -93,12 +95,12 @@ def test_the_report_is_deterministic_and_does_not_depend_on_the_batch_size(
 def test_means_and_gains_are_those_of_the_clips(evaluation: heldout.Evaluation, examples: list[Example]):
     clips, means = evaluation.report["clips"], evaluation.report["mean_db"]
     assert len(clips) == 3 and len(evaluation.shown) == 2
-    assert set(means) == {*heldout.BASELINES, heldout.MODEL}
+    assert set(means) == {*heldout.BASELINES, heldout.ALONE, heldout.MODEL}
     for method, row in means.items():
         assert tuple(row) == heldout.REGIONS
         for region, mean in row.items():
             assert mean == pytest.approx(np.mean([clip[method][region] for clip in clips]), abs=2e-3)
-            if method != heldout.MODEL:
+            if method in heldout.BASELINES:
                 gain = evaluation.report["model_gain_db"][method][region]["mean"]
                 assert gain == pytest.approx(means[heldout.MODEL][region] - mean, abs=2e-3)
     example = examples[1]
@@ -121,7 +123,8 @@ def test_the_ground_truth_has_the_highest_score_in_every_region(model: Model, ex
     scores = []
     for example in examples:
         regions = heldout.scored_regions(example, model.arch.inflation)
-        composites = {**heldout.baseline_composites(example, regions), heldout.MODEL: example["target"]}
+        ours = dict.fromkeys((heldout.ALONE, heldout.MODEL), example["target"])
+        composites = {**heldout.baseline_composites(example, regions), **ours}
         scores.append(heldout.score(composites, example["target"], regions))
     summary = heldout.summary(scores)
     assert set(summary["mean_db"][heldout.MODEL].values()) == {metrics.CAP}
@@ -132,7 +135,7 @@ def test_the_ground_truth_has_the_highest_score_in_every_region(model: Model, ex
 def test_the_mean_of_a_region_is_over_the_clips_that_have_it():
     full = dict.fromkeys(heldout.REGIONS, 10.0)
     without = {name: 20.0 for name in heldout.REGIONS if name != "ring"}
-    methods = (*heldout.BASELINES, heldout.MODEL)
+    methods = (*heldout.BASELINES, heldout.ALONE, heldout.MODEL)
     means = heldout.summary([dict.fromkeys(methods, without), dict.fromkeys(methods, full)])["mean_db"]
     assert means["paste"] == {"target": 15.0, "ring": 10.0, "silhouette": 15.0}
 

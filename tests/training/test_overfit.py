@@ -15,7 +15,7 @@ from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.pipeline import Augmentation, make_example
 from gencompositor_jax.data_pipelines.sources import ProceduralSource
 from gencompositor_jax.evaluation.metrics import psnr
-from gencompositor_jax.evaluation.prediction import predict
+from gencompositor_jax.evaluation.prediction import composite, predict
 from gencompositor_jax.training import loop
 
 CLIPS = 4
@@ -90,10 +90,11 @@ def test_four_clips_are_overfit(overfit, source):
     examples = [make_example(source, i, np.random.default_rng(0), none) for i in range(CLIPS)]
     backgrounds = [source.read(i, None, False)["scene"] for i in range(CLIPS)]
     inputs = [{**e, "background": b} for e, b in zip(examples, backgrounds, strict=True)]
-    composites = predict(checkpoints.load(folder), inputs, range(CLIPS), SamplingOptions(seed=7))
-    for composite, example, background in zip(composites, examples, backgrounds, strict=True):
+    generated = predict(checkpoints.load(folder), inputs, range(CLIPS), SamplingOptions(seed=7))
+    composites = [composite(*pair) for pair in zip(inputs, generated, strict=True)]
+    for result, example, background in zip(composites, examples, backgrounds, strict=True):
         assert psnr(background, example["target"], example["mask"]) < 20  # the background alone scores low
-        assert psnr(composite, example["target"], example["mask"]) > 30
+        assert psnr(result, example["target"], example["mask"]) > 30
 
 
 @pytest.mark.slow

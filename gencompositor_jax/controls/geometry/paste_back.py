@@ -1,20 +1,59 @@
 """Compositing the model's result into the background at the background's own size.
 
 The model's frames are usually smaller. Only the inside of the inflated mask is enlarged and blended over the
-background; every pixel outside equals the input's.
+background; every pixel outside equals the input's. An element keeps its own pixels where `detail` knows how.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.geometry.detail import Detail, Fit, draw, fit
 from gencompositor_jax.controls.geometry.view import View, crop_content, from_model
 from gencompositor_jax.errors import InputError
 
 
+class Transfer(NamedTuple):
+    """An element that keeps its own pixels; see `detail`."""
+
+    fit: Fit
+    paste: np.ndarray  # uint8 [T, H, W, 4]: the placed element at the background's size, straight alpha
+
+
+def make_transfer(
+    seen: np.ndarray,
+    generated: np.ndarray,
+    mask: np.ndarray,
+    pastes: tuple[np.ndarray, np.ndarray],
+    token: int,
+    detail: Detail,
+) -> Transfer | None:
+    """The transfer of a placed element, or None where there is nothing to transfer.
+
+    Args:
+        seen: uint8 [T, h, w, 3], the scene behind the element at the model's size.
+        generated: uint8 [T, h, w, 3], the model's frames.
+        mask: bool [T, h, w], what the model generated.
+        pastes: the placed element, uint8 straight alpha, at the model's size and at the background's.
+        token: pixels of a token's side.
+        detail: "element", "auto" (the element's own pixels where the model drew the same) or "model" (None).
+    """
+    small, large = pastes
+    found = None if detail == "model" else fit(seen, small, generated, mask, token)
+    if found is None:
+        return None
+    return Transfer(found if detail == "auto" else found._replace(trust=np.ones_like(found.trust)), large)
+
+
 def paste_back(
-    native: np.ndarray, generated: np.ndarray, mask: np.ndarray, view: View, feather: float
+    native: np.ndarray,
+    generated: np.ndarray,
+    mask: np.ndarray,
+    view: View,
+    feather: float,
+    transfer: Transfer | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The background with the generated part blended over it through the mask.
 
@@ -25,6 +64,7 @@ def paste_back(
         view: how the model saw the background.
         feather: width in model pixels of the ramp from background to result, inside the mask. It should be
             less than the mask was inflated by; 0 makes a hard edge.
+        transfer: draws the element's own pixels where its fit is trusted; None takes the model's everywhere.
 
     Returns (uint8 [T, H, W, 3], bool [T, H, W] the mask at the background's size). Pixels outside that mask
     equal the input. InputError if the feather is negative or not finite.
@@ -39,11 +79,28 @@ def paste_back(
         if not mask[t].any():
             continue
         inside[t] = native_mask(mask[t], view)
-        weight = feather_weight(inside[t], feather / min(view.scale))[inside[t]][:, None]
-        result = from_model(generated[t : t + 1], view)[0][inside[t]].astype(np.float32)
-        below = native[t][inside[t]].astype(np.float32)
-        out[t][inside[t]] = np.rint(below + weight * (result - below)).astype(np.uint8)
+        box = cv2.boundingRect(inside[t].astype(np.uint8))
+        part = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
+        at = inside[t][part]
+        width = feather / min(view.scale)
+        weight = feather_weight(inside[t], width)[part]
+        result = from_model(generated[t : t + 1], view)[0][part].astype(np.float32)
+        below = native[t][part].astype(np.float32)
+        if transfer is not None:
+            field, shade, trust = (_enlarged(v[t], view)[part] for v in transfer.fit[2:])
+            # Half as steep for the shade: a mask may be too large.
+            shade = 1 + feather_weight(inside[t], 2 * width)[part] * (shade - 1)
+            drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
+            result += trust[..., None] * (drawn - result)
+        out[t][part][at] = np.rint(below + weight[..., None] * (result - below))[at].astype(np.uint8)
     return out, inside
+
+
+def _enlarged(frame: np.ndarray, view: View) -> np.ndarray:
+    """A smooth float32 frame [h, w, ...] of the model at the background's size [H, W, ...]."""
+    height, width = view.native
+    content = np.ascontiguousarray(crop_content(frame[None], view)[0])
+    return cv2.resize(content, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def native_mask(mask: np.ndarray, view: View) -> np.ndarray:

@@ -1,0 +1,212 @@
+"""Detail transfer, an extension of ours: the network says how the element looks in the scene's light, the
+element's own pixels say what it is.
+
+The model's frames are smaller than the background, and a small model draws poorly. At the model's size, with
+the scene behind the element b, the placed element's colours x and alpha a, and the model's frames m, all in
+[0, 1], `fit` finds a smooth map from x to m:
+
+    (1)  tone(x) = (x + d + x^g) / 2     per clip and channel: each half has the mean of m over the element
+    (2)  l = G * (m - tone(x))           over the element: light that differs within the clip
+    (3)  s = (G * m) / (G * b)           around the element, of brightness: shadow and glow
+
+(1) and (2) are shrunk by what the residuals leave in doubt, so that a noisy m keeps the element as it is:
+v -> v max(0, 1 - e² / v²) with the standard error e of v, for which pixels within a token count as one
+(James and Stein 1961). `draw` draws at the background's size, with the element's own alpha A and colours X:
+
+    (4)  below = s B,   result = below + A (tone(X) + l - below)
+
+Where the model drew something else than the element (another pose), its frames are much further from (4)
+than its frames outside the mask are from the scene, which it was given: there `Fit.trust` falls to 0, and the
+model's own pixels are taken.
+"""
+
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+Detail = Literal["element", "model", "auto"]
+
+SOLID = 0.5  # alpha from which a pixel's colour is the element's
+DARKEST = 1e-3  # below it x^g says nothing about g
+GAMMAS = 0.15, 6.0  # the range of g
+SHADES = 0.3, 1.5  # the range of s
+FRAMES = 2.0  # standard deviation of G along time, in frames
+PRIOR = 0.02  # around the element: brightness that is added to both sides of (3), against division by nothing
+SLIGHT = 0.05  # logarithm of s that counts as noise
+TOGETHER = 3.0  # tokens over which the model's errors of a whole clip go together
+WIDTHS = 1.0, 0.5  # standard deviations of G over the element, in tokens
+DOUBT = 2.5  # standard errors within which a local deviation is noise
+FINE = 1.5  # standard deviation in pixels of the blur under which drawn and generated frames are compared
+FAINT = 0.03  # error that is never held against a model
+STRAYS = 4.5, 6.0  # times the model's error outside the mask: the map is trusted up to, distrusted from
+
+
+class Fit(NamedTuple):
+    """The map of a clip, at the model's size [T, h, w]; colours in [0, 1]."""
+
+    offset: Float[np.ndarray, "3"]  # d of (1)
+    gamma: Float[np.ndarray, "3"]  # g of (1)
+    field: Float[np.ndarray, "T h w 3"]  # l of (2)
+    shade: Float[np.ndarray, "T h w"]  # s of (3); 1 where nothing changes
+    trust: Float[np.ndarray, "T h w"]  # 1: the element's pixels, 0: the model's
+
+
+def fit(
+    seen: UInt8[np.ndarray, "T h w 3"],
+    paste: UInt8[np.ndarray, "T h w 4"],
+    generated: UInt8[np.ndarray, "T h w 3"],
+    inside: Bool[np.ndarray, "T h w"],
+    token: int,
+) -> Fit | None:
+    """Equations (1) to (3) and the trust.
+
+    Args:
+        seen: the scene behind the element.
+        paste: the placed element, straight alpha.
+        generated: the model's frames.
+        inside: what was generated.
+        token: pixels of a token's side, the distance over which the model's errors go together.
+
+    Returns None where the element is nowhere solid: there is nothing to compare.
+    """
+    b, m = seen.astype(np.float32) / 255, generated.astype(np.float32) / 255
+    x, a = paste[..., :3].astype(np.float32) / 255, paste[..., 3].astype(np.float32) / 255
+    solid = np.where((a >= SOLID) & inside, a, 0)
+    if not solid.any():
+        return None
+    # The model's element alone, without what shines through it.
+    own = np.clip(b + (m - b) / np.maximum(a, SOLID)[..., None], 0, 1)
+    offset, gamma = _tone(x, own, solid, token)
+    toned = tone(x, offset, gamma)
+    field = _field(own - toned, solid, token)
+    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), token)
+    drawn = _over(b * shade[..., None], toned + field, a[..., None])
+    return Fit(offset, gamma, field, shade, _trust(drawn, b, m, inside, token))
+
+
+def tone(
+    x: Float[np.ndarray, "*size 3"], offset: Float[np.ndarray, "3"], gamma: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "*size 3"]:
+    """Equation (1), in [0, 1]: an offset keeps contrast in the light, a gamma keeps black and white."""
+    return 0.5 * (np.clip(x + offset, 0, 1) + np.maximum(x, DARKEST) ** gamma)
+
+
+def draw(
+    tones: tuple[np.ndarray, np.ndarray],
+    field: Float[np.ndarray, "H W 3"],
+    shade: Float[np.ndarray, "H W"],
+    below: Float[np.ndarray, "H W 3"],
+    paste: UInt8[np.ndarray, "H W 4"],
+) -> Float[np.ndarray, "H W 3"]:
+    """Equation (4) for a part of a frame, in 0..255.
+
+    tones: d and g. field, shade: at this size. below: the background, 0..255. paste: the element over it,
+    straight alpha.
+    """
+    lit = tone(paste[..., :3].astype(np.float32) / 255, *tones) + field
+    return _over(below * shade[..., None], 255 * np.clip(lit, 0, 1), paste[..., 3:].astype(np.float32) / 255)
+
+
+def _tone(x: np.ndarray, m: np.ndarray, solid: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+    """d and g of (1), shrunk: brightness and the channels' deviations from it each by their own doubt."""
+    at = solid > 0
+    scatter = _coarse(m - x, solid, token)[at]
+    x, m, weight = x[at], m[at], solid[at] / solid.sum()
+    shift = weight @ (m - x)
+    scatter = scatter - weight @ scatter
+    mean, rest = shift.mean(), shift - shift.mean()
+    independent = max(solid.sum() / (TOGETHER * token**2), 1.0)
+    brightness = weight @ scatter.mean(axis=1) ** 2 / independent
+    chroma = weight @ ((scatter - scatter.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / independent
+    keep, keep_chroma = _kept(mean**2, brightness), _kept((rest**2).sum(), chroma)
+    exponent = np.log([_gamma(x[:, c], weight @ m[:, c], weight) for c in range(3)])
+    middle = exponent.mean()
+    exponent = keep * middle + keep_chroma * (exponent - middle)
+    return (keep * mean + keep_chroma * rest).astype(np.float32), np.exp(exponent).astype(np.float32)
+
+
+def _gamma(x: np.ndarray, mean: float, weight: np.ndarray) -> float:
+    """g for which x^g has this mean; the mean falls with g, so the interval is halved."""
+    low, high = np.log(GAMMAS)
+    x = np.log(np.maximum(x, DARKEST))
+    for _ in range(20):
+        middle = (low + high) / 2
+        if weight @ np.exp(np.exp(middle) * x) > mean:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def _kept(squared: float, doubt: float) -> float:
+    """The share of an estimate that is kept, from its square and its squared standard error."""
+    return float(max(0.0, 1 - doubt / max(squared, 1e-12)))
+
+
+def _field(residual: np.ndarray, solid: np.ndarray, token: int) -> np.ndarray:
+    """l of (2), from coarse to fine: float32 [T, h, w, 3]."""
+    weight, found = solid[..., None], np.zeros_like(residual)
+    for width in WIDTHS:
+        rest = residual - found
+        cover = np.maximum(_smooth(weight, width * token), 1e-4)
+        mean = _smooth(rest * weight, width * token) / cover
+        scatter = _smooth((_coarse(rest, solid, token) - mean) ** 2 * weight, width * token) / cover
+        doubt = scatter / np.maximum(4 * np.pi * width**2 * cover, 0.5)  # by the window's area in tokens
+        found += mean * np.maximum(0, 1 - DOUBT**2 * doubt / np.maximum(mean**2, 1e-9))
+    return found
+
+
+def _coarse(residual: np.ndarray, solid: np.ndarray, token: int) -> np.ndarray:
+    """A residual without what differs within a token: the texture that a smooth map can't explain isn't doubt
+    about the light.
+    """
+    weight = solid[..., None]
+    return _smooth(residual * weight, token / 4) / np.maximum(_smooth(weight, token / 4), 1e-4)
+
+
+def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, token: int) -> np.ndarray:
+    """s of (3): float32 [T, h, w]; slight changes of brightness count as noise."""
+    width = token / 2
+    below, drawn = (_smooth(around * v.mean(axis=-1), width) + PRIOR for v in (b, m))
+    change = np.log(np.maximum(drawn, PRIOR) / below)
+    change = np.sign(change) * np.maximum(np.abs(change) - SLIGHT, 0)
+    return np.clip(np.exp(change), *SHADES)
+
+
+def _trust(drawn: np.ndarray, b: np.ndarray, m: np.ndarray, inside: np.ndarray, token: int) -> np.ndarray:
+    """How well `drawn` explains the model's frames: float32 [T, h, w] in [0, 1].
+
+    The measure is how well the model draws what it was given, the scene outside the mask.
+    """
+    if inside.all():
+        return np.ones(inside.shape, np.float32)
+    given = (_smooth(m - b, FINE, 0) ** 2).mean(axis=-1)[~inside].mean() + FAINT**2
+    seen = inside.astype(np.float32)
+    error = seen * (_smooth(m - drawn, FINE, 0) ** 2).mean(axis=-1)
+    error = _smooth(error, token / 2, 0) / np.maximum(_smooth(seen, token / 2, 0), 1e-3)
+    ramp = np.clip((STRAYS[1] - np.sqrt(error / given)) / (STRAYS[1] - STRAYS[0]), 0, 1)
+    trust: np.ndarray = ramp * ramp * (3 - 2 * ramp)
+    return trust
+
+
+def _over(below: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    drawn: np.ndarray = below + alpha * (colour - below)
+    return drawn
+
+
+def _smooth(video: np.ndarray, width: float, frames: float = FRAMES) -> np.ndarray:
+    """[T, h, w, ...] blurred by a Gaussian of standard deviation `width` pixels and `frames` frames; what is
+    outside counts as 0.
+    """
+    video = video.astype(np.float32)
+    outside = cv2.BORDER_CONSTANT
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), width, borderType=outside) for frame in video])
+    blurred = blurred.reshape(video.shape)  # OpenCV drops a last axis of length 1
+    if frames == 0 or len(video) == 1:
+        return blurred
+    t = np.arange(len(video), dtype=np.float32)
+    window = np.exp(-((t[:, None] - t) ** 2) / (2 * frames**2))
+    mixed: np.ndarray = np.tensordot(window / window.sum(axis=1).max(), blurred, axes=1)
+    return mixed
