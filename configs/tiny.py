@@ -1,8 +1,8 @@
-"""The embedded model: trained on procedural clips.
+"""Small models that are trained on procedural clips; `:linear` is the embedded one.
 
-    gencompositor train --config configs/tiny.py --workdir runs/tiny
+    gencompositor train --config configs/tiny.py:linear --workdir runs/linear
 
-Clips are rendered once and kept in `data.path` (about 0.8 MB each). A stopped run resumes from its last
+Without an argument the latents are the pixels themselves. Clips are rendered once and kept in `data.path` (about 0.8 MB each). A stopped run resumes from its last
 checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a
 minute. `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their
 place in the target, which learns several times faster per clip; its clips are rendered as they are read.

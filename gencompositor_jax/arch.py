@@ -209,7 +209,7 @@ def released() -> ModelArch:
 
 
 def tiny() -> ModelArch:
-    """The embedded model: 9 frames of 64 x 96 in tokens of 16 x 16 pixels, trainable on two CPU cores."""
+    """9 frames of 64 x 96 in tokens of 16 x 16 pixels, trainable on two CPU cores."""
     return _small_model(PatchCodecArch(space_factor=8), base_grid=(4, 6))
 
 
@@ -219,7 +219,7 @@ def small() -> ModelArch:
 
 
 def linear() -> ModelArch:
-    """`tiny` on the latents of a linear codec: 128 numbers per token of 8 x 8 pixels, in a width of 256."""
+    """The embedded model: `tiny` on the latents of a linear codec, 128 numbers per token of 8 x 8 pixels."""
     arch = _small_model(LinearCodecArch(), base_grid=(8, 12))
     backbone = dataclasses.replace(arch.backbone, num_layers=4, patch=1)
     branch = dataclasses.replace(backbone, num_layers=1)

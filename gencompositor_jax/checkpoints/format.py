@@ -40,7 +40,7 @@ class Metadata:
 
 def packaged() -> Path:
     """Folder of the embedded model."""
-    return Path(__file__).parent.parent / "weights" / "tiny"
+    return Path(__file__).parent.parent / "weights" / "embedded"
 
 
 def save(folder: str | Path, model: Model, dtype: Any = None, overwrite: bool = False) -> None:

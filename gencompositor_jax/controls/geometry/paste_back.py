@@ -88,7 +88,7 @@ def paste_back(
         below = native[t][part].astype(np.float32)
         if transfer is not None:
             field, shade, trust = (_enlarged(v[t], view)[part] for v in transfer.fit[2:])
-            # Half as steep for the shade: a mask may be too large.
+            # Twice as wide for the shade: a mask may be too large.
             shade = 1 + feather_weight(inside[t], 2 * width)[part] * (shade - 1)
             drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
             result += trust[..., None] * (drawn - result)
