@@ -2,10 +2,12 @@
 
     gencompositor train --config configs/tiny.py:linear --workdir runs/linear
 
-Without an argument the latents are the pixels themselves. Clips are rendered once and kept in `data.path` (about 0.8 MB each). A stopped run resumes from its last
-checkpoint. `--config configs/tiny.py:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a
-minute. `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their
-place in the target, which learns several times faster per clip; its clips are rendered as they are read.
+`:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their place in
+the target, which learns several times faster per clip; its clips are rendered as they are read. A stopped run
+resumes from its last checkpoint.
+
+Without an argument the latents are the pixels themselves, and clips are rendered once and kept in `data.path`
+(about 0.8 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
 """
 
 import ml_collections

@@ -114,6 +114,7 @@ def test_a_saved_model_is_exported_like_a_converted_one(converted_once, released
     assert tensor_hashes(tmp_path / "back") == tensor_hashes(released_once)
 
 
+@pytest.mark.slow
 def test_shards_on_eight_devices(released_once, tmp_path, monkeypatch):
     """Each device's shard is one file per layer and restores to the same numbers."""
     out = tmp_path / "out"

@@ -99,6 +99,7 @@ def test_the_released_networks_take_half_the_bytes_of_bfloat16():
     assert 0.5 < size(rounded) / size(half) < 0.51
 
 
+@pytest.mark.slow
 def test_quantised_kernels_keep_their_shardings(small_model, variables, near):
     mesh = sharding.make_mesh({"fsdp": 8})
     placed = jax.device_put(variables, sharding.shardings(variables, mesh))

@@ -71,6 +71,7 @@ def test_tiled_encode(golden, params):
     assert_close(moments, case.arrays["moments"], TOLERANCE)
 
 
+@pytest.mark.slow
 def test_tiled_decode(golden, params):
     case = golden("vae_tiled")
     video = vae.decode(params, tiled_arch(case.info), ours(case.arrays["z"]))

@@ -30,6 +30,7 @@ def ran(tmp_path_factory, small_checkpoint):
         return folder, [group.log(0), group.log(1)]
 
 
+@pytest.mark.slow
 def test_each_process_writes_and_reads_its_shards(ran):
     folder, logs = ran
     for log in logs:

@@ -146,6 +146,7 @@ def test_a_damaged_file_is_an_error(arch, small_model, tmp_path):
         run(arch, str(folder))
 
 
+@pytest.mark.slow
 def test_on_a_mesh_each_device_has_its_shard_of_the_same_weights(arch, small_checkpoint, fresh, stored):
     mesh = jax.make_mesh((8,), ("fsdp",))
 

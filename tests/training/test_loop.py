@@ -88,6 +88,7 @@ def test_a_run_stopped_three_times_ends_with_the_same_model(uninterrupted, tmp_p
     assert rows(tmp_path)[-3:] == rows(uninterrupted[0])[-3:]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_after_the_step_and_the_run_resumes(uninterrupted, tmp_path, monkeypatch, capsys):
     make_step, calls = loop.make_step, []
 

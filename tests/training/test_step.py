@@ -42,10 +42,10 @@ WITH_VAE = dataclasses.replace(
 )
 MESHES = [
     {"data": 1, "fsdp": 2, "context": 2, "tensor": 2},
-    *(
-        pytest.param(sizes, marks=pytest.mark.slow)
-        for sizes in ({"data": 8}, {"fsdp": 8}, {"data": 2, "context": 4}, {"data": 2, "tensor": 4})
-    ),
+    {"data": 8},
+    {"fsdp": 8},
+    {"data": 2, "context": 4},
+    {"data": 2, "tensor": 4},
 ]
 
 
@@ -93,6 +93,7 @@ def one_device(config):
     return run(config, ARCH, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_losses_are_those_of_one_device(config, one_device, sizes):
     losses, metrics, state, _ = run(config, ARCH, sizes)

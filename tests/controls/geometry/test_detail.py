@@ -149,11 +149,11 @@ def test_a_shadow_is_carried_over_and_slight_changes_are_not(scene):
     shaded = generated.copy()
     shaded[around] = shaded[around] // 2
     found = detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN)
-    assert 0.45 < np.median(found.shade[around]) < 0.65
+    assert 0.5 < np.median(found.shade[around]) < 0.75  # what counts as noise is taken off
     drawn = result(scene, shaded)
     at = np.s_[:, 30:40, 186:196]  # above the disc, well inside the mask
     ratio = drawn[at].astype(float) / scene.background[at]
-    assert 0.4 < ratio.mean() < 0.8
+    assert 0.4 < ratio.mean() < 0.85
 
 
 @given(st.integers(0, 999))
