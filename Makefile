@@ -64,7 +64,8 @@ $(VENV)/.installed-docs: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
 	@touch $@
 
-PYTEST = $(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile
+# Reordered, the files with few and long tests would come last, when one process has nothing else to do.
+PYTEST = $(PY) -m pytest -q -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
