@@ -78,7 +78,7 @@ OPTIMISED = tests/parity/test_network.py tests/parity/test_vae.py tests/codec/te
 	tests/diffusion/test_sampler.py tests/training/test_step.py::test_microbatches_give_the_losses_of_the_whole_batch
 
 test-optimised: $(STAMP)
-	XLA_FLAGS='--xla_backend_optimization_level=3 --xla_backend_extra_options=' $(PYTEST) $(OPTIMISED)
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(PYTEST) $(OPTIMISED)
 
 # The lower bounds of pyproject.toml are promises: the fast tests with exactly those versions.
 test-lowest:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 # Before anything imports JAX: tests compare numbers, and those are recorded on the CPU.
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Eight virtual devices, for tests of meshes; whatever knows no mesh runs on the first one. Most of the tests'
-# time is LLVM's: programs that run once need no fast code, and the older emitters of fused loops give it half
-# as much to compile. On a loaded machine devices wait long for another.
-# The caller's own flags come last and win: `make test-optimised` sets both options that concern LLVM.
+# Most of the tests' time is LLVM's: programs that run once need no fast code, and the older emitters of fused
+# loops give it half as much to compile. `make test-optimised` sets its own level.
+if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        "--xla_backend_optimization_level=0 "
+        "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters " + os.environ.get("XLA_FLAGS", "")
+    )
+# Eight virtual devices, for tests of meshes; whatever knows no mesh runs on the first one. On a loaded
+# machine devices wait long for another.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters "
-    "--xla_cpu_collective_call_terminate_timeout_seconds=900 " + os.environ.get("XLA_FLAGS", "")
+    "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=900 "
+    + os.environ["XLA_FLAGS"]
 )
 # The project's own cache of compiled programs is off: a test must not depend on an earlier run.
 os.environ["GENCOMPOSITOR_CACHE"] = ""
