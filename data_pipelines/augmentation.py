@@ -51,13 +51,13 @@ def augment(clip: ClipArrays, rng: np.random.Generator, augmentation: Augmentati
 
     The masked background is black inside the augmented mask. Other arrays of the clip are passed on.
 
-    Raises InputError for flips of a clip with `target_moments` or `offsets`: they are of one direction of
-    time.
+    Raises InputError for flips of a clip with `target_moments` or `offsets`: they are not
+    flipped with the frames.
     """
     gammas = rng.uniform(*augmentation.gamma) * np.exp(augmentation.colour_cast * rng.standard_normal(3))
     mirror, reverse = (rng.random(2) < 0.5) & augmentation.flip
     drawn_shape = rng.random() < augmentation.mask_shapes
-    if augmentation.flip and (fixed := {"target_moments", "offsets"} & clip.keys()):
+    if augmentation.flip and (fixed := sorted({"target_moments", "offsets"} & clip.keys())):
         raise InputError(f"data.flip: clips with {', '.join(fixed)} can't be flipped; pass False")
 
     def turned(array: np.ndarray) -> np.ndarray:

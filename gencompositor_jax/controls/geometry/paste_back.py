@@ -81,7 +81,6 @@ def paste_back(
         inside[t] = native_mask(mask[t], view)
         box = cv2.boundingRect(inside[t].astype(np.uint8))
         part = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
-        at = inside[t][part]
         width = feather / min(view.scale)
         weight = feather_weight(inside[t], width)[part]
         result = from_model(generated[t : t + 1], view)[0][part].astype(np.float32)
@@ -92,7 +91,7 @@ def paste_back(
             shade = 1 + feather_weight(inside[t], 2 * width)[part] * (shade - 1)
             drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
             result += trust[..., None] * (drawn - result)
-        out[t][part][at] = np.rint(below + weight[..., None] * (result - below))[at].astype(np.uint8)
+        out[t][part] = np.rint(below + weight[..., None] * (result - below)).astype(np.uint8)
     return out, inside
 
 

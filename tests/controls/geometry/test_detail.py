@@ -104,14 +104,16 @@ def test_a_blurred_model_is_trusted(scene):
 
 
 def test_noise_leaves_the_element_as_it_is(scene):
-    """Errors of a token's size, with no light in them."""
+    """Errors of a token's size, whose mean over the few tokens of the element isn't light."""
     rng = np.random.default_rng(5)
-    coarse = rng.normal(0, 60, (FRAMES, 4, 6, 3)).astype(np.float32)
-    coarse -= coarse.mean(axis=(0, 1, 2))
+    coarse = (12 + rng.normal(0, 60, (FRAMES, 4, 6, 3))).astype(np.float32)
     blocks = np.stack([cv2.resize(f, SIZE[::-1], interpolation=cv2.INTER_NEAREST) for f in coarse])
     generated = np.clip(lit(scene, lambda x: x)[0] + blocks, 0, 255).astype(np.uint8)
+    solid = scene.small[..., 3] > 127
+    shift = (generated[solid].astype(float) - scene.small[solid][:, :3]).mean(axis=0) / 255
     found = detail.fit(scene.seen, scene.small, generated, scene.mask, TOKEN)
-    assert np.abs(found.offset).max() < 0.08 and np.abs(np.log(found.gamma)).max() < 0.25
+    assert np.abs(shift).max() > 0.03
+    assert np.abs(found.offset).max() < 0.6 * np.abs(shift).max()
     assert np.abs(found.field).mean() < 0.4 * np.abs(blocks).mean() / 255
 
 
@@ -165,12 +167,12 @@ def test_outside_the_mask_is_the_input(seed):
     generated = rng.integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
     mask = np.zeros((2, 32, 48), bool)
     mask[:, 5 : 5 + seed % 20 + 1, 8:30] = True
-    pastes = (rng.integers(0, 256, (2, *size, 4), dtype=np.uint8) for size in (view.model, view.native))
+    small, large = (rng.integers(0, 256, (2, *size, 4), dtype=np.uint8) for size in (view.model, view.native))
     for how in ("element", "auto"):
-        transfer = make_transfer(to_model(native, view), generated, mask, tuple(pastes), 16, how)
+        transfer = make_transfer(to_model(native, view), generated, mask, (small, large), 16, how)
         out, inside = paste_back(native, generated, mask, view, 2.0, transfer)
         np.testing.assert_array_equal(out[~inside], native[~inside])
-        pastes = (np.zeros((2, *size, 4), np.uint8) for size in (view.model, view.native))
+        assert (out != native)[inside].any()
 
 
 def test_soft_alpha_is_drawn_with_the_background_through_it(scene):
