@@ -162,9 +162,9 @@ def initial_state(
     return TrainState(trained, ema, moments(trained), *counts), frozen
 
 
-def _everywhere(x: Any, sharding: Any) -> jax.Array:
+def _everywhere(x: Any, where: jax.sharding.Sharding) -> jax.Array:
     """A global array of an array that every process has."""
-    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+    return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
 
 def compute_copy(params: Any, dtype: Any) -> Any:
