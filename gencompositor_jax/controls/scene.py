@@ -123,7 +123,7 @@ def read_scene(path: PathLike) -> Scene:
     """Reads a project file; its relative paths become absolute. Raises InputError naming the field."""
     folder = pathlib.Path(path).absolute().parent
     scene = _from_json(fields.read_json(os.fspath(path)), str(path))
-    return _with_paths(scene, lambda named: os.path.normpath(folder / named))
+    return with_paths(scene, lambda named: os.path.normpath(folder / named))
 
 
 def write_scene(path: PathLike, scene: Scene) -> None:
@@ -138,8 +138,24 @@ def write_scene(path: PathLike, scene: Scene) -> None:
         absolute = pathlib.Path(os.path.abspath(named))
         return str(absolute.relative_to(file.parent) if absolute.is_relative_to(file.parent) else absolute)
 
-    text = json.dumps(_to_json(_with_paths(scene, portable)), indent=2)
+    text = json.dumps(_to_json(with_paths(scene, portable)), indent=2)
     atomic_write_text(file, text + "\n")
+
+
+def with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
+    """The scene with `change` applied to each path in it: of clips, masks and the checkpoint."""
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            foreground=change(layer.foreground),
+            mask=None if layer.mask is None else change(layer.mask),
+        )
+        for layer in scene.layers
+    )
+    checkpoint = None if scene.checkpoint is None else change(scene.checkpoint)
+    return dataclasses.replace(
+        scene, background=change(scene.background), layers=layers, checkpoint=checkpoint
+    )
 
 
 def _from_json(value: Any, where: str) -> Scene:
@@ -177,22 +193,6 @@ def _to_json(scene: Scene) -> dict[str, Any]:
     ]
     sampling = dataclasses.asdict(flat.pop("sampling"))
     return {"version": VERSION, "background": clip, "layers": layers, **flat, **sampling}
-
-
-def _with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
-    """The scene with `change` applied to each path in it."""
-    layers = tuple(
-        dataclasses.replace(
-            layer,
-            foreground=change(layer.foreground),
-            mask=None if layer.mask is None else change(layer.mask),
-        )
-        for layer in scene.layers
-    )
-    checkpoint = None if scene.checkpoint is None else change(scene.checkpoint)
-    return dataclasses.replace(
-        scene, background=change(scene.background), layers=layers, checkpoint=checkpoint
-    )
 
 
 def _check_version(value: Any) -> None:
