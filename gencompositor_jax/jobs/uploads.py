@@ -1,0 +1,103 @@
+"""Uploads: the files of one submission, written while they arrive, limited in size, removed if it fails."""
+
+import contextlib
+import errno
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import MIN_FREE
+
+_NAME = re.compile(r"\w[\w .()+-]{0,99}")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAX_FILES = 32
+
+
+class TooLarge(InputError):
+    """More bytes than the limit."""
+
+
+class DiskFull(InputError):
+    """No space for an upload, or for a result."""
+
+
+class Uploads:
+    """The files of one submission in a new folder below `parent`. As a context it removes what is left of it.
+
+    limit: of the bytes of all files together.
+    """
+
+    def __init__(self, parent: Path, limit: int) -> None:
+        self.folder = parent / secrets.token_hex(8)
+        self.digests: dict[str, str] = {}  # SHA-256 of each complete file, by name
+        self.size = 0
+        self._limit = limit
+        self._file: tuple[str, hashlib._Hash, Path] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self, name: str) -> None:
+        """Starts a file. Raises InputError for a name with a folder in it, or one that was used before."""
+        if not _NAME.fullmatch(name) or name.endswith((".", " ")):
+            raise InputError(f"upload {name[:100]!r}: pass a file name of letters, digits and . _ - ( ) +")
+        if name in self.digests:
+            raise InputError(f"upload {name!r}: sent twice; give each file a name of its own")
+        if len(self.digests) >= MAX_FILES:
+            raise InputError(f"upload {name!r}: more than {MAX_FILES} files")
+        with disk_errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / name
+            path.touch(exist_ok=False)
+        self._file = name, hashlib.sha256(), path
+
+    def write(self, data: bytes) -> None:
+        """Appends to the current file. Raises TooLarge or DiskFull."""
+        assert self._file is not None, "begin() first"
+        self.reserve(len(data))
+        self.size += len(data)
+        _, digest, path = self._file
+        digest.update(data)
+        with disk_errors(), path.open("ab") as file:
+            file.write(data)
+
+    def end(self) -> None:
+        """Completes the current file. Raises InputError if it is empty."""
+        assert self._file is not None, "begin() first"
+        name, digest, path = self._file
+        if not path.stat().st_size:
+            raise InputError(f"upload {name!r}: empty")
+        self.digests[name] = digest.hexdigest()
+        self._file = None
+
+    def reserve(self, size: int) -> None:
+        """Raises TooLarge or DiskFull where so many more bytes are too many."""
+        if self.size + size > self._limit:
+            raise TooLarge(f"more than {self._limit / 2**20:g} MiB of uploads, the service's limit")
+        check_disk(self.folder.parent, size)
+
+
+def check_disk(folder: Path, needed: int = 0) -> None:
+    """Raises DiskFull where so many bytes and 64 MiB don't fit."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + MIN_FREE:
+        raise DiskFull(f"the service's disk is full ({free >> 20} MiB free); try again later")
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turns the system's error for a full disk into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull("the service's disk is full; try again later") from error
