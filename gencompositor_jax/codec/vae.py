@@ -33,7 +33,13 @@ from gencompositor_jax.codec.vae_layers import (
     repeat_frames,
     repeat_pixels,
 )
-from gencompositor_jax.codec.vae_tiling import in_tiles, needs_tiles, tile_plans
+from gencompositor_jax.codec.vae_tiling import (
+    TilePlan,
+    in_tiles,
+    in_tiles_with_state,
+    needs_tiles,
+    tile_plans,
+)
 from gencompositor_jax.errors import InputError
 
 Params = dict[str, Any]
@@ -171,6 +177,32 @@ def decode(
     return run(z)
 
 
+@functools.partial(jax.jit, static_argnames=("arch", "dtype"))
+def encode_chunk(
+    params: Params,
+    arch: VAEArch,
+    video: Float[jax.Array, "B T H W 3"],
+    state: Any,
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[Float[jax.Array, "B t h w 2*{arch.latent_channels}"], Any]:
+    """`encode_moments` of one chunk, and the state of the next one; None before the first."""
+    run = functools.partial(_apply, Encoder(arch, dtype), params["encoder"])
+    return _one_chunk(run, video, state, None if arch.tile is None else tile_plans(arch)[0])
+
+
+@functools.partial(jax.jit, static_argnames=("arch", "dtype"))
+def decode_chunk(
+    params: Params,
+    arch: VAEArch,
+    z: Float[jax.Array, "B t h w {arch.latent_channels}"],
+    state: Any,
+    dtype: DTypeLike = jnp.float32,
+) -> tuple[Float[jax.Array, "B T H W 3"], Any]:
+    """`decode` of one chunk, and the state of the next one; None before the first."""
+    run = functools.partial(_apply, Decoder(arch, dtype), params["decoder"])
+    return _one_chunk(run, z, state, None if arch.tile is None else tile_plans(arch)[1])
+
+
 def posterior(
     moments: Float[jax.Array, "*batch moments"],
 ) -> tuple[Float[jax.Array, "*batch C"], Float[jax.Array, "*batch C"]]:
@@ -258,6 +290,18 @@ def _time_steps(arch: VAEArch) -> int:
 
 def _apply(module: nn.Module, params: Params, chunk: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
     return module.apply({"params": params}, chunk, cache)  # type: ignore[return-value]
+
+
+def _one_chunk(
+    apply: Callable[[jax.Array, Cache], tuple[jax.Array, Cache]],
+    x: jax.Array,
+    state: Any,
+    plan: TilePlan | None,
+) -> tuple[jax.Array, Any]:
+    """A chunk, in tiles if need be. The state is the convolutions' caches, with tiles those of each tile."""
+    if plan is not None and needs_tiles(plan, *x.shape[2:4]):
+        return in_tiles_with_state(apply, x, plan, state)
+    return apply(x, {} if state is None else state)
 
 
 def _in_chunks(

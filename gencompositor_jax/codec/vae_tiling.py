@@ -8,6 +8,7 @@ each tile is blended with the tile above and the tile to the left, which are ble
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,17 @@ def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan
     Tiles of one shape share a loop: `run` is traced once per shape, at most 4 times, and processes one tile
     at a time.
     """
+    return in_tiles_with_state(lambda piece, _: (run(piece), {}), x, plan, None)[0]
+
+
+def in_tiles_with_state(
+    run: Callable[[jax.Array, Any], tuple[jax.Array, Any]], x: jax.Array, plan: TilePlan, state: Any
+) -> tuple[jax.Array, dict[str, Any]]:
+    """`in_tiles` where `run` also takes each tile's state and returns its next one.
+
+    state: what this function returned for the chunk before; None for the first, whose tiles get `{}`.
+    Returns the result and the states, stacked for tiles of one shape.
+    """
     rows, columns = plan.starts(0, x.shape[2]), plan.starts(1, x.shape[3])
     groups: dict[Pair, list[Pair]] = defaultdict(list)
     pieces = {}
@@ -90,9 +102,11 @@ def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan
             piece = x[:, :, row : row + plan.size[0], column : column + plan.size[1]]
             pieces[i, j] = piece
             groups[piece.shape[2], piece.shape[3]].append((i, j))
-    tiles = {}
-    for members in groups.values():
-        results = lax.map(run, jnp.stack([pieces[m] for m in members]))
+    tiles, states = {}, {}
+    for (height, width), members in groups.items():
+        name = f"{height}x{width}"
+        given = jnp.stack([pieces[m] for m in members]), {} if state is None else state[name]
+        results, states[name] = lax.map(lambda tile: run(*tile), given)
         tiles.update({member: results[k] for k, member in enumerate(members)})
     lines = []
     for i in range(len(rows)):
@@ -103,7 +117,7 @@ def in_tiles(run: Callable[[jax.Array], jax.Array], x: jax.Array, plan: TilePlan
                 tiles[i, j] = blend_seam(tiles[i, j - 1], tiles[i, j], plan.blend[1], axis=3)
         kept = [tiles[i, j][:, :, : plan.keep[0], : plan.keep[1]] for j in range(len(columns))]
         lines.append(jnp.concatenate(kept, axis=3))
-    return jnp.concatenate(lines, axis=2)
+    return jnp.concatenate(lines, axis=2), states
 
 
 def blend_seam(before: jax.Array, tile: jax.Array, extent: int, axis: int) -> jax.Array:

@@ -97,7 +97,7 @@ def generate(
     with timer("decode"):
         try:
             frames = run(decode, model.arrays["codec"], latents, arch=model.arch)
-            return _gathered(frames)[: len(numbers)]
+            return gathered(frames)[: len(numbers)]
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -178,7 +178,7 @@ def encode(params: Any, conditions: Conditions, keys: NoiseKeys, *, arch: ModelA
     def one(given: tuple[jax.Array, jax.Array]) -> jax.Array:
         video, noise = given
         video = sharding.constrain(video, sharding.ROWS, None, sharding.TOKENS)
-        latents = codec.encode(params, arch.codec, video, noise, dtype=_dtype(params))
+        latents = codec.encode(params, arch.codec, video, noise, dtype=dtype_of(params))
         return sharding.constrain(latents, sharding.ROWS)
 
     latents = jax.lax.map(one, (videos, noises))
@@ -210,6 +210,23 @@ def advance(
     run in its dtype. guidance: None evaluates the prompt alone. keys: of the steps' noise [B]. computed,
     kept: of `approximations`, bool [steps] and int [F]; None for the exact pass.
     """
+    predict = predictor(networks, text, guidance, given, kept, arch)
+
+    def noise(index: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(keys)
+
+    return sampler.advance(predict, state, first, part, noise, computed)
+
+
+def predictor(
+    networks: Any,
+    text: jax.Array,
+    guidance: Guidance | None,
+    given: LatentConditions,
+    kept: jax.Array | None,
+    arch: ModelArch,
+) -> sampler.Predict:
+    """The network with its conditions bound; the arguments are those of `advance`."""
     denoiser = Denoiser(arch, text.dtype)
 
     def conditioned(latents: jax.Array, timestep: jax.Array, text: jax.Array) -> jax.Array:
@@ -220,19 +237,14 @@ def advance(
     def unguided(latents: jax.Array, timestep: jax.Array) -> jax.Array:
         return conditioned(latents, timestep, jnp.broadcast_to(text, (len(latents), *text.shape)))
 
-    predict = unguided if guidance is None else sampler.guided(conditioned, guidance[0], text, guidance[1])
-
-    def noise(index: jax.Array) -> jax.Array:
-        return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(keys)
-
-    return sampler.advance(predict, state, first, part, noise, computed)
+    return unguided if guidance is None else sampler.guided(conditioned, guidance[0], text, guidance[1])
 
 
 @functools.partial(jax.jit, static_argnames="arch")
 def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
     """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' dtype."""
     latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
-    return to_pixels(codec.decode(params, arch.codec, latents, dtype=_dtype(params)))
+    return to_pixels(codec.decode(params, arch.codec, latents, dtype=dtype_of(params)))
 
 
 def noise_keys(keys: jax.Array) -> NoiseKeys:
@@ -262,14 +274,14 @@ def _placed(
     return Conditions(**batch), np.asarray(numbers, np.int32)[filled]
 
 
-def _gathered(frames: jax.Array) -> np.ndarray:
+def gathered(frames: jax.Array) -> np.ndarray:
     """All rows on every process."""
     if frames.is_fully_addressable:
         return np.asarray(frames)
     return np.asarray(multihost_utils.process_allgather(frames, tiled=True))
 
 
-def _dtype(params: Any) -> Any:
+def dtype_of(params: Any) -> Any:
     """The dtype of a codec's parameters; float32 where it has none."""
     leaves = jax.tree.leaves(params)
     return leaves[0].dtype if leaves else jnp.float32

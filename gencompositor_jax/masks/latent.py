@@ -46,6 +46,27 @@ def latent_mask(
     return _xp(mask).concatenate([blocks[..., :1, :, :], later], axis=-3)
 
 
+def latent_mask_chunk(
+    mask: Shaped[np.ndarray, "n H W"],
+    first: int,
+    frames: int,
+    time_factor: int,
+    space_factor: int,
+    rule: LatentMaskRule = "released",
+) -> Shaped[np.ndarray, "t h w"]:
+    """The rows of `latent_mask` for the frames from `first` on, of a clip of `frames` frames.
+
+    mask: the frames of whole latent frames. A chunk that starts at 0 has the first frame's latent frame.
+    """
+    if rule == "released":
+        t = (frames - 1) // time_factor + 1
+        own = np.arange(-(-first // time_factor), (first + len(mask) - 1) // time_factor + 1)
+        return mask[own * frames // t - first, ::space_factor, ::space_factor]
+    if first == 0:
+        return np.asarray(latent_mask(mask, time_factor, space_factor, rule))
+    return np.asarray(latent_mask(np.concatenate([mask[:1], mask]), time_factor, space_factor, rule)[1:])
+
+
 def token_mask(latent_mask: Shaped[Any, "*batch t h w"], patch: int = 2) -> Bool[Any, "*batch N"]:
     """True for tokens whose patch of patch x patch latent pixels has any masked one (N = t h w / patch^2).
 
