@@ -1,4 +1,4 @@
-"""`gencompositor data`: check a folder of training videos, build records of it, add the VAE's moments."""
+"""`gencompositor data`: check training videos, build records, add the VAE's moments, write the benchmark."""
 
 import argparse
 import json
@@ -9,14 +9,17 @@ from gencompositor_jax.errors import InputError
 
 
 def register(subcommands: Any) -> None:
-    """The arguments of `data check`, `data build` and `data moments`."""
+    """The arguments of `data check`, `data build`, `data moments` and `data procedural`."""
     parser = subcommands.add_parser(
-        "data", help="check training data, build records, or precompute latents", allow_abbrev=False
+        "data",
+        help="check training data, build records, precompute latents, or write the procedural benchmark",
+        allow_abbrev=False,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _register_check(actions)
     _register_build(actions)
     _register_moments(actions)
+    _register_procedural(actions)
 
 
 def _register_check(actions: Any) -> None:
@@ -99,6 +102,28 @@ def _register_moments(actions: Any) -> None:
     parser.set_defaults(run=run_moments)
 
 
+def _register_procedural(actions: Any) -> None:
+    parser = actions.add_parser(
+        "procedural",
+        help="write the procedural benchmark as files, for any method",
+        description="Version 1: 256 held-out clips of 9 frames of 64 x 96. See docs/evaluation.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="created")
+    parser.add_argument(
+        "--layout",
+        choices=("hyoutube", "videocomp"),
+        default="hyoutube",
+        help="of HYouTube (default), for evaluate --results, or of the release's training folder",
+    )
+    parser.add_argument(
+        "--format", choices=("png", "mp4"), help="of the clips (default png; layout videocomp: mp4)"
+    )
+    parser.add_argument("--clips", type=int, default=256, metavar="N", help="the first N (default all, 256)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+    parser.set_defaults(run=run_procedural)
+
+
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="which CSV, if the folder holds several")
     parser.add_argument("--frames", type=int, default=49, metavar="N", help="per clip (default 49)")
@@ -152,3 +177,15 @@ def run_moments(args: argparse.Namespace) -> None:
     built = add_moments(args.folder, args.out, arch, encode, vae_moments.fingerprint(codec))
     print(f"{built.folder}: {built.clips:,} clips with moments")
     print(f"Train on it: --config.data.source=arrayrecord --config.data.path={built.folder}")
+
+
+def run_procedural(args: argparse.Namespace) -> None:
+    """Write the benchmark and say how to score results on it."""
+    from gencompositor_jax.data_pipelines import benchmark
+
+    media: benchmark.Media = args.format or ("mp4" if args.layout == "videocomp" else "png")
+    benchmark.write(args.out, args.layout, args.clips, media, args.overwrite)
+    print(f"{args.out}: {args.clips} clips, version {benchmark.VERSION}")
+    if args.layout == "hyoutube":
+        arguments = f"--protocol procedural --reference {args.out} --results DIR"
+        print(f"Score a method's results: gencompositor evaluate {arguments}")

@@ -1,38 +1,106 @@
-"""`gencompositor evaluate`: a checkpoint and its baselines on held-out procedural clips."""
+"""`gencompositor evaluate`: a checkpoint on held-out clips, or folders of any method's results."""
 
 import argparse
 from typing import Any
 
 from gencompositor_jax.cli import options
+from gencompositor_jax.errors import InputError
+
+_FOLDERS = ("reference", "protocol", "resize", "frames", "stride")  # with --results only
+_MODEL = ("checkpoint", "steps", "seed")  # without --results only
 
 
 def register(subcommands: Any) -> None:
     """The arguments."""
     parser = subcommands.add_parser(
-        "evaluate", help="score a checkpoint on held-out procedural clips", allow_abbrev=False
+        "evaluate",
+        help="score a checkpoint on held-out clips, or any method's results",
+        description="Without --results: a checkpoint and its baselines on held-out procedural clips. With "
+        "--results: folders of any method's results against a protocol's reference (docs/evaluation.md).",
+        allow_abbrev=False,
     )
+    parser.add_argument("--clips", type=int, metavar="N", help="number of clips (default 64; results: all)")
     parser.add_argument(
+        "--out", metavar="OUT.json", help="also write means, intervals and every clip's scores"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    model = parser.add_argument_group("a checkpoint")
+    model.add_argument(
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
     )
-    parser.add_argument("--clips", type=int, default=64, metavar="N", help="number of clips (default 64)")
-    options.add_steps(parser)
-    options.add_seed(parser)
-    parser.add_argument("--out", metavar="OUT.json", help="also write means, gains and every clip's scores")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT.json")
+    options.add_steps(model)
+    options.add_seed(model)
+    folders = parser.add_argument_group("folders of results")
+    folders.add_argument(
+        "--results",
+        action="append",
+        metavar="[NAME=]DIR",
+        help="a method's results; several, for a table of methods",
+    )
+    folders.add_argument("--reference", metavar="DIR", help="the data set, or the benchmark's folder")
+    folders.add_argument("--protocol", choices=("hyoutube", "procedural"), help="how they are scored")
+    folders.add_argument(
+        "--resize",
+        metavar="SIZE",
+        help="protocol (default; hyoutube: 256), native, N or WIDTHxHEIGHT: the size that is scored",
+    )
+    folders.add_argument("--frames", type=int, metavar="N", help="only the first N frames of each clip")
+    folders.add_argument("--stride", type=int, metavar="N", help="only every N-th frame (default 1)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
+    names, unused = ("results", _MODEL) if args.results else ("a checkpoint", _FOLDERS)
+    for name in unused:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name}: isn't an option of evaluating {names}; see evaluate --help")
+    if args.results:
+        run_results(args)
+    else:
+        run_model(args)
+
+
+def run_model(args: argparse.Namespace) -> None:
+    """The held-out protocol."""
     from gencompositor_jax.evaluation import heldout, report
     from gencompositor_jax.inference.compiling import keep_compiled_programs
 
     keep_compiled_programs()
     evaluation = heldout.run(
         args.checkpoint,
-        clips=args.clips,
+        clips=64 if args.clips is None else args.clips,
         options=options.sampling_of(args),
         out=args.out,
         overwrite=args.overwrite,
     )
     print(report.table(evaluation.report))
+
+
+def run_results(args: argparse.Namespace) -> None:
+    """Folders of results."""
+    for name in ("reference", "protocol"):
+        if getattr(args, name) is None:
+            raise InputError(f"--{name} is missing: --results are scored against a protocol's reference")
+    from pathlib import Path
+
+    from gencompositor_jax.evaluation import scoring, tables
+    from gencompositor_jax.evaluation.heldout import write_json
+    from gencompositor_jax.files import check_output
+
+    given = {
+        name: getattr(args, name) for name in ("frames", "stride", "clips") if getattr(args, name) is not None
+    }
+    chosen = scoring.ResultsOptions(
+        args.protocol,
+        tuple(scoring.parse_results(each) for each in args.results),
+        Path(args.reference),
+        size=scoring.parse_size(args.resize or "protocol"),
+        **given,
+    )
+    if args.out is not None:
+        check_output(args.out, args.overwrite)
+    report = scoring.score(chosen)
+    if args.out is not None:
+        write_json(Path(args.out), report)
+    print(tables.markdown(report))

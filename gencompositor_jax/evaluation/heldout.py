@@ -13,7 +13,7 @@ ground truth defines:
 
 The score of a clip is the PSNR over the region's pixels in all frames (`metrics.psnr`), at most
 `metrics.CAP`; means are over the clips' dB. "model" is what `compose` gives, "model_alone" the network's own
-frames.
+frames, "model_mean" the element's own pixels with the network's mean colours only.
 """
 
 import dataclasses
@@ -44,8 +44,8 @@ from gencompositor_jax.masks.inflation import inflate
 Composites = dict[str, np.ndarray]  # by method: uint8 [T, H, W, 3]
 Scores = dict[str, dict[str, float]]  # by method and region: dB
 REGIONS = ("target", "ring", "silhouette")
-MODEL, ALONE = "model", "model_alone"  # what compose gives, and the network's own frames
-BASELINES = ("background", "region_mean", "element_mean", "paste", "seamless_clone")
+MODEL, ALONE, MEAN = "model", "model_alone", "model_mean"
+BASELINES = ("background", "region_mean", "element_mean", "paste", "color_transfer", "seamless_clone")
 BATCH = 8  # clips that are sampled together
 
 
@@ -163,7 +163,8 @@ def baseline_composites(example: TestExample, regions: dict[str, np.ndarray]) ->
 
     background: the background alone. region_mean, element_mean: oracles, the ground truth's mean colour in
     the target region or in the silhouette. paste: the foreground's element, composited over the background.
-    seamless_clone: the paste, blended by OpenCV in the target region.
+    color_transfer: the paste with the scene's colour statistics. seamless_clone: the paste, blended by
+    OpenCV in the target region.
     """
     background, target, paste = example["background"], example["target"], example["paste"]
     return {
@@ -171,6 +172,7 @@ def baseline_composites(example: TestExample, regions: dict[str, np.ndarray]) ->
         "region_mean": baselines.fill_with_mean(background, target, regions["target"]),
         "element_mean": baselines.fill_with_mean(background, target, regions["silhouette"]),
         "paste": paste,
+        "color_transfer": baselines.color_transfer(background, example["placed"]),
         "seamless_clone": baselines.seamless_clone(background, paste, regions["target"]),
     }
 
@@ -178,13 +180,18 @@ def baseline_composites(example: TestExample, regions: dict[str, np.ndarray]) ->
 def model_composites(
     example: TestExample, generated: np.ndarray, arch: ModelArch, options: SamplingOptions
 ) -> Composites:
-    """MODEL and ALONE, from the network's frames, uint8 [T, H, W, 3]."""
+    """MODEL, ALONE and MEAN, from the network's frames, uint8 [T, H, W, 3]."""
     pastes = example["placed"], example["placed"]
     transfer = make_transfer(
         example["background"], generated, example["mask"], pastes, arch.cell[1], options.detail
     )
+    tones = make_transfer(example["background"], generated, example["mask"], pastes, arch.cell[1], "element")
+    if tones is not None:  # equation (1) of the detail transfer alone
+        flat = tones.fit._replace(field=np.zeros_like(tones.fit.field), shade=np.ones_like(tones.fit.shade))
+        tones = tones._replace(fit=flat)
     return {
         ALONE: composite(example, generated, options.feather),
+        MEAN: composite(example, generated, options.feather, tones),
         MODEL: composite(example, generated, options.feather, transfer),
     }
 
@@ -215,7 +222,7 @@ def summary(scores: list[Scores]) -> dict[str, Any]:
     return {
         "mean_db": {
             m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS}
-            for m in (*BASELINES, ALONE, MODEL)
+            for m in (*BASELINES, ALONE, MEAN, MODEL)
         },
         "model_gain_db": {m: {r: gain(m, r) for r in REGIONS} for m in BASELINES},
         "clips": scores,

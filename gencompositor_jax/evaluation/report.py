@@ -8,9 +8,11 @@ ROWS = {
     "background": "background only",
     "region_mean": "mean colour of the target region (oracle)",
     "element_mean": "mean colour of the element, in its silhouette (oracle)",
+    "color_transfer": "colour transfer (Reinhard)",
     "seamless_clone": "OpenCV `seamlessClone`",
     "paste": "plain paste",
     "model_alone": "the network's own frames",
+    "model_mean": "the element with the network's mean colours",
     "model": "**this model**",
 }
 COLUMNS = {"target": "target region", "ring": "8-pixel ring", "silhouette": "silhouette"}

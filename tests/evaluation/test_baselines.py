@@ -82,3 +82,27 @@ def test_blending_at_the_border_of_a_frame_and_with_an_empty_region():
     blended = baselines.seamless_clone(background, source, region)
     np.testing.assert_array_equal(blended[1], background[1])
     assert (blended[0, 24:, :8, 0] > blended[0, 24:, :8, 2] + 50).all()  # red up to the border
+
+
+def test_colour_transfer_gives_the_element_the_statistics_of_the_scene():
+    """A dull bluish element in a warm scene of high contrast: its mean and spread become the scene's."""
+    rng = np.random.default_rng(0)
+    background = np.clip(rng.normal((170, 120, 70), 30, (2, 48, 64, 3)), 0, 255).astype(np.uint8)
+    placed = np.zeros((2, 48, 64, 4), np.uint8)
+    placed[:, 10:38, 16:48, :3] = np.clip(rng.normal((80, 90, 120), 8, (2, 28, 32, 3)), 0, 255)
+    placed[:, 10:38, 16:48, 3] = 255
+    solid = placed[..., 3] > 0
+    result = baselines.color_transfer(background, placed)
+    np.testing.assert_array_equal(result[~solid], background[~solid])
+    assert np.abs(result[solid].mean(0) - background.mean((0, 1, 2))).max() < 4
+    assert result[solid].std(0).mean() == pytest.approx(background.std((0, 1, 2)).mean(), rel=0.3)
+    before, after = placed[solid][:, 1], result[solid][:, 1]
+    assert np.corrcoef(before, after)[0, 1] > 0.7  # the pattern stays
+
+
+def test_colour_transfer_of_an_element_with_the_scene_s_own_colours_changes_nothing():
+    background = np.random.default_rng(1).integers(20, 236, (1, 32, 32, 3)).astype(np.uint8)
+    placed = np.concatenate([background, np.full((1, 32, 32, 1), 255, np.uint8)], -1)
+    assert np.abs(baselines.color_transfer(background, placed).astype(int) - background).max() <= 1
+    placed[..., 3] = 0
+    np.testing.assert_array_equal(baselines.color_transfer(background, placed), background)

@@ -95,7 +95,7 @@ def test_the_report_is_deterministic_and_does_not_depend_on_the_batch_size(
 def test_means_and_gains_are_those_of_the_clips(evaluation: heldout.Evaluation, examples: list[Example]):
     clips, means = evaluation.report["clips"], evaluation.report["mean_db"]
     assert len(clips) == 3 and len(evaluation.shown) == 2
-    assert set(means) == {*heldout.BASELINES, heldout.ALONE, heldout.MODEL}
+    assert set(means) == {*heldout.BASELINES, heldout.ALONE, heldout.MEAN, heldout.MODEL}
     for method, row in means.items():
         assert tuple(row) == heldout.REGIONS
         for region, mean in row.items():
@@ -123,7 +123,7 @@ def test_the_ground_truth_has_the_highest_score_in_every_region(model: Model, ex
     scores = []
     for example in examples:
         regions = heldout.scored_regions(example, model.arch.inflation)
-        ours = dict.fromkeys((heldout.ALONE, heldout.MODEL), example["target"])
+        ours = dict.fromkeys((heldout.ALONE, heldout.MEAN, heldout.MODEL), example["target"])
         composites = {**heldout.baseline_composites(example, regions), **ours}
         scores.append(heldout.score(composites, example["target"], regions))
     summary = heldout.summary(scores)
@@ -135,7 +135,7 @@ def test_the_ground_truth_has_the_highest_score_in_every_region(model: Model, ex
 def test_the_mean_of_a_region_is_over_the_clips_that_have_it():
     full = dict.fromkeys(heldout.REGIONS, 10.0)
     without = {name: 20.0 for name in heldout.REGIONS if name != "ring"}
-    methods = (*heldout.BASELINES, heldout.ALONE, heldout.MODEL)
+    methods = (*heldout.BASELINES, heldout.ALONE, heldout.MEAN, heldout.MODEL)
     means = heldout.summary([dict.fromkeys(methods, without), dict.fromkeys(methods, full)])["mean_db"]
     assert means["paste"] == {"target": 15.0, "ring": 10.0, "silhouette": 15.0}
 

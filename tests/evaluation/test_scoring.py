@@ -1,0 +1,144 @@
+"""Folders of results against a protocol's reference: from files to the report and the table."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gencompositor_jax import cli
+from gencompositor_jax.controls.media.video_out import write_image_folder
+from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.evaluation import metrics, scoring, tables
+from gencompositor_jax.evaluation.metrics import frames as per_frame
+from gencompositor_jax.evaluation.scoring import INPUT, TRUTH, ResultsOptions
+
+CLIPS = 3
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark") / "reference"
+    benchmark.write(folder, "hyoutube", clips=CLIPS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def better(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Halfway from the input to the ground truth."""
+    folder = tmp_path_factory.mktemp("results") / "better"
+    for number in range(CLIPS):
+        clip, place = benchmark.example(number), folder / f"{number:04d}" / "object_0"
+        place.parent.mkdir(parents=True)
+        half = (clip["paste"].astype(int) + clip["target"]) // 2
+        write_image_folder(place, half.astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(reference: Path, better: Path) -> dict[str, Any]:
+    return scoring.score(ResultsOptions("procedural", (("better", better),), reference))
+
+
+def test_values_are_the_metrics_of_the_files(report):
+    clip = benchmark.example(1)
+    row = report["clips"][INPUT]["0001/object_0"]
+    paste, target, mask = clip["paste"], clip["target"], clip["silhouette"]
+    assert row["psnr"] == pytest.approx(per_frame.psnr(paste, target).mean(), rel=1e-5)
+    assert row["fmse"] == pytest.approx(np.nanmean(per_frame.fmse(paste, target, mask)), rel=1e-5)
+    assert row["ring_psnr"] == pytest.approx(metrics.psnr(paste, target, clip["ring"]), rel=1e-5)
+    assert set(row) == set(report["columns"])
+
+
+def test_a_result_between_input_and_ground_truth_ranks_between_them(report):
+    order = [INPUT, "better", TRUTH]
+    for metric in ("psnr", "ssim", "fssim", "target_psnr", "ring_psnr", "psnr_peak_target"):
+        values = [report["methods"][method][metric]["mean"] for method in order]
+        assert values == sorted(values) and values[0] < values[2], metric
+    for metric in ("mse", "fmse"):
+        assert report["methods"]["better"][metric]["mean"] == pytest.approx(
+            report["methods"][INPUT][metric]["mean"] / 4, rel=0.05
+        )
+    gain = report["differences"][INPUT]["psnr"]  # 6 dB in every clip
+    assert gain["mean"] == pytest.approx(6, abs=0.2) and gain["high"] - gain["low"] < 0.3
+
+
+def test_subsets_are_means_over_their_clips(report, reference):
+    for idea, names in benchmark.read_subsets(reference).items():
+        subset = report["subsets"][idea]
+        rows = [report["clips"]["better"][f"{name}/object_0"]["psnr"] for name in names]
+        assert subset["clips"] == len(names) == 2
+        assert subset["methods"]["better"]["psnr"]["mean"] == pytest.approx(np.mean(rows), rel=1e-5)
+
+
+def test_the_conditions_are_stated(report, reference, better):
+    stated = report["protocol"]
+    assert (stated["clips"], stated["frames_per_clip"], stated["height_width"]) == (CLIPS, [9], [[64, 96]])
+    assert stated["resize"] == "none" and stated["stride"] == 1
+    options = ResultsOptions("hyoutube", (("a", better),), reference, clips=1, frames=3, stride=2)
+    other = scoring.score(options)
+    stated = other["protocol"]
+    assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 2)
+    assert stated["height_width"] == [[256, 256]] and "bilinear" in stated["resize"]
+    text = tables.markdown(other)
+    assert "1 clips of 3 frames, stride 2, 256 x 256 pixels" in text
+    assert "| CO2Net (published) |" in text and "37.61" in text and "Published: " in text
+
+
+def test_every_method_has_a_row_and_every_metric_a_column(report):
+    lines = tables.markdown(report).splitlines()
+    heads = lines[0].split(" | ")
+    assert len(heads) == 1 + len(report["columns"])
+    for method in ("better", INPUT, TRUTH):
+        (row,) = (line for line in lines if line.startswith(f"| {method} |"))
+        assert f"{report['methods'][method]['psnr']['mean']:.2f}" in row
+        assert row.count("|") == lines[0].count("|")
+
+
+def test_the_command_writes_what_it_prints(reference, better, tmp_path, capsys):
+    out = tmp_path / "r.json"
+    words = ["evaluate", "--protocol", "procedural", "--reference", str(reference), "--clips", "1"]
+    assert cli.main([*words, "--results", f"mine={better}", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == tables.markdown(json.loads(out.read_text())).strip()
+    assert cli.main([*words, "--results", str(better), "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--protocol", "procedural", "--reference", "R"], "--reference: isn't an option"),
+        (["--results", "D", "--protocol", "procedural"], "--reference is missing"),
+        (["--results", "D", "--reference", "R"], "--protocol is missing"),
+        (["--results", "D", "--checkpoint", "C"], "--checkpoint: isn't an option"),
+        (["--results", "D", "--results", "x/D", "--reference", "R", "--protocol", "hyoutube"], "NAME=DIR"),
+        (["--results", "=D", "--reference", "R", "--protocol", "hyoutube"], "--results =D"),
+        (["--results", "D", "--reference", "R", "--protocol", "hyoutube", "--resize", "9"], "--resize 9"),
+        (["--results", "D", "--reference", "R", "--protocol", "hyoutube", "--stride", "0"], "--stride: 0"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_line(words, names, capsys):
+    assert cli.main(["evaluate", *words]) == 2
+    assert names in capsys.readouterr().err
+
+
+def test_results_of_another_size_or_length_are_refused(reference, better, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(better, other)
+    shutil.rmtree(other / "0000" / "object_0")
+    write_image_folder(other / "0000" / "object_0", np.zeros((9, 32, 48, 3), np.uint8))
+    with pytest.raises(InputError, match="48x32 pixels, its reference has 96x64"):
+        scoring.score(ResultsOptions("procedural", (("other", other),), reference))
+    with pytest.raises(InputError, match=r"0002.*\(1 of 3 clips"):
+        shutil.rmtree(other / "0002")
+        scoring.score(ResultsOptions("procedural", (("other", other),), reference))
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [("256", (256, 256)), ("640x480", (480, 640)), ("native", "native")]
+)
+def test_sizes(given, size):
+    assert scoring.parse_size(given) == size
