@@ -36,28 +36,33 @@ def read_text(path: str | pathlib.Path) -> str:
 
 
 def read_json(path: str | pathlib.Path) -> Any:
-    """The JSON value in a file. Raises InputError with the line; NaN and repeated fields are errors too."""
+    """The JSON value in a file; see `parse_json`."""
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """A JSON value. Raises InputError with the line; NaN and repeated fields are errors too."""
 
     def no_constant(name: str) -> None:
-        raise InputError(f"{path}: {name} is not a number; write a finite one")
+        raise InputError(f"{where}: {name} is not a number; write a finite one")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)
         if len(out) != len(pairs):
             twice = next(key for key, _ in pairs if sum(key == k for k, _ in pairs) > 1)
-            raise InputError(f"{path}: field {twice!r} stands twice in one object; keep one")
+            raise InputError(f"{where}: field {twice!r} stands twice in one object; keep one")
         return out
 
     try:
-        return json.loads(read_text(path), parse_constant=no_constant, object_pairs_hook=unique)
+        return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise InputError(f"{where}: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply") from error
+        raise InputError(f"{where}: nested too deeply") from error
     except InputError:
         raise
     except ValueError as error:  # an integer of thousands of digits
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 @contextlib.contextmanager

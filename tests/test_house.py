@@ -22,7 +22,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("data_pipelines", "inference", "conversion"), 4),
     **dict.fromkeys(("compositor", "evaluation"), 5),
     **dict.fromkeys(("training", "jobs"), 6),
-    **dict.fromkeys(("perf", "configs"), 7),  # plans and measures what the floors below run
+    **dict.fromkeys(("perf", "configs", "serve"), 7),  # plans, measures and offers what the floors below run
     **dict.fromkeys(("cli", "app"), 8),
     "__main__": 9,
 }

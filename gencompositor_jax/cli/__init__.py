@@ -22,6 +22,7 @@ from gencompositor_jax.cli import (
     plan,
     preview,
     remove,
+    serve,
     train,
 )
 from gencompositor_jax.errors import InputError
@@ -30,6 +31,7 @@ COMMANDS = (
     compose,
     preview,
     remove,
+    serve,
     demo,
     data,
     train,

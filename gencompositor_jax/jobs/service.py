@@ -43,6 +43,9 @@ class Runner(Protocol):
     def devices(self) -> Sequence[str]:
         """The devices that run one job each."""
 
+    def check(self, job: Job) -> None:
+        """Raises InputError where the model can't do a job, before it is queued."""
+
     def run(self, device: str, job: Job, folder: Path, on_step: OnStep) -> None:
         """Writes a job's result to `folder / job.out`, other files beside it. Raises InputError, and what
         `on_step` raises.
@@ -108,7 +111,7 @@ class Service:
         Raises InputError naming the field or file, DiskFull, QueueFull, or OtherJob for a key of another job.
         """
         folder = self.incoming / "none" if uploads is None else uploads.folder
-        checked(request, Inputs(self.root, folder), self.limits)
+        self._runner.check(checked(request, Inputs(self.root, folder), self.limits))
         check_disk(self.folder)
         id = secrets.token_hex(8)
         files = {} if uploads is None else uploads.digests

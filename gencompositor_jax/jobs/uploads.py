@@ -36,7 +36,7 @@ class Uploads:
         self.folder = parent / secrets.token_hex(8)
         self.digests: dict[str, str] = {}  # SHA-256 of each complete file, by name
         self.size = 0
-        self._limit = limit
+        self.limit = limit
         self._file: tuple[str, hashlib._Hash, Path] | None = None
 
     def __enter__(self) -> Self:
@@ -80,8 +80,8 @@ class Uploads:
 
     def reserve(self, size: int) -> None:
         """Raises TooLarge or DiskFull where so many more bytes are too many."""
-        if self.size + size > self._limit:
-            raise TooLarge(f"more than {self._limit / 2**20:g} MiB of uploads, the service's limit")
+        if self.size + size > self.limit:
+            raise TooLarge(f"more than {self.limit / 2**20:g} MiB of uploads, the service's limit")
         check_disk(self.folder.parent, size)
 
 

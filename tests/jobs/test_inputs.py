@@ -36,8 +36,8 @@ def test_paths_are_below_the_root_or_uploads(inputs, root, tmp_path):
 @pytest.mark.parametrize(
     "path",
     ["../secret.png", "street/../../secret.png", "/etc/passwd", "out.png", "out/secret.png", "loop",
-     "missing", "pipe", ".", "..", "", "street/\0", "a" * 5000, "upload:../secret.png", "upload:/etc/passwd", "upload:",
-     "upload:missing", "mixed", "dangling", "~/x", "file:///etc/passwd"],
+     "missing", "pipe", ".", "..", "", "street/\0", "a" * 5000, "upload:../secret.png", "upload:/etc/passwd",
+     "upload:", "upload:missing", "mixed", "dangling", "~/x", "file:///etc/passwd"],
 )  # fmt: skip
 def test_nothing_else_is_found(inputs, root, tmp_path, path):
     (tmp_path / "uploads").mkdir()

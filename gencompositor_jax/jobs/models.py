@@ -1,0 +1,115 @@
+"""The models of a service: one `Compositor` per device, loaded at its first job."""
+
+import dataclasses
+import functools
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencompositor_jax.arch import Weights
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.jobs.spec import Job
+from gencompositor_jax.jobs.workers import OnStep
+
+if TYPE_CHECKING:
+    from gencompositor_jax.checkpoints.format import Metadata
+    from gencompositor_jax.compositor import Compositor
+
+# Compiled programs that a process keeps. Clients choose shapes, and each has programs of its own.
+MAX_PROGRAMS = 32
+LATENTS = "latents.npz"
+
+
+class Models:
+    """Runs jobs with one checkpoint. JAX is imported when the devices are first asked for."""
+
+    def __init__(self, checkpoint: str | None = None, weights: Weights | None = None) -> None:
+        self.checkpoint, self.weights = checkpoint, weights
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Compositor] = {}
+
+    def devices(self) -> Sequence[str]:
+        """The devices of this process, each of which runs one job."""
+        import jax
+
+        return [_name(device) for device in jax.local_devices()]
+
+    def check(self, job: Job) -> None:
+        """Raises InputError where the checkpoint lacks what the job asks for; reads no weights."""
+        from gencompositor_jax import checkpoints
+        from gencompositor_jax.arch import changed
+        from gencompositor_jax.controls.stage import arch_for
+
+        scene = job.scene
+        if scene.weights is not None and scene.weights != self.weights:
+            raise InputError(f"weights: {scene.weights}; the service runs its own, leave the field out")
+        checkpoints.check_prompt(scene.sampling.prompt, self._metadata.prompts)
+        arch_for(changed(self._metadata.arch, scene.changes), scene.frames)
+
+    def run(self, device: str, job: Job, folder: Path, on_step: OnStep) -> None:
+        """Writes the video to `folder / job.out` and a report beside it."""
+        import jax
+
+        from gencompositor_jax.controls.footage import scene_stage
+        from gencompositor_jax.controls.media.video_out import write_video
+        from gencompositor_jax.files import atomic_write_text
+
+        scene = job.scene
+        (place,) = (each for each in jax.local_devices() if _name(each) == device)
+        with jax.default_device(place):
+            compositor = self._changed(self._compositor(device), job)
+            stage = scene_stage(scene, compositor.arch)
+            composite = compositor.render(stage, scene.sampling, latents=folder / LATENTS, progress=on_step)
+        write_video(
+            folder / job.out,
+            composite.frames,
+            composite.fps,
+            audio_from=stage.background.path,
+            audio_start=scene.start,
+            overwrite=True,
+        )
+        facts = {"settings": composite.settings, "seconds": composite.seconds}
+        atomic_write_text((folder / job.out).with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+        (folder / LATENTS).unlink(missing_ok=True)
+        _forget_programs()
+
+    @functools.cached_property
+    def _metadata(self) -> "Metadata":
+        from gencompositor_jax import checkpoints
+
+        return checkpoints.read_metadata(self.checkpoint or checkpoints.packaged())
+
+    def _compositor(self, device: str) -> "Compositor":
+        from gencompositor_jax.compositor import Compositor
+
+        with self._lock:  # one after the other: the host holds one more copy while it loads
+            if device not in self._loaded:
+                self._loaded[device] = Compositor.load(self.checkpoint, weights=self.weights)
+            return self._loaded[device]
+
+    def _changed(self, compositor: "Compositor", job: Job) -> "Compositor":
+        """The same weights with the job's changes of the architecture."""
+        from gencompositor_jax.arch import changed
+        from gencompositor_jax.compositor import Compositor
+
+        arch = changed(compositor.arch, job.scene.changes)
+        if arch == compositor.arch:
+            return compositor
+        return Compositor(dataclasses.replace(compositor.model, arch=arch), compositor.source)
+
+
+def _name(device: Any) -> str:
+    return f"{device.platform}:{device.id}"
+
+
+def _forget_programs() -> None:
+    """Frees the compiled programs once there are many; JAX's cache on disk still has them."""
+    import jax
+
+    from gencompositor_jax.inference import pipeline
+
+    programs: Any = pipeline.advance
+    if programs._cache_size() > MAX_PROGRAMS:
+        jax.clear_caches()

@@ -1,0 +1,1 @@
+"""The service: HTTP for the jobs of `jobs.service`. Needs the extra `serve`."""
