@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
@@ -20,10 +19,6 @@ _REFUSED = re.compile(
     "avisynth|concatf?|dash|hls|imf|image2|lavfi|rtp|rtsp|sap|sdp|svg_pipe|tedcaptions|tty|vapoursynth"
     "|webm_dash_manifest"
 )
-
-# swscale's flags bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp; older versions of PyAV name only
-# the first. Without them a conversion to RGB and back darkens a video by one level and repeats chroma.
-_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 
 
 @contextmanager
@@ -68,9 +63,3 @@ def frames_of(
     context.thread_type = "AUTO"
     for packet in container.demux(stream):
         yield from context.decode(packet)
-
-
-def pixels_of(frame: av.VideoFrame, alpha: bool) -> np.ndarray:
-    """A decoded frame as uint8 RGB [H, W, 3] or RGBA [H, W, 4], by the file's matrix and range."""
-    layout = "rgba" if alpha else "rgb24"
-    return frame.reformat(format=layout, interpolation=_EXACT).to_ndarray()

@@ -6,11 +6,14 @@ which it returns the same bits (RGB, grey, YUV 4:4:4).
 """
 
 import os
+from collections.abc import Iterator
 
 import av
 import numpy as np
 
-from gencompositor_jax.controls.media.container import frames_of, opened, picture, pixels_of
+from gencompositor_jax.controls.media.container import frames_of, opened, picture
+from gencompositor_jax.controls.media.deinterlacing import CONTEXT, deinterlaced
+from gencompositor_jax.controls.media.display import pixels_of
 from gencompositor_jax.controls.media.stream import ALPHA_DECODERS, MISSING, PictureStream
 from gencompositor_jax.errors import InputError
 
@@ -20,10 +23,11 @@ _FAR = 24  # frames from one wanted to the next from which a seek is faster than
 # Where decord 0.6 returns PyAV's bits (measured; subsampled chroma and more than 8 bits per channel differ).
 _DECORD_FORMATS = {"rgb24", "bgr0", "gbrp", "gray", "yuv444p", "yuvj444p"}
 _DECORD_CONTAINERS = {"mov", "mp4", "matroska", "webm"}
+_DECORD_MATRICES = (5, 6)  # BT.601's; it takes untagged HD for it
 
 
 def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray:
-    """The frames at the indices `wanted` [n] (increasing, no repeats): uint8 [n, H, W, 3], with `alpha` 4.
+    """The frames at the indices `wanted` [n] (increasing): uint8 [n, H, W, 3], with `alpha` 4.
 
     `alpha` needs a stream that has it. InputError names the first damaged frame (decord reports none).
     """
@@ -32,33 +36,85 @@ def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray
         frames = _by_decord(stream, wanted)
         if frames is not None:
             return frames
-    if stream.pts is not None:
-        key = stream.keys[np.searchsorted(stream.keys, stream.pts[wanted], side="right") - 1]
-        seeks = np.append(key[0] > stream.keys[0], far & (key[1:] > stream.pts[wanted[:-1]]))
-        if seeks.any():
-            runs = np.split(np.arange(len(wanted)), np.flatnonzero(seeks[1:]) + 1)
-            starts = [key[run[0]] if seeks[run[0]] else None for run in runs]
+    out: np.ndarray = np.empty((len(wanted), stream.height, stream.width, 4 if alpha else 3), np.uint8)
+    for slot, pixels in enumerate(decoded(stream, wanted, alpha)):
+        out[slot] = pixels
+    return out
+
+
+def decoded(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> Iterator[np.ndarray]:
+    """`decode`, one frame at a time: uint8 [H, W, 3 or 4] for each index of `wanted`, which may repeat."""
+    coded, repeats = np.unique(wanted if stream.coded is None else stream.coded[wanted], return_counts=True)
+    for pixels, times in zip(_in_order(stream, coded, alpha), repeats.tolist(), strict=True):
+        for _ in range(times):
+            yield pixels
+
+
+def _in_order(stream: PictureStream, coded: np.ndarray, alpha: bool) -> Iterator[np.ndarray]:
+    """The decoded frames of the numbers `coded` [n], increasing, with jumps to keyframes where they pay."""
+    if stream.pts is None:
+        yield from _by_pyav(stream, coded, alpha, None)
+        return
+    # What deinterlacing a frame depends on is decoded too, so that it doesn't matter where decoding begins.
+    first = np.maximum(coded - CONTEXT, 0) if stream.interlaced else coded
+    key = stream.keys[np.searchsorted(stream.keys, stream.pts[first], side="right") - 1]
+    far = np.diff(coded) >= _FAR
+    seeks = np.append(key[0] > stream.keys[0], far & (key[1:] > stream.pts[coded[:-1]]))
+    for run in np.split(np.arange(len(coded)), np.flatnonzero(seeks[1:]) + 1):
+        done = 0
+        if seeks[run[0]]:
             try:
-                parts = [_by_pyav(stream, wanted[r], alpha, k) for r, k in zip(runs, starts, strict=True)]
-                return np.concatenate(parts)
+                for pixels in _by_pyav(stream, coded[run], alpha, key[run[0]]):
+                    yield pixels
+                    done += 1
             except InputError:
                 pass  # a keyframe may lack what a decoder needs: only what fails from the start is damaged
-    return _by_pyav(stream, wanted, alpha, None)
+        if done < len(run):
+            yield from _by_pyav(stream, coded[run[done:]], alpha, None)
 
 
-def _by_pyav(stream: PictureStream, wanted: np.ndarray, alpha: bool, key: int | None) -> np.ndarray:
-    """Decodes from the keyframe with stamp `key` (None: from the start) to the last wanted frame."""
-    out: np.ndarray = np.empty((len(wanted), stream.height, stream.width, 4 if alpha else 3), np.uint8)
-    slots = {int(index): slot for slot, index in enumerate(wanted)}
+def _by_pyav(stream: PictureStream, coded: np.ndarray, alpha: bool, key: int | None) -> Iterator[np.ndarray]:
+    """Decodes from the keyframe with stamp `key` (None: from the start) to the last frame of `coded` [n].
+
+    A dropped frame is filled by the one before it, which stays on screen.
+    """
+    wanted = coded.tolist()
+    slots = set(wanted)
+    early: dict[int, np.ndarray] = {}  # frames whose stamps are out of order wait for those before
+    before: np.ndarray | None = None
+    # After a seek every frame must be there: in some containers it ends behind the keyframe.
+    tolerated, position = max(1, MISSING * len(wanted)) if key is None else 0, 0
+    for index, frame in _numbered(stream, key, alpha):
+        if index in slots:
+            early[index] = _shown(stream, frame, index, alpha)
+        while position < len(wanted) and wanted[position] in early:
+            before = early.pop(wanted[position])
+            yield before
+            position += 1
+        if index >= wanted[-1]:
+            break
+    for number in wanted[position:]:
+        if number not in early:
+            tolerated -= 1
+        before = early.get(number, before if before is not None else next(iter(early.values()), None))
+        if tolerated < 0 or before is None:
+            raise _damaged(stream, number)
+        yield before
+
+
+def _numbered(stream: PictureStream, key: int | None, alpha: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decoded frames with their numbers, from the keyframe with stamp `key` on (None: from the start)."""
     indices = None if stream.pts is None else {int(p): i for i, p in enumerate(stream.pts)}
-    filled = np.zeros(len(wanted), bool)
     index = -1
     with opened(stream.path) as container:
         video = picture(container, stream.path)
         if key is not None:
             container.seek(int(key), stream=video)
+        frames = frames_of(container, video, ALPHA_DECODERS.get(stream.codec) if alpha else None)
+        if stream.interlaced:
+            frames = deinterlaced(frames, video)
         try:
-            for frame in frames_of(container, video, ALPHA_DECODERS.get(stream.codec) if alpha else None):
+            for frame in frames:
                 if indices is not None:
                     if frame.pts not in indices or (key is not None and frame.pts < key):
                         continue
@@ -67,25 +123,19 @@ def _by_pyav(stream: PictureStream, wanted: np.ndarray, alpha: bool, key: int | 
                     index += 1
                 if frame.is_corrupt:
                     raise _damaged(stream, index)
-                if (slot := slots.get(index)) is not None:
-                    pixels = np.rot90(pixels_of(frame, alpha), stream.turns)
-                    if pixels.shape != out.shape[1:]:
-                        raise InputError(
-                            f"{stream.path}: the frame size changes from {stream.width}x{stream.height} to "
-                            f"{pixels.shape[1]}x{pixels.shape[0]} at frame {index}: export it with one size"
-                        )
-                    out[slot], filled[slot] = pixels, True
-                if index >= wanted[-1]:
-                    break
+                yield index, frame
         except av.FFmpegError as error:
             raise _damaged(stream, index + 1) from error
-    # After a seek every frame must be there: in some containers it ends behind the keyframe.
-    tolerated = max(1, MISSING * len(wanted)) if key is None else 0
-    if np.count_nonzero(~filled) > tolerated or not filled.any():
-        raise _damaged(stream, int(wanted[np.argmin(filled)]))
-    for slot in np.flatnonzero(~filled).tolist():  # a dropped frame: the one before it stays on screen
-        out[slot] = out[slot - 1] if slot else out[np.argmax(filled)]
-    return out
+
+
+def _shown(stream: PictureStream, frame: av.VideoFrame, index: int, alpha: bool) -> np.ndarray:
+    if (frame.width, frame.height) != stream.display.coded:
+        width, height = stream.display.orientation.size(frame.width, frame.height)
+        raise InputError(
+            f"{stream.path}: the frame size changes from {stream.width}x{stream.height} to {width}x{height} "
+            f"at frame {index}: export it with one size"
+        )
+    return pixels_of(frame, stream.display, alpha)
 
 
 def _wants_decord() -> bool:
@@ -97,7 +147,12 @@ def _wants_decord() -> bool:
 
 def _by_decord(stream: PictureStream, wanted: np.ndarray) -> np.ndarray | None:
     """The frames by decord's random access; None if it can't read the file or returns other bits."""
-    if stream.pts is None or stream.turns or stream.pixel_format not in _DECORD_FORMATS:
+    display = stream.display
+    if stream.pts is None or not display.is_plain or stream.interlaced:
+        return None
+    if stream.pixel_format not in _DECORD_FORMATS:
+        return None
+    if stream.pixel_format.startswith("yuv") and display.colour.matrix not in _DECORD_MATRICES:
         return None
     if _DECORD_CONTAINERS.isdisjoint(stream.container):
         return None
@@ -123,7 +178,9 @@ def _by_decord(stream: PictureStream, wanted: np.ndarray) -> np.ndarray | None:
     return frames if agrees and frames.shape[1:] == (stream.height, stream.width, 3) else None
 
 
-def _damaged(stream: PictureStream, index: int) -> InputError:
+def _damaged(stream: PictureStream, number: int) -> InputError:
+    """The error for a decoded frame, by where it is shown."""
+    index = number if stream.coded is None else int(np.searchsorted(stream.coded, number))
     index = min(index, stream.frames - 1)
     remedy = f", or stop before it with --frames {index}" if index else ""
     return InputError(

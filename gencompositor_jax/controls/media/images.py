@@ -29,6 +29,7 @@ class ImageSequence:
     fps: float = DEFAULT_FPS
     has_audio: bool = False
     codec: str = "images"
+    notes: tuple[str, ...] = ()  # for the user
 
     @property
     def frames(self) -> int:

@@ -1,4 +1,4 @@
-"""What one video file holds, from its packets without decoding them: size, times, alpha, truncation."""
+"""What one video file holds, from its packets and first frames: size, times, alpha, colours, truncation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,9 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from gencompositor_jax.controls.media.container import frames_of, opened, picture
+from gencompositor_jax.controls.media.container import opened, picture
+from gencompositor_jax.controls.media.display import Display
+from gencompositor_jax.controls.media.first_frames import read_display
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS, check_size
 from gencompositor_jax.errors import InputError
 
@@ -29,14 +31,14 @@ class PictureStream:
     container: frozenset[str]  # FFmpeg's names of the format
     codec: str  # FFmpeg's name
     pixel_format: str  # FFmpeg's name; empty if unknown
-    width: int  # pixels as displayed, after the rotation
-    height: int
-    turns: int  # quarter turns counter-clockwise that the header asks for
+    display: Display  # from decoded frames to those that are shown
+    interlaced: bool
     fps: float  # the average where the rate varies
     times: np.ndarray  # float [T]: when each frame appears, in seconds from the first one
     end: float  # when the last frame disappears, in seconds
     pts: np.ndarray | None  # int [T]: presentation time stamps; None if the container has none
-    keys: np.ndarray  # int [K]: the stamps of keyframes, where decoding can start
+    coded: np.ndarray | None  # int [T]: which decoded frame is shown; None: each once, in their order
+    keys: np.ndarray  # int [K]: the stamps of keyframes, where decoding can start; some may be hidden
     has_alpha: bool
     has_audio: bool
 
@@ -45,20 +47,55 @@ class PictureStream:
         """T, the number of frames."""
         return len(self.times)
 
+    @property
+    def width(self) -> int:
+        """Pixels as shown."""
+        return self.display.size[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels as shown."""
+        return self.display.size[1]
+
+    @property
+    def varies(self) -> bool:
+        """Whether a frame appears more than half a frame from where a constant rate has it."""
+        return bool(np.abs(self.times - np.arange(self.frames) / self.fps).max() * self.fps > 0.5)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the frames that are read differ from those in the file, for the user."""
+        display, found = self.display, []
+        if display.square != display.coded:
+            sizes = [f"{w}x{h}" for w, h in (display.coded, display.square)]
+            found.append(f"its pixels aren't square: {sizes[0]} is read as {sizes[1]}")
+        if self.interlaced:
+            found.append("is interlaced and is read deinterlaced (bwdif)")
+        if display.colour.transfer != "sdr":
+            found.append(f"is HDR ({display.colour.transfer.upper()}) and is read tone-mapped to SDR")
+        elif not display.colour.is_working_space:
+            found.append(f"has {display.colour.primaries.upper()} colours and is read as BT.709")
+        if self.has_audio and self.varies:
+            found.append(f"its frame rate varies: it is read at {self.fps:.4g} fps, in step with its sound")
+        return tuple(found)
+
 
 class _Packet(NamedTuple):
     pts: int | None
+    dts: int | None
     duration: int
     key: bool
     shown: bool
     whole: bool
+    alpha: bool  # with an alpha picture of WebM
 
 
 def read_stream(path: Path) -> PictureStream:
-    """Read all packets of a file that passed `local_path`, and decode its first frame.
+    """Read all packets of a file that passed `local_path`, and decode its first frames.
 
     InputError if it is no video, a playlist or text, has only sound or no frames, lacks more than 5 % of the
-    frames that its header announces, can't be decoded, or has frames larger than the limit.
+    frames that its header announces, can't be decoded, has frames larger than the limit, or colours that
+    can't be converted.
     """
     with opened(path) as container:
         stream = picture(container, path)
@@ -67,38 +104,40 @@ def read_stream(path: Path) -> PictureStream:
         packets, end = _packets(container, stream)
         _check_whole(path, names, container, stream, packets, end)
         shown = [p for p in packets if p.shown]
+        keys = np.array([p.pts for p in packets if p.key and p.pts is not None], dtype=np.int64)
         timed = _UNTIMED.isdisjoint(names) and all(p.pts is not None for p in shown)
         if timed:
-            shown.sort(key=_pts)
-            first = next((_pts(p) for p in shown if p.key), None)
-            # Frames before the first keyframe can't be decoded.
-            shown = [p for p in shown if first is not None and _pts(p) >= first]
+            # Frames before the first keyframe can't be decoded. An edit list may hide the keyframe itself.
+            first = next((p.pts for p in packets if p.key), None)
+            shown = sorted((p for p in shown if first is not None and _pts(p) >= first), key=_pts)
         if not shown:
             raise InputError(f"{path}: has no frames: export it again")
         base = float(stream.time_base or 0)
         times = np.array([_pts(p) - _pts(shown[0]) for p in shown]) * base if timed else None
         fps = _rate(stream, times)
-        has_alpha = _has_alpha(stream)
+        has_alpha = _has_alpha(stream, packets)
         pixel_format = stream.codec_context.pix_fmt or ""
         codec, has_audio = stream.codec_context.codec.canonical_name, len(container.streams.audio) > 0
+        coded = _coded_of_slots(shown, stream.frames) if "avi" in names else None
     if times is None:
-        times = np.arange(len(shown)) / fps
+        times = np.arange(len(shown) if coded is None else len(coded)) / fps
     last = shown[-1].duration * base
-    width, height, turns = _first_frame(path)
-    check_size(path, width, height)
+    keys = np.unique(keys) if timed else keys[:0]
+    display, interlaced = read_display(path, keys)
+    check_size(path, *display.size)
     return PictureStream(
         path=path,
         container=names,
         codec=codec,
         pixel_format=pixel_format,
-        width=width,
-        height=height,
-        turns=turns,
+        display=display,
+        interlaced=interlaced,
         fps=fps,
         times=times,
         end=float(times[-1]) + (last if timed and 0.5 < last * fps < 10 else 1 / fps),
         pts=np.array([_pts(p) for p in shown]) if timed else None,
-        keys=np.array([_pts(p) for p in shown if timed and p.key], dtype=np.int64),
+        coded=coded,
+        keys=keys,
         has_alpha=has_alpha,
         has_audio=has_audio,
     )
@@ -118,7 +157,9 @@ def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[_Pack
                 # VP8 has reference frames that are never shown; the fifth bit of a packet says so.
                 shown = not packet.is_discard and not (vp8 and not memoryview(packet)[0] & 0x10)
                 whole = not packet.is_corrupt
-                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, shown, whole))
+                alpha = packet.has_sidedata("matroska_block_additional")
+                stamps = packet.pts, packet.dts, packet.duration or 0
+                packets.append(_Packet(*stamps, packet.is_keyframe, shown, whole, alpha))
     except av.FFmpegError:
         pass  # _check_whole counts the packets that were read
     return packets, end
@@ -134,10 +175,11 @@ def _check_whole(
 ) -> None:
     """Raise InputError if more than 5 % of what the header announces is missing: an interrupted copy."""
     remedy = "it was cut short, copy or export it again"
-    if stream.frames and len(packets) < stream.frames * (1 - MISSING):
-        raise InputError(
-            f"{path}: {len(packets)} of the {stream.frames} frames in its header are there: {remedy}"
-        )
+    found = len(packets)
+    if "avi" in names:  # a frame without data repeats the one before
+        found = 1 + max((p.dts for p in packets if p.dts is not None), default=-1)
+    if stream.frames and found < stream.frames * (1 - MISSING):
+        raise InputError(f"{path}: {found} of the {stream.frames} frames in its header are there: {remedy}")
     announced = (container.duration or 0) / av.time_base
     if not _STATE_DURATION.isdisjoint(names) and end < announced * (1 - MISSING) - 0.1:
         raise InputError(
@@ -159,24 +201,27 @@ def _rate(stream: VideoStream, times: np.ndarray | None) -> float:
     return stated if 0 < stated <= 1000 else DEFAULT_FPS
 
 
-def _has_alpha(stream: VideoStream) -> bool:
+def _has_alpha(stream: VideoStream, packets: list[_Packet]) -> bool:
     context = stream.codec_context
     if context.name in ALPHA_DECODERS:
-        return stream.metadata.get("alpha_mode") == "1"
+        # Writers spell the tag differently, and FFmpeg reads the data by it.
+        tags = {name.lower(): value for name, value in stream.metadata.items()}
+        return tags.get("alpha_mode") == "1" or any(p.alpha for p in packets)
     return context.format is not None and any(c.is_alpha for c in context.format.components)
 
 
-def _first_frame(path: Path) -> tuple[int, int, int]:
-    """(width, height) as displayed, and the quarter turns counter-clockwise that a decoded frame needs."""
-    with opened(path) as container:
-        try:
-            frame = next(frames_of(container, picture(container, path), None), None)
-        except av.FFmpegError as error:
-            raise InputError(f"{path}: its first frame can't be decoded: export it again") from error
-        if frame is None:
-            raise InputError(f"{path}: none of its frames can be decoded: export it again")
-        turns = round(frame.rotation / 90) % 4
-        return (frame.height, frame.width, turns) if turns % 2 else (frame.width, frame.height, turns)
+def _coded_of_slots(shown: list[_Packet], announced: int) -> np.ndarray | None:
+    """AVI has slots for frames, numbered by the time stamps; an empty one repeats the frame before.
+
+    int [T]: the number of the decoded frame in each slot; None if none is empty.
+    """
+    slots = sorted(p.dts for p in shown if p.dts is not None)
+    if len(slots) < len(shown) or slots[0] < 0 or slots[-1] >= 2 * max(announced, len(shown)):
+        return None  # not numbered by slots
+    total = max(announced, slots[-1] + 1)
+    if total == len(shown):
+        return None
+    return np.maximum(np.searchsorted(slots, np.arange(total), side="right") - 1, 0)
 
 
 def _pts(packet: _Packet) -> int:

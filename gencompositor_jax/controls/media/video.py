@@ -4,6 +4,7 @@
 `MAX_BYTES` of them. Both take a path or the result of `probe`, so that a file is probed once.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from gencompositor_jax.files import PathLike
 
 Media = PictureStream | ImageSequence  # a probed file or folder
 MediaLike = Media | PathLike  # what readers accept
+
+_log = logging.getLogger(__name__)
 
 _SAME_RATE = 1e-4  # relative: 23.976 is 24000/1001
 _ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds
@@ -35,14 +38,18 @@ class Video:
 def probe(media: MediaLike) -> Media:
     """Size, rate, number of frames, alpha and sound of a video file or a folder of images.
 
-    Reads packets and headers and decodes one frame; returns what is probed already as it is. InputError,
-    naming the file and the remedy, for everything that can't serve as a video: see `local_path`,
-    `read_stream` and `read_headers`. Damaged picture data raises only in `read_video`, which decodes it.
+    Reads packets and headers and decodes the first frames; returns what is probed already as it is. What
+    reading will change (`notes`) is logged as a warning. InputError, naming the file and the remedy, for
+    everything that can't serve as a video: see `local_path`, `read_stream` and `read_headers`. Damaged
+    picture data raises only in `read_video`, which decodes it.
     """
     if isinstance(media, PictureStream | ImageSequence):
         return media
     path = local_path(media)
-    return read_headers(path) if path.is_dir() or is_image(path) else read_stream(path)
+    found = read_headers(path) if path.is_dir() or is_image(path) else read_stream(path)
+    for note in found.notes:
+        _log.warning("%s: %s", path, note)
+    return found
 
 
 def read_video(
@@ -58,9 +65,10 @@ def read_video(
 
     Args:
         media: a path, or the result of `probe`.
-        fps: None keeps the frames and their rate (the average if it varies). A number resamples: at each
-            instant start + i / fps the frame nearest in time, the earlier one of two. Images have no rate
-            of their own: each is one frame at `fps` (default 24).
+        fps: None keeps the frames and their rate. A number resamples: at each instant start + i / fps the
+            frame nearest in time, the earlier one of two. If the rate varies and there is sound, None
+            resamples to the average, in step with the sound. Images have no rate of their own: each is one
+            frame at `fps` (default 24).
         start, end: seconds; the clip is what is shown in start <= t < end.
         frames: exactly that many, the first of the clip. InputError if it has fewer.
         alpha: keep the alpha channel, if there is one: the result then has 4 channels, else 3.
@@ -76,7 +84,8 @@ def read_video(
         rate = fps or media.fps
         times, length, resampled = np.arange(media.frames) / rate, media.frames / rate, None
     else:
-        resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else None
+        steady = media.fps if media.has_audio and media.varies else None
+        resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else steady
         times, length, rate = media.times, media.end, resampled or media.fps
     indices = _pick(str(media.path), times, length, resampled, start, end, frames)
     check_size(media.path, media.width, media.height, len(indices), channels)
@@ -85,9 +94,7 @@ def read_video(
         for slot, image in enumerate(read_images([media.images[i] for i in indices], alpha=channels == 4)):
             pixels[slot] = image
     else:
-        wanted, positions = np.unique(indices, return_inverse=True)
-        pixels = decode(media, wanted, alpha=channels == 4)
-        pixels = pixels if len(wanted) == len(indices) else pixels[positions]
+        pixels = decode(media, indices, alpha=channels == 4)
     return Video(pixels, rate, str(media.path))
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gencompositor_jax.controls.media import decoding, inputs, stream, video
+from gencompositor_jax.controls.media import decoding, first_frames, inputs, video
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.errors import InputError
 
@@ -113,9 +113,9 @@ def test_only_what_was_asked_for_is_decoded(make_clip, monkeypatch):
     decoded = []
     convert = decoding.pixels_of
 
-    def counted(frame, alpha):
+    def counted(frame, *how):
         decoded.append(frame.pts)
-        return convert(frame, alpha)
+        return convert(frame, *how)
 
     monkeypatch.setattr(decoding, "pixels_of", counted)
     read_video(path, start=1, frames=3)
@@ -459,7 +459,7 @@ def test_damage_is_found_and_frames_before_it_can_be_read(tmp_path, write_clip):
 
 def test_absurd_sizes_are_refused_before_anything_is_allocated(make_clip, tmp_path, monkeypatch):
     wide = make_clip("wide.mkv", count=1, size=(2, 9000), **LOSSLESS)
-    monkeypatch.setattr(stream, "frames_of", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(first_frames, "frames_of", lambda *_: pytest.fail("decoded"))
     assert "9000x2" in refusal(wide) and "8192" in refusal(wide)
     monkeypatch.undo()
     path = make_clip("long.mp4")
