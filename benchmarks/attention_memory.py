@@ -2,9 +2,11 @@
 
     python benchmarks/attention_memory.py                        # chunked and naive attention on the CPU
     python benchmarks/attention_memory.py --topology v5e:2x2     # splash and chunked attention on one chip
+    python benchmarks/attention_memory.py --gpu                  # cuDNN's and chunked attention on a GPU
 
-Nothing is executed. The second form needs libtpu (pip install 'gencompositor-jax[tpu-aot]'), but no TPU. 48
-heads of 64 for one clip, in bfloat16 on TPUs and float32 on CPUs. Takes one or two minutes. Adds to
+Nothing is executed. The second form needs libtpu (pip install 'gencompositor-jax[tpu-aot]'), but no TPU; the
+third needs the GPU. 48 heads of 64 for one clip, in float32 on CPUs, else in bfloat16. Takes one or two
+minutes. Adds to
 benchmarks/results/attention_memory.json.
 """
 
@@ -15,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # or libtpu looks for a TPU
 
 import jax
@@ -64,15 +65,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--topology", help="v5e:2x2, v5p:2x2x1, ... (default: the CPU)")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--topology", help="v5e:2x2, v5p:2x2x1, ... (default: the CPU)")
+    place.add_argument("--gpu", action="store_true", help="JAX's first GPU")
+    parser.add_argument("--tokens", type=int, nargs="+", default=TOKENS)
+    parser.add_argument("--json", action="store_true", help="one line of JSON at the end")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / "attention_memory.json"
     )
     args = parser.parse_args()
+    jax.config.update("jax_platforms", "cuda" if args.gpu else "cpu")
     backends: tuple[attention.Backend, ...]
     if args.topology:
         device: Any = topologies.get_topology_desc(platform="tpu", topology_name=args.topology).devices[0]
         backends, dtype = ("splash", "chunked"), jnp.dtype(jnp.bfloat16)
+    elif args.gpu:
+        device = jax.devices()[0]
+        backends, dtype = ("cudnn", "chunked"), jnp.dtype(jnp.bfloat16)
     else:
         device = jax.devices()[0]
         backends, dtype = ("chunked", "naive"), jnp.dtype(jnp.float32)
@@ -81,7 +90,7 @@ def main() -> None:
     rows = []
     with jax.set_mesh(mesh):
         for backend in backends:
-            for tokens in TOKENS:
+            for tokens in args.tokens:
                 rows.append(measure(backend, tokens, dtype, where))
                 print(json.dumps(rows[-1]), flush=True)
     report = {
@@ -96,6 +105,8 @@ def main() -> None:
     others = json.loads(args.out.read_text()) if args.out.exists() else []
     reports = [r for r in others if r["device"] != report["device"]] + [report]
     atomic_write_text(args.out, json.dumps(reports, indent=2) + "\n")
+    if args.json:
+        print(json.dumps(report))
 
 
 if __name__ == "__main__":

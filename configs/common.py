@@ -141,6 +141,8 @@ def base() -> ml_collections.ConfigDict:
     config.checkpoint.keep_last = 2
     # Checkpoints of steps that this divides are never deleted.
     config.checkpoint.keep_every = config_dict.placeholder(int)
+    # Whether to write the model at each checkpoint, not only at the end: it can be tried during the run.
+    config.checkpoint.model = False
 
     # ---- Logging.
     # Steps between rows of metrics.

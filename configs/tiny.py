@@ -4,7 +4,7 @@
 
 `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their place in
 the target, which learns several times faster per clip; its clips are rendered as they are read. A stopped run
-resumes from its last checkpoint.
+resumes from its last checkpoint. `:linear,gpu` has six blocks instead of four.
 
 Without an argument the latents are the pixels themselves, and clips are rendered once and kept in `data.path`
 (about 0.8 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
@@ -71,11 +71,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 1.2e-3
         config.optimizer.warmup = 100
         config.optimizer.ema = 0.995
-        if not given.gpu:
+        if given.gpu:
+            # Rendering takes longer than the network's step: it may be deeper and have all tokens.
+            with config.unlocked():
+                config.arch_changes = ml_collections.ConfigDict({"backbone": {"num_layers": 6}})
+            config.tokens.video = config.tokens.foreground = 1.0
+            config.optimizer.ema = 0.998
+            config.data.workers = 8
+        else:
             config.steps, config.batch_size = 2_000, 8
             config.checkpoint.every = config.validation.every = 100
     if given.runlocal:
-        config.steps, config.batch_size = 20, 2
+        config.steps, config.batch_size, config.data.workers = 20, 2, 0
         config.data.clips, config.data.followed_clips = 8, 8
         if not given.linear:
             config.data.path = "data/procedural-runlocal"

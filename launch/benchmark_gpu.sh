@@ -12,6 +12,7 @@
 #     train        the training step of all parameters, without EMA: this fits one GPU of 139 GiB
 #     attention    the training step of the attention's kernels alone, all else frozen in bfloat16
 #     lora         the training step of low-rank adapters alone
+#     memory       what attention allocates, by number of tokens; nothing is executed
 #     torch        benchmarks/gpu_vs_torch.py; repeat until it reports that nothing is left
 #
 # OUT gets NAME.json (the last line that a measurement prints) and NAME.log; one whose JSON exists is skipped.
@@ -22,13 +23,13 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} limit=${LIMIT:-530} out=${1:-benchmarks/results/gpu}
 shift || true
 names=("$@")
-if ((!$#)); then names=(sample convolutions train torch guided int8 attention lora torch); fi
+if ((!$#)); then names=(sample convolutions train torch guided int8 attention lora memory torch); fi
 mkdir -p "$out"
 
-config=configs/gencompositor_6b.py weights=(--random released) few=4 steps=20 small=()
+config=configs/gencompositor_6b.py weights=(--random released) few=4 steps=20 small=() device=(--gpu)
 one=(--config.batch_size=1 --config.optimizer.ema=0)
 if [[ -n ${SMALL:-} ]]; then
-    config+=:runlocal weights=(--random tiny --size 5x32x48) few=1 steps=2 small=(--small --rounds 1 --steps 1)
+    config+=:runlocal weights=(--random tiny --size 5x32x48) few=1 steps=2 small=(--small --rounds 1 --steps 1) device=(--tokens 256)
 fi
 
 # measure NAME COMMAND...: runs a measurement unless it is done, and writes its last line to NAME.json.
@@ -65,6 +66,7 @@ for name in "${names[@]}"; do
     train) train train --config "$config" ;;
     attention) train attention --config "$config" "--config.trainable=blocks/attention/" ;;
     lora) train lora --config "${config%:runlocal}:lora${SMALL:+,runlocal}" ;;
+    memory) measure memory benchmarks/attention_memory.py --json "${device[@]}" --out "$out/attention_memory.json" ;;
     torch)
         rm -f "$out/torch.json" # it stores its progress in another file
         measure torch benchmarks/gpu_vs_torch.py --json --minutes 5 --out "$out/gpu_vs_torch.json" "${small[@]}"

@@ -45,7 +45,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
 
     A later call resumes from the last checkpoint, on any mesh.
     Writes `workdir`/config.json, codec.npz (the basis of a linear codec), checkpoints/, metrics.jsonl,
-    tensorboard/, sheets/, goodput.json, and at the end model/ (the EMA weights, for --checkpoint).
+    tensorboard/, sheets/, goodput.json, and at the end model/ (the EMA weights, for --checkpoint); with
+    `config.checkpoint.model` at every checkpoint, too.
 
     Returns:
         model/, or None after SIGTERM, when there may be time for a checkpoint only.
@@ -112,6 +113,16 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             with goodput.waiting("checkpoint"):
                 checkpointer.save(step, state, {"next_batch": step, "unreported": unreported})
 
+        def save_model(step: int) -> None:
+            arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
+            provenance = {
+                "trained_by": "gencompositor train",
+                "step": step,
+                "config": json.loads(as_json(config)),
+            }
+            model = checkpoints.Model(arch, arrays, provenance)
+            checkpoints.save(workdir / "model", model, dtype=jnp.bfloat16, overwrite=True)
+
         # ---- Steps.
         step, preempted = first_step, False
         stop = first_step >= config.steps
@@ -149,23 +160,17 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             stop = step >= config.steps or preempted or timed_out
             if stop or step % config.checkpoint.every == 0:
                 save(step)
+                if config.checkpoint.model and not stop:
+                    with goodput.waiting("checkpoint"):
+                        save_model(step)
 
         # ---- The model.
         checkpointer.wait()
         log(f"step {step} of {config.steps} saved in {workdir}")
-        folder = None
         if not preempted:
-            provenance = {
-                "trained_by": "gencompositor train",
-                "step": step,
-                "config": json.loads(as_json(config)),
-            }
-            arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
-            model = checkpoints.Model(arch, arrays, provenance)
-            folder = workdir / "model"
-            checkpoints.save(folder, model, dtype=jnp.bfloat16, overwrite=True)
+            save_model(step)
     log(goodput.summary())
-    return folder
+    return None if preempted else workdir / "model"
 
 
 def make_folder(workdir: Path) -> None:

@@ -79,6 +79,18 @@ def test_a_run_writes_a_model_metrics_and_a_sheet(uninterrupted):
     assert json.loads((workdir / "goodput.json").read_text())["starts"] == 1
 
 
+def test_the_model_is_written_at_checkpoints_where_the_config_says_so(tmp_path, monkeypatch):
+    save, written = loop.checkpoints.save, []
+
+    def recorded(folder, model, **options):
+        save(folder, model, **options)
+        written.append((folder, checkpoints.read_metadata(folder).provenance["step"]))
+
+    monkeypatch.setattr(loop.checkpoints, "save", recorded)
+    loop.train(configured("checkpoint.model=true"), tmp_path)
+    assert written == [(tmp_path / "model", step) for step in (2, 4, 6)]
+
+
 @pytest.mark.slow
 def test_a_run_stopped_three_times_ends_with_the_same_model(uninterrupted, tmp_path):
     for _ in range(3):
