@@ -71,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", help="folder of a checkpoint; default: the embedded model")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=SamplingOptions.steps)
+    parser.add_argument("--steps", type=int, help="default: the checkpoint's")
     parser.add_argument("--seed", type=int, default=SamplingOptions.seed)
     parser.add_argument("--out", type=Path, help="folder for results and picture; the README isn't changed")
     args = parser.parse_args()

@@ -110,6 +110,12 @@ def base() -> ml_collections.ConfigDict:
     # Upper bound of the weight that turns an error in noise or x0 into a velocity error.
     config.loss.weight_cap = 1_000.0
 
+    # Consistency distillation: the network learns to name the end of a sampling pass of its teacher, the
+    # checkpoint `init`, at once.
+    config.distill = ml_collections.ConfigDict()
+    # DDIM steps of the teacher's pass, a divisor of its timesteps; 0: no distillation.
+    config.distill.intervals = 0
+
     # Fractions of the tokens that the network receives in training; sampling has all of them. Of the video
     # those nearest to the mask come first, of the foreground the white ones last.
     config.tokens = ml_collections.ConfigDict()

@@ -57,10 +57,7 @@ def test_example(
     true one; scores are taken in the target region, its inflation, and in `ring` around that. cell: of a
     token, `ModelArch.offset_cell`, for a foreground with `offsets`.
     """
-    gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
-    cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
-    element = clip.element.copy()
-    element[..., :3] = to_uint8((clip.element[..., :3] / 255.0) ** gamma * (cast / cast.max()))
+    element = in_other_light(clip.element, rng)
     height, width = clip.target.shape[1:3]
     place = np.broadcast_to(np.array([(width - 1) / 2, (height - 1) / 2], np.float32), clip.xy.shape)
     offsets = {}
@@ -89,6 +86,15 @@ def test_example(
     )
 
 
+def in_other_light(element: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An unlit element, uint8 [T, h, w, 4], under one of TEST_GAMMAS and a colour cast."""
+    gamma = TEST_GAMMAS[rng.integers(len(TEST_GAMMAS))]
+    cast = 1.0 + rng.uniform(-0.15, 0.15, 3)
+    out = element.copy()
+    out[..., :3] = to_uint8((element[..., :3] / 255.0) ** gamma * (cast / cast.max()))
+    return out
+
+
 def held_out_example(
     index: int,
     inflation: Inflation,
@@ -99,7 +105,12 @@ def held_out_example(
 ) -> TestExample:
     """The evaluation's example number `index` (0, 1, ...): fixed, and not in the training data."""
     clip = make_clip(HELD_OUT_SEED + index, frames, height, width)
-    return test_example(clip, np.random.default_rng([HELD_OUT_SEED, index]), inflation, cell)
+    return test_example(clip, held_out_rng(index), inflation, cell)
+
+
+def held_out_rng(index: int) -> np.random.Generator:
+    """What the evaluation draws for its clip number `index` besides the clip."""
+    return np.random.default_rng([HELD_OUT_SEED, index])
 
 
 def jitter(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from gencompositor_jax.errors import InputError
 Layout = Literal["released", "height", "width", "time", "shared", "trajectory"]
 LatentMaskRule = Literal["released", "union"]
 Prediction = Literal["velocity", "noise", "x0"]
-Solver = Literal["dpm", "ddim"]
+Solver = Literal["dpm", "ddim", "consistency"]
 Weights = Literal["int8"]  # the format of the networks' kernels, if it isn't the dtype they compute in
 Tiles = Literal["released", "none"]
 
@@ -106,7 +106,9 @@ class VAEArch:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionArch:
-    """Noise schedule and prediction type; the defaults are the release's."""
+    """Noise schedule, prediction type, and how the checkpoint is meant to be sampled; the defaults are the
+    release's.
+    """
 
     train_steps: int = 1000
     beta_start: float = 0.00085
@@ -114,6 +116,8 @@ class DiffusionArch:
     snr_shift: float = 1.0
     zero_terminal_snr: bool = True
     prediction: Prediction = "velocity"
+    steps: int = 20  # sampling steps, where the user asks for no other number; few for a distilled student
+    solver: Solver = "dpm"  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,6 +322,10 @@ def to_json(arch: ModelArch) -> dict[str, Any]:
     return dataclasses.asdict(arch)
 
 
+# Fields of `DiffusionArch` that older checkpoints lack, and how those are sampled.
+ADDED_LATER = {"steps": 20, "solver": "dpm"}
+
+
 def from_json(fields: Mapping[str, Any]) -> ModelArch:
     """Inverse of `to_json`.
 
@@ -334,7 +342,9 @@ def from_json(fields: Mapping[str, Any]) -> ModelArch:
         "diffusion": DiffusionArch,
         "inflation": Inflation,
     }
-    nested = {name: _build(kind, fields.get(name, {}), f"arch.{name}") for name, kind in parts.items()}
+    given = {name: fields.get(name, {}) for name in parts}
+    given["diffusion"] = {**ADDED_LATER, **given["diffusion"]}
+    nested = {name: _build(kind, given[name], f"arch.{name}") for name, kind in parts.items()}
     arch = _build(ModelArch, {**fields, **nested}, "arch")
     arch.check()
     return arch

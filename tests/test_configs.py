@@ -13,7 +13,11 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.training.config import flatten, load_config
 
 ROOT = Path(__file__).parents[1]
-SWITCHES = {"gencompositor_6b": ("release", "lora", "runlocal"), "tiny": ("gpu", "linear", "runlocal")}
+SWITCHES = {
+    "gencompositor_6b": ("release", "lora", "runlocal"),
+    "tiny": ("gpu", "linear", "runlocal"),
+    "distill": ("released", "runlocal"),
+}
 LARGE = str(ROOT / "configs" / "gencompositor_6b.py")
 
 

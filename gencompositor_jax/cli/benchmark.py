@@ -82,7 +82,6 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 
     jax.config.update("jax_enable_compilation_cache", False)
 
-    from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.perf.benchmark import sampling
 
     if args.random is not None:
@@ -93,8 +92,7 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
 
         source = args.checkpoint or "embedded"
         model = sampling.resized(load(args.checkpoint, None, args.weights).model, size)
-    steps = args.steps or SamplingOptions.steps
-    report = sampling.run(model, steps, args.guided, args.rounds or 1)
+    report = sampling.run(model, args.steps, args.guided, args.rounds or 1)
     return _with_machine(report, weights=source)
 
 

@@ -54,7 +54,7 @@ def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
     if stage.arch.frames != arch.frames:
         found.append(f"{stage.arch.frames} frames: the checkpoint was trained for {arch.frames}")
-    steps = scene.sampling.steps
+    steps, _ = scene.sampling.schedule(arch.diffusion)
     if sampler.leaves_noise(steps, arch.diffusion.train_steps):
         found.append(f"--steps {steps} leaves a little noise; numbers that divide 1000 don't")
     return found

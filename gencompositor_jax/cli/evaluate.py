@@ -7,7 +7,7 @@ from gencompositor_jax.cli import options
 from gencompositor_jax.errors import InputError
 
 _FOLDERS = ("reference", "protocol", "resize", "frames", "stride")  # with --results only
-_MODEL = ("checkpoint", "steps", "seed")  # without --results only
+_MODEL = ("checkpoint", "plate", "steps", "seed")  # without --results only
 
 
 def register(subcommands: Any) -> None:
@@ -27,6 +27,12 @@ def register(subcommands: Any) -> None:
     model = parser.add_argument_group("a checkpoint")
     model.add_argument(
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
+    )
+    model.add_argument(
+        "--plate",
+        type=int,
+        metavar="N",
+        help="clips N times as large as the model's frames; measures sharpness and flicker, too",
     )
     options.add_steps(model)
     options.add_seed(model)
@@ -63,18 +69,20 @@ def run(args: argparse.Namespace) -> None:
 
 def run_model(args: argparse.Namespace) -> None:
     """The held-out protocol."""
-    from gencompositor_jax.evaluation import heldout, report
+    from gencompositor_jax.evaluation import heldout, plate, report
     from gencompositor_jax.inference.compiling import keep_compiled_programs
 
     keep_compiled_programs()
-    evaluation = heldout.run(
-        args.checkpoint,
-        clips=64 if args.clips is None else args.clips,
-        options=options.sampling_of(args),
-        out=args.out,
-        overwrite=args.overwrite,
-    )
-    print(report.table(evaluation.report))
+    how: Any = {
+        "clips": 64 if args.clips is None else args.clips,
+        "options": options.sampling_of(args),
+        "out": args.out,
+        "overwrite": args.overwrite,
+    }
+    if args.plate is not None:
+        print(report.plate_table(plate.run(args.checkpoint, factor=args.plate, **how)))
+    else:
+        print(report.table(heldout.run(args.checkpoint, **how).report))
 
 
 def run_results(args: argparse.Namespace) -> None:

@@ -3,8 +3,9 @@
 import argparse
 import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
+from gencompositor_jax.arch import Solver
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 
@@ -140,7 +141,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     add_steps(sampling)
     add_seed(sampling)
-    sampling.add_argument("--solver", choices=("dpm", "ddim"), help=f"default {_DEFAULTS.solver}")
+    sampling.add_argument("--solver", choices=get_args(Solver), help="default: the checkpoint's")
     sampling.add_argument(
         "--prompt", metavar="NAME", help="a prompt stored in the checkpoint (default: the empty one)"
     )
@@ -176,7 +177,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def add_steps(parser: Any) -> None:
     """The number of denoising steps; parser: or a group of its arguments."""
-    parser.add_argument("--steps", type=int, metavar="N", help=f"denoising steps (default {_DEFAULTS.steps})")
+    parser.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the checkpoint's)")
 
 
 def add_seed(parser: Any) -> None:

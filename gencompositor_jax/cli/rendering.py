@@ -1,5 +1,6 @@
 """What `compose`, `preview` and `remove` share: from a scene to a stage, and to the files of a result."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -87,7 +88,10 @@ def render(
     programs = None if compiled is None else _programs(compiled, stage.arch, options, weights)
     compositor = load(checkpoint, programs, weights, **changes)
     seconds = {"read": read_seconds, "load": time.perf_counter() - started}
-    with bar(options.steps * len(stage.shots)) as progress:
+    options = options.settled(stage.arch.diffusion)
+    if scene is not None:
+        scene = dataclasses.replace(scene, sampling=options)
+    with bar(options.schedule(stage.arch.diffusion)[0] * len(stage.shots)) as progress:
         composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
     facts = {
         "command": command,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypedDict, get_args
 
 from gencompositor_jax import fields
-from gencompositor_jax.arch import Solver
+from gencompositor_jax.arch import DiffusionArch, Solver
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.diffusion import approximations
 
@@ -24,9 +24,9 @@ class SamplingOptions:
     Raises InputError naming the field.
     """
 
-    steps: int = 20  # of the solver, 1 to 1000
+    steps: int | None = None  # of the solver, 1 to 1000; None: what the checkpoint is meant for
     seed: int = 42  # 0 to 2^32 - 1; the same seed gives the same frames
-    solver: Solver = "dpm"
+    solver: Solver | None = None  # likewise
     paste_back: bool = True  # composite the result into the background at its own size
     feather: float = 2.0  # soft edge of the paste-back, in model pixels
     detail: Detail = "auto"  # of the pasted element: its own pixels ("element"), the model's, or by region
@@ -36,7 +36,22 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         fields.check(self, READERS)
-        approximations.parse(self.fast).check(self.steps)
+        if self.steps is not None:
+            approximations.parse(self.fast).check(self.steps)
+
+    def schedule(self, diffusion: DiffusionArch) -> tuple[int, Solver]:
+        """Number of steps and solver: these options', or else those that a checkpoint is meant for.
+
+        Raises InputError where an approximation needs more steps.
+        """
+        steps = diffusion.steps if self.steps is None else self.steps
+        approximations.parse(self.fast).check(steps)
+        return steps, self.solver or diffusion.solver
+
+    def settled(self, diffusion: DiffusionArch) -> "SamplingOptions":
+        """The same with the number of steps and the solver written out."""
+        steps, solver = self.schedule(diffusion)
+        return dataclasses.replace(self, steps=steps, solver=solver)
 
     @property
     def guided(self) -> bool:
@@ -47,9 +62,9 @@ class SamplingOptions:
 class Sampling(TypedDict, total=False):
     """The fields of `SamplingOptions` as keyword arguments."""
 
-    steps: int
+    steps: int | None
     seed: int
-    solver: Solver
+    solver: Solver | None
     paste_back: bool
     feather: float
     detail: Detail
@@ -63,9 +78,9 @@ def _fast(value: object, where: str) -> str | None:
 
 
 READERS: Mapping[str, fields.Reader] = {
-    "steps": partial(fields.integer, low=1, high=1000),
+    "steps": fields.optional(partial(fields.integer, low=1, high=1000)),
     "seed": partial(fields.integer, low=0, high=MAX_SEED),
-    "solver": partial(fields.choice, options=get_args(Solver)),
+    "solver": fields.optional(partial(fields.choice, options=get_args(Solver))),
     "paste_back": fields.flag,
     "feather": partial(fields.number, low=0, high=1000),
     "detail": partial(fields.choice, options=get_args(Detail)),

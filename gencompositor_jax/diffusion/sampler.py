@@ -75,6 +75,9 @@ def coefficients(arch: DiffusionArch, steps: int, solver: Solver) -> Coefficient
     step.
 
     ddim: c_x = sqrt((1 - a') / (1 - a)), c_d = sqrt(a') - sqrt(a) c_x, c_eps = c_old = 0.
+
+    consistency: c_d = sqrt(a'), c_eps = sqrt(1 - a'), c_x = c_old = 0: fresh noise on the estimate of x0, for
+    a network that `training.distillation` has taught to name it from anywhere.
     """
     table = schedule.alpha_bars(arch)
     t = timesteps(steps, arch.train_steps)
@@ -86,6 +89,8 @@ def coefficients(arch: DiffusionArch, steps: int, solver: Solver) -> Coefficient
         case "ddim":
             c_x, c_eps = remaining, np.zeros(steps)
             c_d = np.sqrt(a_previous) - np.sqrt(a) * c_x
+        case "consistency":
+            c_x, c_d, c_eps = np.zeros(steps), np.sqrt(a_previous), np.sqrt(1 - a_previous)
         case "dpm":
             with np.errstate(divide="ignore"):
                 half_log_snr, h = _half_log_snr(a), _half_log_snr(a_previous) - _half_log_snr(a)
@@ -94,7 +99,7 @@ def coefficients(arch: DiffusionArch, steps: int, solver: Solver) -> Coefficient
             middle = np.arange(steps)[1:][previous[1:] >= 0]
             c_old[middle] = h[middle] / (2 * (half_log_snr[middle] - half_log_snr[middle - 1]))
         case _:
-            raise InputError(f"solver={solver!r}: pass 'dpm' or 'ddim'")
+            raise InputError(f"solver={solver!r}: pass 'dpm', 'ddim' or 'consistency'")
     return Coefficients(t, *schedule.x0_coefficients(arch.prediction, a), c_old, c_x, c_d, c_eps)
 
 

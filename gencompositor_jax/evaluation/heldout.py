@@ -103,6 +103,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a loaded model and all baselines; see `run`. The same arguments give the same report."""
     arch = model.arch
+    steps, solver = options.schedule(arch.diffusion)
     size = min(BATCH, clips)
     shown, all_scores = [], []
     with tqdm.tqdm(total=clips, desc="held-out clips", unit="clip") as bar:
@@ -133,8 +134,8 @@ def evaluate(
             "height": arch.height,
             "width": arch.width,
             "inflation": dataclasses.asdict(arch.inflation),
-            "steps": options.steps,
-            "solver": options.solver,
+            "steps": steps,
+            "solver": solver,
             "seed": options.seed,
             "detail": options.detail,
             "score": "PSNR in dB per clip, over the region's pixels of all frames; means are over clips",
@@ -219,11 +220,9 @@ def summary(scores: list[Scores]) -> dict[str, Any]:
         mean, half = metrics.mean_and_half_width([ours - theirs for ours, theirs in pairs])
         return {"mean": round(mean, 3), "half_width_95": None if half is None else round(half, 3)}
 
+    methods = [m for m in (*BASELINES, ALONE, MEAN, MODEL) if m in scores[0]]
     return {
-        "mean_db": {
-            m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS}
-            for m in (*BASELINES, ALONE, MEAN, MODEL)
-        },
+        "mean_db": {m: {r: round(float(np.mean(column(m, r))), 3) for r in REGIONS} for m in methods},
         "model_gain_db": {m: {r: gain(m, r) for r in REGIONS} for m in BASELINES},
         "clips": scores,
     }

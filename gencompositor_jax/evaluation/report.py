@@ -23,7 +23,7 @@ def table(report: dict[str, Any]) -> str:
     """Markdown: a row per method, a column per region, and the model's gains below."""
     means = report["mean_db"]
     lines = ["| PSNR, dB | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
-    for method, label in ROWS.items():
+    for method, label in ((name, ROWS[name]) for name in ROWS if name in means):
         bold = "**" if method == "model" else ""
         cells = [f"{bold}{means[method][region]:.1f}{bold}" for region in COLUMNS]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -42,6 +42,26 @@ def table(report: dict[str, Any]) -> str:
         f"{protocol['clips']} held-out clips of {protocol['frames']} frames, {protocol['steps']} sampling "
         "steps. Per clip, PSNR over the region's pixels of all frames; then the mean over the clips' dB. "
         "The model in the target region (mean difference and its 95 % interval): " + ", ".join(against) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def plate_table(report: dict[str, Any]) -> str:
+    """Markdown of `plate.run`'s report: as `table`, with sharpness and flicker relative to the truth."""
+    means, measures = report["mean_db"], ("gradient_energy", "flicker")
+    heads = [*(f"{name}, dB" for name in COLUMNS.values()), "gradient energy", "flicker"]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for method, label in ((name, ROWS[name]) for name in ROWS if name in means):
+        cells = [f"{means[method][region]:.1f}" for region in COLUMNS]
+        cells += [f"{report[measure][method]['median']:.2f}" for measure in measures]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    protocol = report["protocol"]
+    lines += [
+        "",
+        f"{protocol['clips']} held-out clips of {protocol['frames']} frames of {protocol['height']} x "
+        f"{protocol['width']}, seen by the model at {protocol['model_height']} x {protocol['model_width']}, "
+        f"{protocol['steps']} sampling steps. Gradient energy (sharpness) and flicker are those of the "
+        "silhouette relative to the ground truth's, medians over clips; 1 is right.",
     ]
     return "\n".join(lines)
 

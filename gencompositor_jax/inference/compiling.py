@@ -31,7 +31,8 @@ def keep_compiled_programs() -> None:
 def requirements(arch: ModelArch, options: SamplingOptions, weights: str | None) -> dict[str, Any]:
     """What the programs of a pass depend on and a user may change; see `Programs.check`."""
     size = {"frames": arch.frames, "height": arch.height, "width": arch.width}
-    calls = {"steps_per_call": part_length(options.steps), "guided": options.guided}
+    steps, _ = options.schedule(arch.diffusion)
+    calls = {"steps_per_call": part_length(steps), "guided": options.guided}
     return {**size, **calls, "weights": weights}
 
 

@@ -87,6 +87,7 @@ def sample_clip(
     `approximations`. on_step: called after each evaluation of the network, with (done, in all).
     """
     arch, arrays = model.arch, model.arrays
+    steps, solver = options.schedule(arch.diffusion)
     size, total = arch.latent_shape[0], given.mask.shape[1]
     starts = window_starts(total, size)
     weights = cross_fade(starts, size, total)[..., None, None, None]
@@ -94,8 +95,8 @@ def sample_clip(
     text = arrays["null_text"] if options.prompt is None else model.prompts[options.prompt]
     guidance = (arrays["null_text"], jnp.float32(options.guidance)) if options.guided else None
     cache = approximations.parse(options.fast).cache
-    computed = approximations.computed_steps(options.steps, cache) if cache > 1 else None
-    evaluated = np.ones(options.steps, bool) if computed is None else computed
+    computed = approximations.computed_steps(steps, cache) if cache > 1 else None
+    evaluated = np.ones(steps, bool) if computed is None else computed
 
     blocks = range(-(-total // size))
     states = [
@@ -108,10 +109,10 @@ def sample_clip(
         for b in blocks
     ]
     prediction = np.zeros((1, len(blocks) * size, *arch.latent_shape[1:]), np.float32)
-    table = sampler.coefficients(arch.diffusion, options.steps, options.solver)
+    table = sampler.coefficients(arch.diffusion, steps, solver)
     columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in table]
     done, in_all = 0, len(starts) * int(evaluated.sum())
-    for index in range(options.steps):
+    for index in range(steps):
         part = sampler.Coefficients(*(column[index : index + 1] for column in columns))
         if evaluated[index]:
             x = np.concatenate([state.x for state in states], axis=1)

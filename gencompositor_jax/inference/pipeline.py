@@ -119,11 +119,12 @@ def _sample(
 ) -> jax.Array:
     """`generate` up to the latents [B, t, h, w, C]."""
     arch, arrays = model.arch, model.arrays
+    steps, solver = options.schedule(arch.diffusion)
     networks = {name: arrays[name] for name in NETWORKS}
     text = arrays["null_text"] if options.prompt is None else model.prompts[options.prompt]
     guidance = (arrays["null_text"], jnp.float32(options.guidance)) if options.guided else None
     fast = approximations.parse(options.fast)
-    computed = approximations.computed_steps(options.steps, fast.cache) if fast.cache > 1 else None
+    computed = approximations.computed_steps(steps, fast.cache) if fast.cache > 1 else None
     kept = approximations.kept_tokens(conditions.foreground, arch) if fast.drop_blank else None
     with timer("encode"):
         batch, filled = _placed(conditions, numbers, size)
@@ -132,10 +133,10 @@ def _sample(
         given = run(encode, arrays["codec"], batch, keys, arch=arch)
         jax.block_until_ready(given)
     with timer("sample"):
-        table = sampler.coefficients(arch.diffusion, options.steps, options.solver)
+        table = sampler.coefficients(arch.diffusion, steps, solver)
         columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in table]
-        length = part_length(options.steps)
-        for first in range(0, options.steps, length):
+        length = part_length(steps)
+        for first in range(0, steps, length):
             now = slice(first, first + length)
             part = sampler.Coefficients(*(column[now] for column in columns))
             flags = None if computed is None else computed[now]
@@ -143,7 +144,7 @@ def _sample(
             state = run(advance, networks, text, guidance, *moving, arch=arch)
             jax.block_until_ready(state)
             if on_step is not None:
-                on_step(first + length, options.steps)
+                on_step(first + length, steps)
     return state.x
 
 

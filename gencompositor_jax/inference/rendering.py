@@ -53,7 +53,9 @@ def render(
         latents_file.read(latents)
     if isinstance(run, Programs) and options.fast is not None:
         raise InputError(f"fast={options.fast}: compiled programs run the exact pass; pass one of the two")
-    timer, total = Timer(), options.steps * len(stage.shots)
+    options = options.settled(stage.arch.diffusion)
+    steps, _ = options.schedule(stage.arch.diffusion)
+    timer, total = Timer(), steps * len(stage.shots)
     frames, masks, transferred = stage.background.frames, [], []
     raw: np.ndarray | None = None
     for i, layer in enumerate(stage.shots):
@@ -71,7 +73,7 @@ def render(
             [i],
             options,
             run=run,
-            on_step=None if progress is None else _after(progress, i * options.steps, total),
+            on_step=None if progress is None else _after(progress, i * steps, total),
             timer=timer,
             store=store,
         )[0]

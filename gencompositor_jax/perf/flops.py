@@ -48,9 +48,10 @@ def branch(arch: ModelArch, video: int | None = None) -> Work:
     return _stack(stack, video, 2.0 * (embed + residuals))
 
 
-def forward(arch: ModelArch) -> float:
-    """One evaluation of the network (backbone and branch) for one clip."""
-    return backbone(arch).total + branch(arch).total
+def forward(arch: ModelArch, kept: tuple[int, int] | None = None) -> float:
+    """One evaluation of the network (backbone and branch) for one clip; `kept` as in `train_step`."""
+    video, foreground = kept or (None, None)
+    return backbone(arch, foreground, video).total + branch(arch, video).total
 
 
 def train_step(

@@ -33,6 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "loss.mask_weight": (0, math.inf),
     "loss.timestep_bias": (1e-3, math.inf),
     "loss.weight_cap": (0, math.inf),
+    "distill.intervals": (0, 1000),
     "tokens.video": (1e-3, 1),
     "tokens.foreground": (1e-3, 1),
     "optimizer.learning_rate": (0, math.inf),

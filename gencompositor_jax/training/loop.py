@@ -29,7 +29,7 @@ from gencompositor_jax.files import atomic_write_text
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.multihost import CompiledTogether
 from gencompositor_jax.perf import flops, hardware
-from gencompositor_jax.training import preemption, token_choice, vae_moments
+from gencompositor_jax.training import distillation, preemption, token_choice, vae_moments
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.checkpointer import open_checkpointer
 from gencompositor_jax.training.codec_basis import codec_basis
@@ -60,6 +60,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch(config.batch_size, config.optimizer.accumulate, mesh)
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
+    distillation.check(config, arch.diffusion)
     optimizer = state_lib.make_optimizer(config)
     source = open_source(config.data, arch)
     broken = Broken(source, config.data.max_broken)
@@ -98,6 +99,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
         train_step, run = make_step(config, denoiser, optimizer, state, mesh), CompiledTogether()
         kept = token_choice.counts(arch, config.tokens)
         flops_per_step = flops.train_step(arch, config.batch_size, fraction, kept)
+        if config.distill.intervals:
+            flops_per_step += 2 * config.batch_size * flops.forward(arch, kept)
         peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, config.compute_dtype)
 
         # ---- Logging.

@@ -19,7 +19,7 @@ from gencompositor_jax.diffusion import schedule
 from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 from gencompositor_jax.pixels import to_signed
-from gencompositor_jax.training import token_choice
+from gencompositor_jax.training import distillation, token_choice
 
 Batch = dict[str, jax.Array]
 VIDEOS = ("target", "masked_background", "foreground")
@@ -90,6 +90,7 @@ def loss(
     mask_weight: float,
     weight_cap: float,
     kept: tuple[int, int] | None = None,
+    teaching: distillation.Teaching | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Per clip, the mean squared velocity error plus `mask_weight` times its mean inside the mask, averaged
     over the batch. With the linear codec channels are weighted so that it is the error of the pixels.
@@ -106,6 +107,7 @@ def loss(
             `schedule`); with x0 prediction that of nearly clean samples grows as 1 / (1 - alpha_bar).
         kept: numbers of the video's and of the foreground's tokens that the network receives (see
             `token_choice`), whose means the loss then is; None for all.
+        teaching: the estimate of a distilled sampler takes the place of x0, at timesteps of its intervals.
 
     Returns:
         The scalar loss, and metrics: the means of both terms, and `bucket_sum`, `bucket_count` [BUCKETS], the
@@ -117,22 +119,33 @@ def loss(
     mask = latent_mask(batch["mask"], *factors, arch.latent_mask)[..., None].astype(jnp.float32)
 
     kind, table = arch.diffusion.prediction, schedule.alpha_bars(arch.diffusion)
-    at = schedule.signal_at(table, draws.timestep)
+    timestep, row = draws.timestep, None
+    if teaching is not None:
+        row = distillation.row_of(timestep, teaching.table, arch.diffusion.train_steps)
+        timestep = jnp.asarray(teaching.table.timestep)[row]
+    at = schedule.signal_at(table, timestep)
     text = jnp.broadcast_to(fixed["null_text"], (len(x0), *fixed["null_text"].shape))
     conditions = LatentConditions(background, foreground, mask, batch.get("offsets"))
     noisy = schedule.add_noise(x0, draws.eps, at)
     subset = None
     if kept is not None:
         subset = token_choice.choose(arch, kept, mask[..., 0], batch["foreground"], draws.ties)
-    prediction = denoiser(variables, noisy, draws.timestep, conditions, text, subset=subset)
+
+    def network(variables: Any, latents: jax.Array, timestep: jax.Array) -> jax.Array:
+        return denoiser(variables, latents, timestep, conditions, text, subset=subset)
+
+    prediction, eps = network(variables, noisy, timestep), draws.eps
+    if teaching is not None and row is not None:
+        x0 = distillation.estimate(teaching, network, noisy, row)
+        eps = distillation.implied_noise(noisy, x0, at)
 
     weights = np.minimum(schedule.velocity_weight(kind, table), weight_cap)
-    error = jnp.square(prediction - schedule.target(kind, x0, draws.eps, at))
+    error = jnp.square(prediction - schedule.target(kind, x0, eps, at))
     if (of_channels := codec.error_weights(fixed["codec"], arch.codec)) is not None:
         error = error * of_channels
     error = error.mean(axis=-1, keepdims=True)
     clip_axes = tuple(range(1, error.ndim))
-    weight = jnp.asarray(weights, jnp.float32)[draws.timestep]
+    weight = jnp.asarray(weights, jnp.float32)[timestep]
     if subset is None:
         whole = weight * error.mean(clip_axes)
     else:
@@ -141,7 +154,7 @@ def loss(
         whole = weight * error.sum(clip_axes) / received.sum(clip_axes)
     inside = weight * (error * mask).sum(clip_axes) / jnp.maximum(mask.sum(clip_axes), 1.0)
     per_clip = whole + mask_weight * inside
-    bucket = jax.nn.one_hot(draws.timestep * BUCKETS // arch.diffusion.train_steps, BUCKETS)
+    bucket = jax.nn.one_hot(timestep * BUCKETS // arch.diffusion.train_steps, BUCKETS)
     metrics = {
         "loss/frame": whole.mean(),
         "loss/mask": inside.mean(),

@@ -36,6 +36,7 @@ class Frozen(NamedTuple):
     buffers: Any  # {"backbone", "branch"}
     codec: Any
     null_text: jax.Array
+    teacher: Any = None  # {"backbone", "branch"}: with `config.distill`, what the run started from
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
@@ -94,11 +95,19 @@ def shapes(
     count = with_replication(jax.ShapeDtypeStruct((), jnp.int32))
     ema = trained if config.optimizer.ema else None
     state = TrainState(trained, ema, with_shardings(moments, moment_shardings), count, count)
-    frozen = jax.eval_shape(lambda tree: compute_copy(tree, config.compute_dtype), frozen)
-    frozen = with_shardings(frozen, sharding.shardings(frozen, mesh, config.sharding.rules))
+
+    def held(tree: Any) -> Any:
+        cast = jax.eval_shape(lambda tree: compute_copy(tree, config.compute_dtype), tree)
+        return with_shardings(cast, sharding.shardings(cast, mesh, config.sharding.rules))
+
+    frozen, teacher = held(frozen), held(params) if config.distill.intervals else None
     buffers = with_replication({name: model_shapes[name]["buffers"] for name in STACKS})
     return state, Frozen(
-        frozen, buffers, with_replication(model_shapes["codec"]), with_replication(model_shapes["null_text"])
+        frozen,
+        buffers,
+        with_replication(model_shapes["codec"]),
+        with_replication(model_shapes["null_text"]),
+        teacher,
     )
 
 
@@ -145,6 +154,10 @@ def initial_state(
             out_shardings=jax.tree.map(lambda x: x.sharding, state.params[LORA]),
         )
         trained = {**trained, LORA: init(adapters_key)}
+    teacher = None
+    if config.distill.intervals:
+        copy = jax.jit(compute_copy, static_argnums=1)
+        teacher = jax.tree.map(jnp.copy, copy(params, config.compute_dtype))
     del params
     cast = jax.jit(compute_copy, static_argnums=1, donate_argnums=0)
     frozen = Frozen(
@@ -152,6 +165,7 @@ def initial_state(
         {name: variables[name]["buffers"] for name in STACKS},
         codec,
         null_text,
+        teacher,
     )
     if restored is not None:
         return restored, frozen

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from gencompositor_jax import sharding
 from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.training import distillation, token_choice
 from gencompositor_jax.training import loss as loss_lib
-from gencompositor_jax.training import token_choice
 from gencompositor_jax.training.state import Frozen, TrainState, compute_copy, network_variables
 
 Metrics = dict[str, jax.Array]
@@ -40,7 +40,8 @@ def make_step(
     }
     timestep_bias, microbatches = config.loss.timestep_bias, config.optimizer.accumulate
     max_decay, alpha = config.optimizer.ema, config.lora.alpha
-    seed = config.seed
+    seed, intervals = config.seed, config.distill.intervals
+    table = distillation.teacher_steps(denoiser.arch.diffusion, intervals) if intervals else None
 
     def step(state: TrainState, frozen: Frozen, batch: loss_lib.Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -48,9 +49,18 @@ def make_step(
         draws = jax.tree.map(lambda x: sharding.constrain(x, sharding.ROWS), draws)
         fixed = {"codec": frozen.codec, "null_text": frozen.null_text}
 
+        teaching = None
+        if table is not None:
+            teacher = {
+                name: {"params": frozen.teacher[name], "buffers": frozen.buffers[name]}
+                for name in frozen.buffers
+            }
+            ema = network_variables(compute_copy(state.ema, denoiser.dtype), frozen, alpha)
+            teaching = distillation.Teaching(teacher, ema, table)
+
         def loss_of(params: Any, batch: loss_lib.Batch, draws: loss_lib.Draws) -> tuple[jax.Array, Metrics]:
             variables = network_variables(compute_copy(params, denoiser.dtype), frozen, alpha)
-            return loss_lib.loss(variables, fixed, denoiser, batch, draws, **options)
+            return loss_lib.loss(variables, fixed, denoiser, batch, draws, teaching=teaching, **options)
 
         def gradients_of(rows: tuple[loss_lib.Batch, loss_lib.Draws]) -> tuple[Any, Metrics]:
             (value, metrics), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params, *rows)

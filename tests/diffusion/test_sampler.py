@@ -10,6 +10,7 @@ from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
 
 SOLVERS = ["dpm", "ddim"]
+ALL_SOLVERS = [*SOLVERS, "consistency"]
 X0_ARCH = DiffusionArch(prediction="x0")
 
 
@@ -18,7 +19,7 @@ def noise_of(seed, shape):
     return lambda index: sampler.step_noise(key, index, shape)
 
 
-@given(st.sampled_from(SOLVERS), st.integers(1, 60), st.sampled_from(["velocity", "x0"]))
+@given(st.sampled_from(ALL_SOLVERS), st.integers(1, 60), st.sampled_from(["velocity", "x0"]))
 def test_coefficients_are_finite(solver, steps, prediction):
     for column in sampler.coefficients(DiffusionArch(prediction=prediction), steps, solver):
         assert len(column) == steps
@@ -26,7 +27,7 @@ def test_coefficients_are_finite(solver, steps, prediction):
 
 
 @settings(max_examples=30)  # each compiles
-@given(st.sampled_from(SOLVERS), st.sampled_from([1, 2, 4, 5, 10, 20, 25, 50]), st.integers(0, 99))
+@given(st.sampled_from(ALL_SOLVERS), st.sampled_from([1, 2, 4, 5, 10, 20, 25, 50]), st.integers(0, 99))
 def test_a_perfect_prediction_is_the_result(solver, steps, seed):
     answer = jax.random.normal(jax.random.key(seed + 1), (1, 6))
     start = jax.random.normal(jax.random.key(seed), (1, 6))

@@ -33,8 +33,10 @@ DARKEST = 1e-3  # below it x^g says nothing about g
 GAMMAS = 0.15, 6.0  # the range of g
 SHADES = 0.3, 1.5  # the range of s
 FRAMES = 2.0  # standard deviation of G along time, in frames
+WIDTH = 0.75  # around the element: standard deviation of G, in tokens
 PRIOR = 0.02  # around the element: brightness that is added to both sides of (3), against division by nothing
-SLIGHT = 0.2  # logarithm of s that counts as noise
+NOISE = 4.0  # times the logarithm of s outside the mask, where it should be 0, count as noise
+SLIGHT = 0.05, 0.2  # logarithm of s that counts as noise: at least, and where there is no outside
 TOGETHER = 3.0  # tokens over which the model's errors of a whole clip go together
 WIDTHS = 1.0, 0.5  # standard deviations of G over the element, in tokens
 DOUBT = 2.5  # standard errors within which a local deviation is noise
@@ -81,7 +83,7 @@ def fit(
     offset, gamma = _tone(x, own, solid, token)
     toned = tone(x, offset, gamma)
     field = _field(own - toned, solid, token)
-    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), token)
+    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), ~inside, token)
     drawn = _over(b * shade[..., None], toned + field, a[..., None])
     return Fit(offset, gamma, field, shade, _trust(drawn, b, m, inside, token))
 
@@ -166,13 +168,23 @@ def _coarse(residual: np.ndarray, solid: np.ndarray, token: int) -> np.ndarray:
     return _smooth(residual * weight, token / 4) / np.maximum(_smooth(weight, token / 4), 1e-4)
 
 
-def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, token: int) -> np.ndarray:
-    """s of (3): float32 [T, h, w]; slight changes of brightness count as noise."""
-    width = token / 2
-    below, drawn = (_smooth(around * v.mean(axis=-1), width) + PRIOR for v in (b, m))
-    change = np.log(np.maximum(drawn, PRIOR) / below)
-    change = np.sign(change) * np.maximum(np.abs(change) - SLIGHT, 0)
+def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, outside: np.ndarray, token: int) -> np.ndarray:
+    """s of (3): float32 [T, h, w]; what the model also does to the scene that it was given is noise."""
+    change, _ = _brightening(b, m, around, token)
+    given, cover = _brightening(b, m, outside, token)
+    given = given[outside & (cover > 0.6 * cover.max())]
+    slight = max(SLIGHT[0], NOISE * np.sqrt(np.mean(given**2))) if given.size else SLIGHT[1]
+    change = np.sign(change) * np.maximum(np.abs(change) - slight, 0)
     return np.clip(np.exp(change), *SHADES)
+
+
+def _brightening(
+    b: np.ndarray, m: np.ndarray, where: np.ndarray, token: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logarithm of (3), and the share of its window that `where` covers: both [T, h, w]."""
+    width = WIDTH * token
+    below, drawn = (_smooth(where * v.mean(axis=-1), width) + PRIOR for v in (b, m))
+    return np.log(np.maximum(drawn, PRIOR) / below), _smooth(where, width)
 
 
 def _trust(drawn: np.ndarray, b: np.ndarray, m: np.ndarray, inside: np.ndarray, token: int) -> np.ndarray:

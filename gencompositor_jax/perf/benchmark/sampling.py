@@ -59,10 +59,11 @@ def _draw(key: jax.Array, shape: tuple[int, ...], dtype: Any, mean: float) -> ja
 
 
 def run(
-    model: Model, steps: int = SamplingOptions.steps, guided: bool = False, rounds: int = 1, seed: int = 0
+    model: Model, steps: int | None = None, guided: bool = False, rounds: int = 1, seed: int = 0
 ) -> dict[str, Any]:
     """Compile, sample a random clip `rounds` times, and report.
 
+    steps: None for as many as the checkpoint is meant for.
     guided: as with a prompt, two evaluations of the network per step. The seconds of a step are those of a
     call of the sampler divided by its steps; totals are those of a round, from conditions to frames, both on
     the host.
@@ -72,6 +73,7 @@ def run(
     model = dataclasses.replace(model, prompts={PROMPT: model.arrays["null_text"] + 1})
     conditions = jax.tree.map(lambda x: x[None], noise(arch, seed))
     options = SamplingOptions(steps=steps, seed=seed, prompt=PROMPT if guided else None)
+    steps, _ = options.schedule(arch.diffusion)
 
     def once(run: Any) -> float:
         began = time.perf_counter()

@@ -55,6 +55,7 @@ class Plan:
     batch: int
     clip: tuple[int, int, int]  # frames, height, width
     programs: Sequence[Compiled]
+    steps: int  # of a sampling pass
 
     @property
     def step(self) -> Compiled:
@@ -108,7 +109,7 @@ def make_plan(
         on_cpu = target.devices[0].platform == "cpu"
         found = workloads.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
     done = [compiled(program, target, thorough) for program in found]
-    return Plan(mode, target, dict(devices.shape), batch, clip, done)
+    return Plan(mode, target, dict(devices.shape), batch, clip, done, arch.diffusion.steps)
 
 
 def compiled(program: Program, target: Target, thorough: bool = False) -> Compiled:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.perf.hardware import GIB
 from gencompositor_jax.perf.plan.collectives import KINDS
 from gencompositor_jax.perf.plan.compiling import Compiled, Plan
@@ -26,7 +25,7 @@ def text(plan: Plan) -> str:
         *_table("seconds, lower bound", plan.programs, _time_rows(plan.programs)),
     ]
     if plan.mode == "sample" and (seconds := composite_seconds(plan)) is not None:
-        lines.append(f"a composite of {SamplingOptions.steps} steps: at least {seconds:.1f} s")
+        lines.append(f"a composite of {plan.steps} steps: at least {seconds:.1f} s")
     lines += ["", *(f"assumes: {line}" for line in assumptions(plan)), ""]
     for program in plan.programs:
         lines += [f"not counted in {program.name}: {what}" for what in program.unknown]
@@ -71,12 +70,12 @@ def as_json(plan: Plan) -> str:
 
 
 def composite_seconds(plan: Plan) -> float | None:
-    """Lower bound of a sampling pass with the default number of steps; None if it isn't known."""
+    """Lower bound of a sampling pass with as many steps as the model is meant for; None if it isn't known."""
     total = 0.0
     for program in plan.programs:
         if program.estimate is None:
             return None
-        total += program.estimate.seconds * (SamplingOptions.steps if program is plan.step else 1)
+        total += program.estimate.seconds * (plan.steps if program is plan.step else 1)
     return total
 
 

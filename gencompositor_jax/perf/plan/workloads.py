@@ -17,7 +17,6 @@ from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.inference.pipeline import LatentConditions, NoiseKeys
@@ -114,7 +113,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
         lambda c: jax.ShapeDtypeStruct(
             (1,), jnp.int32 if c.dtype.kind == "i" else jnp.float32, sharding=whole
         ),
-        sampler.coefficients(arch.diffusion, SamplingOptions.steps, "dpm"),
+        sampler.coefficients(arch.diffusion, arch.diffusion.steps, arch.diffusion.solver),
     )
     first = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
 

@@ -158,6 +158,16 @@ def test_a_shadow_is_carried_over_and_slight_changes_are_not(scene):
     assert 0.4 < ratio.mean() < 0.85
 
 
+def test_what_the_model_does_everywhere_is_no_shadow(scene):
+    generated, _ = lit(scene, lambda x: x)
+    around = scene.mask & (scene.small[..., 3] == 0)
+    shaded = generated.copy()
+    shaded[around] = 0.8 * shaded[around]
+    assert np.median(detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN).shade[around]) < 0.9
+    shaded[~scene.mask] = 0.8 * shaded[~scene.mask]
+    assert (detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN).shade[around] == 1).all()
+
+
 @given(st.integers(0, 999))
 @settings(max_examples=15)
 def test_outside_the_mask_is_the_input(seed):
