@@ -1,0 +1,114 @@
+"""Jobs run by a small network, on virtual devices."""
+
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from gencompositor_jax.compositor import Compositor
+from gencompositor_jax.controls.media.video import read_video
+from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.jobs import models as module
+from gencompositor_jax.jobs.inputs import Inputs, checked
+from gencompositor_jax.jobs.limits import Limits
+from gencompositor_jax.jobs.models import Models
+from gencompositor_jax.jobs.service import Service
+from gencompositor_jax.jobs.workers import Cancelled
+from tests.jobs.conftest import PATIENCE_S, ended
+
+TRAJECTORY = "20,30 45,34 70,30"
+REQUEST = {"background": "street", "foreground": "bird", "trajectory": TRAJECTORY, "steps": 4, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    write_image_folder(folder / "street", rng.integers(0, 255, (5, 64, 96, 3), dtype=np.uint8))
+    element = np.full((5, 24, 24, 4), 200, np.uint8)
+    element[:, :6, :, 3] = 0
+    write_image_folder(folder / "bird", element)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(small_checkpoint):
+    return Models(small_checkpoint)
+
+
+def job(clips, **change):
+    return checked(REQUEST | change, Inputs(clips, clips / "uploads"), Limits())
+
+
+def test_a_job_writes_what_compose_makes_on_its_own_device(clips, models, small_checkpoint, tmp_path):
+    assert models.devices() == [f"cpu:{i}" for i in range(8)]
+    steps = []
+    models.run("cpu:1", job(clips), tmp_path, lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "result.mp4"]
+    composite = Compositor.load(small_checkpoint).compose(
+        clips / "street", clips / "bird", TRAJECTORY, steps=4, seed=3
+    )
+    write_video(tmp_path / "expected.mp4", composite.frames, composite.fps)
+    np.testing.assert_array_equal(
+        read_video(tmp_path / "result.mp4").frames, read_video(tmp_path / "expected.mp4").frames
+    )
+    assert json.loads((tmp_path / "result.json").read_text())["settings"]["seed"] == 3
+    (loaded,) = models._loaded.values()
+    assert {device.id for leaf in jax.tree.leaves(loaded.model.arrays) for device in leaf.devices()} == {1}
+
+
+def test_a_callback_that_raises_stops_the_job_between_two_steps(clips, models, tmp_path):
+    steps = []
+
+    def on_step(done, total):
+        steps.append(done)
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        models.run("cpu:1", job(clips), tmp_path, on_step)
+    assert steps == [1, 2] and not (tmp_path / "result.mp4").exists()
+    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)  # the model is as good as before
+
+
+def test_a_job_may_change_the_mask_but_not_the_model(clips, models, tmp_path):
+    models.check(job(clips, sigma=2.0))
+    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
+    models.run("cpu:1", job(clips, sigma=0.5), tmp_path, lambda *_: None)  # replaces the result
+    for change in ({"frames": 6}, {"prompt": "sunset"}, {"weights": "int8"}, {"tiles": "released"}):
+        with pytest.raises(InputError, match=next(iter(change))):
+            models.check(job(clips, **change))
+
+
+def test_programs_of_many_shapes_are_forgotten(clips, models, tmp_path, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
+    monkeypatch.setattr(module, "MAX_PROGRAMS", 10**6)
+    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
+    assert not cleared
+    monkeypatch.setattr(module, "MAX_PROGRAMS", 0)
+    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
+    assert cleared
+
+
+@pytest.mark.slow
+def test_a_service_runs_jobs_on_several_devices_and_cancels_between_steps(
+    clips, small_checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Models, "devices", lambda _: ["cpu:0", "cpu:1"])
+    service = Service(tmp_path / "service", clips, Limits(), Models(small_checkpoint))
+    long = service.submit(REQUEST | {"steps": 1000})
+    begun = threading.Event()
+    with service.events.listening(long.id, lambda event: begun.set() if event and event.done > 1 else None):
+        service.start()
+        assert begun.wait(PATIENCE_S)
+    others = [service.submit(REQUEST | {"seed": seed}) for seed in range(4)]
+    assert [ended(service, entry.id).state for entry in others] == ["done"] * 4
+    assert {service.queue.get(entry.id).device for entry in others} == {"cpu:1"}
+    service.queue.cancel(long.id)
+    assert ended(service, long.id).state == "cancelled"
+    service.stop()
