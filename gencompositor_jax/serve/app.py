@@ -4,6 +4,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import anyio
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +24,7 @@ from gencompositor_jax.serve.receiving import Malformed
 from gencompositor_jax.serve.routes import router
 from gencompositor_jax.serve.schema import Health
 
+CHECKS = 4  # submissions whose clips are looked at at once: other requests have threads of their own
 STATUS: dict[type[Exception], int] = {
     Malformed: 400,
     ClientDisconnect: 400,  # nobody is there to read it
@@ -40,7 +42,8 @@ def create_app(service: Service, token: str | None) -> FastAPI:
     """
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.checks = anyio.CapacityLimiter(CHECKS)
         await anyio.to_thread.run_sync(service.start)
         yield
         await anyio.to_thread.run_sync(service.stop)

@@ -57,31 +57,33 @@ async def submit(
         str | None,
         Header(max_length=200, description="Any text of yours: sent again with it, a job is submitted once."),
     ] = None,
-) -> schema.JobView:
+) -> schema.JobAndRequest:
     """Checks the fields and the headers of all clips, and appends the job to the queue."""
     with service.uploads() as uploads:
         fields = await read_submission(request, uploads)
         given = uploads if uploads.digests else None
-        entry = await anyio.to_thread.run_sync(service.submit, fields, given, idempotency_key)
+        entry = await anyio.to_thread.run_sync(
+            service.submit, fields, given, idempotency_key, limiter=request.app.state.checks
+        )
         request.app.state.metrics.upload.inc(uploads.size)
     response.headers["Location"] = f"/v1/jobs/{entry.id}"
-    return view(service, entry)
+    return _with_request(service, entry)
 
 
 @router.get("/jobs", responses={401: schema.REFUSALS[401]}, summary="List jobs")
 def newest(
     service: TheService,
     state: Annotated[State | None, Query(description="Only these.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[schema.JobView]:
     """The newest jobs first."""
     return [view(service, entry) for entry in service.queue.newest(limit, state)]
 
 
 @router.get("/jobs/{id}", responses=schema.MISSING, summary="Look at a job")
-def look(service: TheService, entry: TheJob) -> schema.JobView:
-    """Its state and progress."""
-    return view(service, entry)
+def look(service: TheService, entry: TheJob) -> schema.JobAndRequest:
+    """Its state and progress, and the fields as they were submitted."""
+    return _with_request(service, entry)
 
 
 @router.get(
@@ -168,8 +170,11 @@ def view(service: Service, entry: Entry, event: Event | None = None) -> schema.J
         seconds=None if entry.seconds is None else round(entry.seconds, 3),
         device=entry.device,
         error=entry.error,
-        request=dict(entry.request),
     )
+
+
+def _with_request(service: Service, entry: Entry) -> schema.JobAndRequest:
+    return schema.JobAndRequest(**view(service, entry).model_dump(), request=dict(entry.request))
 
 
 def _file(service: Service, entry: Entry, name: str, kind: str) -> FileResponse:

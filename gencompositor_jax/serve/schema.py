@@ -114,6 +114,11 @@ class JobView(BaseModel):
     seconds: float | None = Field(description="That it ran.", examples=[None])
     device: str | None = Field(examples=["cpu:0"])
     error: str | None = Field(description="Of a failed job, in one line.", examples=[None])
+
+
+class JobAndRequest(JobView):
+    """A job and what it was submitted as."""
+
     request: dict[str, Any] = Field(description="The fields as they were submitted.")
 
 

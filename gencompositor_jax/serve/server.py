@@ -13,7 +13,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.service import Service
 
 HEADERS_S = 20.0  # for the headers of a request
-CONNECTIONS = 1000
+CONNECTIONS = 500  # below the usual limit of 1024 open files
 GRACE_S = 5  # for responses when the process ends
 
 

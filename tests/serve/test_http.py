@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from gencompositor_jax.jobs.limits import Limits
 from gencompositor_jax.jobs.spec import FIELDS
@@ -18,7 +22,8 @@ def test_a_job_from_submission_to_removal(client):
     path = answer.headers["location"]
     done = client.until(answer.json["id"])
     assert done["state"] == "done" and done["seconds"] >= 0 and done["device"] == "fake:0"
-    assert client("GET", path).json == done
+    look = client("GET", path).json
+    assert look.pop("request")["seed"] == 7 and look == done
     video = client("GET", f"{path}/result")
     assert video.body == b"frames of seed 7" and video.headers["content-type"] == "video/mp4"
     ranged = client("GET", f"{path}/result", headers={"Range": "bytes=7-8"})
@@ -82,6 +87,22 @@ def test_a_full_queue_and_a_repeated_submission(client):
     assert client.submit(REQUEST, key).json["id"] == first.json["id"]
     assert client.submit(REQUEST | {"seed": 1}, key).status == 409
     assert client.submit(REQUEST, {"Idempotency-Key": "x" * 201}).status == 422
+
+
+@pytest.mark.slow
+def test_a_thousand_jobs_wait(tmp_path, root):
+    with serving(tmp_path / "service", root, Limits(queue=1000)) as client:
+        client.submit(REQUEST | {"seed": 99})
+        assert client.runner.reached.wait(PATIENCE_S)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda seed: client.submit(REQUEST | {"seed": seed}), range(100, 1110)))
+        statuses = Counter(answer.status for answer in answers)
+        assert statuses == {202: 1000, 429: 10}
+        assert client("GET", "/health").json["queued"] == 1000
+        last = max((answer.json for answer in answers if answer.status == 202), key=lambda job: job["before"])
+        client.runner.go.set()
+        assert client.until(last["id"])["state"] == "done"
+        assert len({seed for _, seed in client.runner.runs}) == len(client.runner.runs) == 1001
 
 
 def test_failures_name_the_file_and_not_the_service_s_folders(client, root):
