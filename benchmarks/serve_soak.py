@@ -3,14 +3,15 @@
     python benchmarks/serve_soak.py
 
 starts `gencompositor serve` with the embedded model. Eight clients submit 200 jobs of 10 kinds (with files or
-paths), and 7 malformed requests each, in a random order. They follow their jobs by server-sent
-events, come back after 429 as Retry-After says, and repeat what a broken connection leaves unanswered with the
-same Idempotency-Key. The service gets SIGKILL after a fifth of the jobs and SIGTERM after two fifths, and is
-started again. Then
+paths), and 7 malformed requests each, in a random order. They follow their jobs by server-sent events, come back
+after 429 as Retry-After says, and repeat what a broken connection leaves unanswered with the same
+Idempotency-Key. The service gets SIGKILL after a fifth of the jobs and SIGTERM after two fifths, and is started
+again. Then
 
     lost       jobs that were accepted and aren't finished, or finished twice
-    wrong      results whose frames differ from those of `Compositor` in this process; answers to malformed
-               requests with another status than the one they are due
+    wrong      results that aren't nearest to the frames that `Compositor` makes of their job in this process,
+               or that differ from them by more than compression does (frames are reproducible, x264 isn't);
+               answers to malformed requests with another status than the one they are due
     memory     resident memory of the last process, and its open files, after each job
 
 are counted and written to benchmarks/results/serve_soak.json. It exits with 1 if anything is lost or wrong.
@@ -53,7 +54,7 @@ KINDS = 10
 QUEUE = 24  # fewer than the clients submit at once
 STEPS = 2
 FRAMES = 9
-TRAJECTORY = "20,30 45,34 70,30"
+NEAR = 3.0  # levels of 255 on average: what compression may change
 TOKEN = secrets.token_hex(16)
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "multipart/form-data; boundary=limit"}
@@ -73,6 +74,9 @@ class Soak:
     memory: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)  # process, bytes, open files
     accepted: dict[str, int] = dataclasses.field(default_factory=dict)  # job -> kind
     statuses: Counter[str] = dataclasses.field(default_factory=Counter)
+    distances: list[float] = dataclasses.field(
+        default_factory=list
+    )  # of the results from what they should be
     wrong: list[str] = dataclasses.field(default_factory=list)
     repeated: int = 0  # submissions after a broken connection
     refused: int = 0  # by a full queue
@@ -122,7 +126,7 @@ def fields_of(kind: int, background: str) -> dict[str, Any]:
     return {
         "background": background,
         "foreground": "bird",
-        "trajectory": TRAJECTORY,
+        "trajectory": f"20,{14 + 4 * kind} 45,34 70,{50 - 4 * kind}",
         "scale": 1 + kind % 3 / 4,
         "seed": kind,
         "steps": STEPS,
@@ -144,9 +148,8 @@ def prepare(soak: Soak) -> None:
     for kind in range(KINDS):
         fields = fields_of(kind, str(root / f"street{kind % 2}.mp4"))
         options = {name: fields[name] for name in ("scale", "seed", "steps")}
-        composite = compositor.compose(fields["background"], root / "bird", TRAJECTORY, **options)
-        write_video(soak.folder / "expected.mp4", composite.frames, composite.fps, overwrite=True)
-        soak.expected[kind] = read_video(soak.folder / "expected.mp4").frames
+        composite = compositor.compose(fields["background"], root / "bird", fields["trajectory"], **options)
+        soak.expected[kind] = composite.frames
 
 
 def submit(soak: Soak, kind: int, upload: bool, headers: dict[str, str]) -> str:
@@ -199,7 +202,10 @@ def check(soak: Soak, id: str, kind: int, headers: dict[str, str], scratch: Path
     if right:
         _, _, video = soak.request("GET", f"/v1/jobs/{id}/result", None, headers)
         scratch.write_bytes(video)
-        right = np.array_equal(read_video(scratch).frames, soak.expected[kind])
+        frames = read_video(scratch).frames
+        distances = {other: distance(frames, soak.expected[other]) for other in range(KINDS)}
+        right = distances[kind] == min(distances.values()) and distances[kind] < NEAR
+        soak.distances.append(distances[kind])
     with soak.lock:
         soak.done += 1
         if not right:
@@ -207,6 +213,11 @@ def check(soak: Soak, id: str, kind: int, headers: dict[str, str], scratch: Path
         assert soak.process is not None
         with contextlib.suppress(OSError):
             soak.memory.append((soak.process.pid, *usage(soak.process.pid)))
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two clips, in levels of 255."""
+    return float(np.abs(one.astype(np.int16) - other).mean())
 
 
 def usage(process: int) -> tuple[int, int]:
@@ -360,6 +371,12 @@ def run(soak: Soak, clients: int, jobs: int) -> dict[str, Any]:
         "lost": len(lost) + len(failures),
         "failures": failures,
         "wrong": soak.wrong,
+        "levels_from_the_expected_frames": {
+            "results_at_most": round(max(soak.distances), 2),
+            "other_jobs_at_least": round(
+                min(distance(soak.expected[a], soak.expected[b]) for a in range(KINDS) for b in range(a)), 2
+            ),
+        },
         "malformed_requests": dict(sorted(soak.statuses.items())),
         "refused_by_the_full_queue": soak.refused,
         "repeated_after_a_broken_connection": soak.repeated,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax.compositor import Compositor
+from gencompositor_jax.controls.media import video_out
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.errors import InputError
@@ -43,7 +44,18 @@ def job(clips, **change):
     return checked(REQUEST | change, Inputs(clips, clips / "uploads"), Limits())
 
 
-def test_a_job_writes_what_compose_makes_on_its_own_device(clips, models, small_checkpoint, tmp_path):
+def test_a_job_writes_what_compose_makes_on_its_own_device(
+    clips, models, small_checkpoint, tmp_path, monkeypatch
+):
+    written = []
+    monkeypatch.setattr(
+        video_out,
+        "write_video",
+        lambda path, frames, *rest, **more: (
+            written.append(frames),
+            write_video(path, frames, *rest, **more),
+        ),
+    )
     assert models.devices() == [f"cpu:{i}" for i in range(8)]
     steps = []
     models.run("cpu:1", job(clips), tmp_path, lambda done, total: steps.append((done, total)))
@@ -52,10 +64,8 @@ def test_a_job_writes_what_compose_makes_on_its_own_device(clips, models, small_
     composite = Compositor.load(small_checkpoint).compose(
         clips / "street", clips / "bird", TRAJECTORY, steps=4, seed=3
     )
-    write_video(tmp_path / "expected.mp4", composite.frames, composite.fps)
-    np.testing.assert_array_equal(
-        read_video(tmp_path / "result.mp4").frames, read_video(tmp_path / "expected.mp4").frames
-    )
+    np.testing.assert_array_equal(written[0], composite.frames)  # x264's own result depends on its memory
+    assert read_video(tmp_path / "result.mp4").frames.shape == composite.frames.shape
     assert json.loads((tmp_path / "result.json").read_text())["settings"]["seed"] == 3
     (loaded,) = models._loaded.values()
     assert {device.id for leaf in jax.tree.leaves(loaded.model.arrays) for device in leaf.devices()} == {1}
