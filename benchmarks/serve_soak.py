@@ -3,10 +3,10 @@
     python benchmarks/serve_soak.py
 
 starts `gencompositor serve` with the embedded model. Eight clients submit 200 jobs of 10 kinds (with files or
-paths), and 7 malformed requests each, in a random order. They follow their jobs by server-sent events, come back
-after 429 as Retry-After says, and repeat what a broken connection leaves unanswered with the same
-Idempotency-Key. The service gets SIGKILL after a fifth of the jobs and SIGTERM after two fifths, and is started
-again. Then
+paths), and 7 malformed requests each, in a random order. They follow their jobs by server-sent events, come
+back after 429 as Retry-After says, and repeat what a broken connection leaves unanswered with the same
+Idempotency-Key. The service gets SIGKILL after a fifth of the jobs and SIGTERM after two fifths, and is
+started again. Then
 
     lost       jobs that were accepted and aren't finished, or finished twice
     wrong      results that aren't nearest to the frames that `Compositor` makes of their job in this process,

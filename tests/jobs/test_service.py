@@ -6,7 +6,7 @@ import pytest
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs import workers
 from gencompositor_jax.jobs.limits import Limits
-from gencompositor_jax.jobs.queue import QueueFull
+from gencompositor_jax.jobs.queue import OtherJob, QueueFull
 from gencompositor_jax.jobs.service import Service
 from gencompositor_jax.jobs.uploads import DiskFull
 from tests.jobs.conftest import PATIENCE_S, REQUEST, FakeRunner, ended
@@ -52,10 +52,10 @@ def test_uploads_are_the_job_s_until_it_is_finished(service, root, runner):
 
 
 def test_refused_submissions_leave_nothing(service, root, monkeypatch):
-    def send(**change):
+    def send(more=b"", **change):
         with service.uploads() as uploads:
             uploads.begin("cat.png")
-            uploads.write((root / "bird.png").read_bytes())
+            uploads.write((root / "bird.png").read_bytes() + more)
             uploads.end()
             return service.submit(REQUEST | {"foreground": "upload:cat.png"} | change, uploads, key="k")
 
@@ -63,6 +63,8 @@ def test_refused_submissions_leave_nothing(service, root, monkeypatch):
     service._stop.set(), service.queue.wake()  # nothing runs
     first = send()
     assert send() == first  # the same key, fields and file
+    with pytest.raises(OtherJob):
+        send(more=b"\0")
     for _ in range(4):
         service.submit(REQUEST)
     with pytest.raises(QueueFull):
