@@ -4,23 +4,27 @@
     composite = compositor.compose("street.mp4", "bird.mov", "120,130 360,90 600,200", scale=0.6)
     write_video("out.mp4", composite.frames, composite.fps)
 
-Each clip size is compiled once; the compiled programs are kept on disk for the next process.
+Each clip size is compiled once; the compiled programs are kept on disk for the next process. With several
+devices all of them work on a clip, by default: `Compositor.load(mesh={"data": 2, "tensor": 4})`.
 """
 
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
-from gencompositor_jax import checkpoints, fields
+from gencompositor_jax import checkpoints, fields, sharding
 from gencompositor_jax.arch import Changes, ModelArch, Weights, changed
 from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.checkpoints.restore import load_sharded
+from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter
 from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask
 from gencompositor_jax.controls.geometry.placement import Anchor
@@ -30,26 +34,33 @@ from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, check_new_folder
+from gencompositor_jax.inference import meshes
 from gencompositor_jax.inference.compiling import compile_pass, keep_compiled_programs, requirements
-from gencompositor_jax.inference.pipeline import OnStep
+from gencompositor_jax.inference.pipeline import OnStep, generate
 from gencompositor_jax.inference.programs import Programs, directly
 from gencompositor_jax.inference.rendering import Composite, render
+from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.model import int8
 
 
 class Compositor:
     """A loaded model and what is done with it."""
 
-    def __init__(self, model: Model, source: str = "", programs: Programs | None = None) -> None:
-        # Once: jit would send NumPy arrays to the device with every call.
-        model = dataclasses.replace(
-            model, arrays=jax.device_put(model.arrays), prompts=jax.device_put(model.prompts)
-        )
-        self.model = model
+    def __init__(
+        self, model: Model, source: str = "", programs: Programs | None = None, mesh: Mesh | None = None
+    ) -> None:
+        """mesh: None is the one that the model's arrays are on, else one device."""
+        self.mesh = mesh or _mesh_of(model) or sharding.make_mesh({}, meshes.local_devices()[:1])
+        if programs is not None and self.mesh.size > 1:
+            raise InputError(f"mesh: compiled programs are of one device, not of {self.mesh.size}")
+        self.model = _placed(model, self.mesh)
         self.source = source
         self.programs = programs  # None: compiled when they are needed
-        self._at_size = functools.lru_cache(maxsize=4)(functools.partial(checkpoints.at_size, model))
+        self._at_size = functools.lru_cache(maxsize=4)(
+            lambda *size: _placed(checkpoints.at_size(self.model, *size), self.mesh)
+        )
 
     @classmethod
     def load(
@@ -58,9 +69,10 @@ class Compositor:
         dtype: Any = None,
         programs: Programs | None = None,
         weights: Weights | None = None,
+        mesh: Mapping[str, int] | Mesh | None = None,
         **changes: Unpack[Changes],
     ) -> "Compositor":
-        """Loads a checkpoint.
+        """Loads a checkpoint, each device its shards.
 
         Args:
             folder: of the checkpoint; None is the embedded model.
@@ -68,19 +80,28 @@ class Compositor:
             programs: compiled programs (`Programs.load`), the only ones that run then.
             weights: "int8" keeps the network's large kernels in 8 bits (see `int8`): an approximation that
                 halves their memory.
+            mesh: devices along `data` (clips), `context` (tokens), `tensor` (heads) and `fsdp`, see
+                `sharding`. None is all local devices for one clip; one device for compiled programs.
             changes: fields of the architecture to replace.
 
-        Raises InputError for anything that is no checkpoint.
+        Raises InputError for anything that is no checkpoint, and for a mesh that doesn't fit it.
         """
         keep_compiled_programs()
-        if dtype is None:
-            dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
         if weights is not None:
             fields.choice(weights, "weights", get_args(Weights))
-        model = checkpoints.load(checkpoints.packaged() if folder is None else Path(folder), dtype)
-        arrays = model.arrays if weights is None else int8.quantised(model.arrays)
-        model = dataclasses.replace(model, arch=changed(model.arch, changes), arrays=arrays)
-        return cls(model, "embedded" if folder is None else os.fspath(folder), programs)
+        source = checkpoints.packaged() if folder is None else Path(folder)
+        metadata = checkpoints.read_metadata(source)
+        arch = changed(metadata.arch, changes)
+        if not isinstance(mesh, Mesh):
+            mesh = meshes.sampling_mesh(arch, {"data": 1} if mesh is None and programs is not None else mesh)
+        meshes.check_heads(arch, mesh)
+        if dtype is None:
+            dtype = jnp.float32 if mesh.devices.flat[0].platform == "cpu" else jnp.bfloat16
+        shapes = checkpoints.array_shapes(metadata.arch, metadata.prompts)
+        where = checkpoints.named_leaves(sharding.shardings(shapes, mesh))
+        model = load_sharded(source, where, dtype, change=None if weights is None else int8.quantised_array)
+        model = dataclasses.replace(model, arch=arch)
+        return cls(model, "embedded" if folder is None else os.fspath(folder), programs, mesh)
 
     @property
     def arch(self) -> ModelArch:
@@ -189,9 +210,31 @@ class Compositor:
             self.programs.check(requirements(stage.arch, options, self.weights))
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         file = None if latents is None else Path(latents)
-        composite = render(model, stage, options, self.programs or directly, file, progress)
+        with jax.set_mesh(self.mesh):
+            composite = render(model, stage, options, self.programs or directly, file, progress)
         settings = {"checkpoint": self.source, **composite.settings, "weights": self.weights}
         return dataclasses.replace(composite, settings=settings)
+
+    def sample(
+        self,
+        arch: ModelArch,
+        given: Sequence[Conditions],
+        options: SamplingOptions,
+        *,
+        seeds: Sequence[int],
+        layer: int = 0,
+        size: int | None = None,
+        timer: Timer | None = None,
+    ) -> np.ndarray:
+        """What the model generates for a layer of several clips in one call, as `render` would for each.
+
+        Returns uint8 [B, T, h, w, 3]. arch: of their stages. given: conditions [T, H, W, C]. seeds: one per
+        clip, in place of that of `options`. size, timer: see `pipeline.generate`.
+        """
+        batch = jax.tree.map(lambda *clips: np.stack(clips), *given)
+        model = self._at_size(arch.frames, arch.height, arch.width)
+        with jax.set_mesh(self.mesh):
+            return generate(model, batch, [layer] * len(given), options, seeds=seeds, size=size, timer=timer)
 
     def compile(
         self,
@@ -210,9 +253,24 @@ class Compositor:
         options = SamplingOptions(**sampling)
         checkpoints.check_prompt(options.prompt, self.model.prompts)
         check_new_folder(Path(folder), overwrite)
+        if self.mesh.size > 1:
+            raise InputError(f"mesh: programs are compiled for one device, not for {self.mesh.size}")
         arch = arch_for(self.arch, frames)
         model = self._at_size(arch.frames, arch.height, arch.width)
-        return compile_pass(model, options, self.weights, Path(folder), overwrite)
+        with jax.set_mesh(self.mesh):
+            return compile_pass(model, options, self.weights, Path(folder), overwrite)
+
+
+def _placed(model: Model, mesh: Mesh) -> Model:
+    """The model on a mesh: jit would send NumPy arrays to the devices with every call."""
+    arrays, prompts = sharding.place((model.arrays, model.prompts), mesh)
+    return dataclasses.replace(model, arrays=arrays, prompts=prompts)
+
+
+def _mesh_of(model: Model) -> Mesh | None:
+    """The mesh that a model's arrays are on."""
+    where = getattr(model.arrays["null_text"], "sharding", None)
+    return where.mesh if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh) else None
 
 
 def _as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:

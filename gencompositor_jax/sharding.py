@@ -28,13 +28,13 @@ TOKENS = ("context", "tensor")  # axes that shard the joint sequence
 Axis = str | tuple[str, ...] | None
 Rule = tuple[str, Sequence[Axis]]
 
-# Large kernels are sharded over fsdp and tensor, never along the axis of layers.
+# Large kernels are sharded over fsdp and tensor, never along the axis of layers. `values`: kernels in 8 bits.
 RULES: tuple[Rule, ...] = (
-    (r"blocks/attention/(query|key|value)/kernel$", (None, "fsdp", "tensor")),
-    (r"blocks/attention/out/kernel$", (None, "tensor", None, "fsdp")),
-    (r"blocks/feed_forward/up/kernel$", (None, "fsdp", "tensor")),
-    (r"blocks/feed_forward/down/kernel$", (None, "tensor", "fsdp")),
-    (r"blocks/norm[12]/linear/kernel$", (None, None, ("fsdp", "tensor"))),
+    (r"blocks/attention/(query|key|value)/kernel(/values)?$", (None, "fsdp", "tensor")),
+    (r"blocks/attention/out/kernel(/values)?$", (None, "tensor", None, "fsdp")),
+    (r"blocks/feed_forward/up/kernel(/values)?$", (None, "fsdp", "tensor")),
+    (r"blocks/feed_forward/down/kernel(/values)?$", (None, "tensor", "fsdp")),
+    (r"blocks/norm[12]/linear/kernel(/values)?$", (None, None, ("fsdp", "tensor"))),
     (r"residual/kernel$", (None, "fsdp", "tensor")),
     (r"patch_embed/text/kernel$", (None, "fsdp")),
     (r".*", ()),
@@ -110,6 +110,11 @@ def shardings(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
         return NamedSharding(mesh, spec_of(name, leaf.shape, mesh, rules))
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def place(tree: Any, mesh: Mesh, rules: Sequence[Rule] = RULES) -> Any:
+    """A tree of arrays on the devices of a mesh; what is there already isn't copied."""
+    return jax.tree.map(jax.device_put, tree, shardings(tree, mesh, rules))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -60,6 +60,14 @@ def share_compiled_programs(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_device() -> None:
+    """Whoever names no mesh gets the first device, not all eight."""
+    import jax
+
+    jax.config.update("jax_default_device", jax.local_devices()[0])
+
+
 @pytest.fixture(scope="session")
 def small_model() -> "Model":
     """A model of a few thousand parameters, 5 frames of 32 x 48, with random weights."""

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 
+from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.conditions import Conditions
@@ -19,6 +20,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import compiling, pipeline, rendering
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.model import int8
+from gencompositor_jax.perf.plan import workloads
 
 TRAJECTORY = [(20.0, 30.0), (45.0, 34.0), (70.0, 30.0)]
 
@@ -331,3 +333,87 @@ def test_unknown_prompts_are_named(with_prompts):
         with_prompts.compose(scenery(), disc(), TRAJECTORY, prompt="sky")
     with pytest.raises(InputError, match="guidance"):
         with_prompts.compose(scenery(), disc(), TRAJECTORY, prompt="sea", guidance=float("nan"))
+
+
+@pytest.fixture
+def all_devices():
+    with jax.default_device(None):
+        yield
+
+
+@pytest.fixture(scope="module")
+def four_heads(small_model, tmp_path_factory):
+    """The folder of the small model with heads that meshes divide."""
+    arch = small_model.arch
+    stacks = {
+        name: dataclasses.replace(getattr(arch, name), num_heads=4, head_dim=16)
+        for name in ("backbone", "branch")
+    }
+    arch = dataclasses.replace(arch, **stacks)
+    rng = np.random.default_rng(0)
+    arrays = jax.tree.map(
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        checkpoints.array_shapes(arch),
+    )
+    folder = tmp_path_factory.mktemp("heads") / "model"
+    checkpoints.save(folder, checkpoints.Model(arch, arrays))
+    return folder
+
+
+def latents_of(compositor: Compositor, path: Any, **options: Any) -> np.ndarray:
+    """What was sampled, before it is rounded to pixels."""
+    compositor.compose(scenery(), disc(), TRAJECTORY, latents=path, **options)
+    return np.load(path)["latents_0"]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"tensor": 4, "data": 2},
+        pytest.param({"context": 4, "data": 2}, marks=pytest.mark.slow),
+        pytest.param({"fsdp": 8}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_on_a_mesh_it_is_the_same_and_what_plan_compiles(
+    all_devices, four_heads, sizes, tmp_path, monkeypatch
+):
+    """The programs that `gencompositor plan` compiles are those of a composite, word for word."""
+    ran: dict[str, str] = {}
+
+    def recorded(program: Any, *args: Any, **static: Any) -> Any:
+        if program.__name__ != "start":
+            text = program.lower(*args, **static).as_text()
+            assert ran.setdefault(program.__name__, text) == text  # compiled once
+        return program(*args, **static)
+
+    monkeypatch.setattr("gencompositor_jax.compositor.directly", recorded)
+    latents = []
+    for one in ({"data": 1}, sizes):
+        ran.clear()
+        compositor = Compositor.load(four_heads, mesh=one)
+        latents.append(latents_of(compositor, tmp_path / f"{len(latents)}.npz"))
+        rows = sharding.axis_size(compositor.mesh, sharding.ROWS)
+        planned = workloads.of_sampling(compositor.arch, compositor.mesh, rows, np.float32)
+        assert [program.lower().as_text() for program in planned] == list(ran.values())
+    assert compositor.mesh.size == 8
+    kernel = compositor.model.arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
+    assert kernel.is_fully_replicated == ("context" in sizes)
+    np.testing.assert_allclose(latents[1], latents[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_kernels_in_8_bits_are_sharded_too(all_devices, four_heads, tmp_path):
+    expected = latents_of(
+        Compositor.load(four_heads, weights="int8", mesh={"data": 1}), tmp_path / "one.npz", steps=2
+    )
+    many = Compositor.load(four_heads, weights="int8", mesh={"tensor": 4})
+    kernel = many.model.arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
+    assert not kernel.values.is_fully_replicated and many.weights == "int8"
+    np.testing.assert_allclose(latents_of(many, tmp_path / "many.npz", steps=2), expected, atol=1e-4)
+
+
+def test_a_mesh_that_does_not_fit_is_refused_before_weights_are_read(all_devices, four_heads, monkeypatch):
+    monkeypatch.setattr("gencompositor_jax.compositor.load_sharded", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(InputError, match="tensor 8 does not divide the network's 4 heads"):
+        Compositor.load(four_heads, mesh={"tensor": 8})

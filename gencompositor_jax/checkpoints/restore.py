@@ -7,7 +7,7 @@ so nothing is read twice.
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,17 @@ def fully_sharded(arch: ModelArch, mesh: Mesh, prompts: Iterable[str] = ()) -> d
 
 
 def load_sharded(
-    folder: str | Path, shardings: Mapping[str, Sharding], dtype: Any = None, verify: bool | None = None
+    folder: str | Path,
+    shardings: Mapping[str, Sharding],
+    dtype: Any = None,
+    verify: bool | None = None,
+    change: Callable[[str, jax.Array], Any] | None = None,
 ) -> Model:
     """Read a model onto devices.
 
     shardings: by the arrays' paths, see `fully_sharded`. dtype: of floating-point arrays; None keeps the
-    stored type. verify: see `checkpoints.load`. Raises InputError with the list of what does not fit.
+    stored type. verify: see `checkpoints.load`. change: applied to each array, with its path, before the next
+    one is read. Raises InputError with the list of what does not fit.
     """
     folder = Path(folder)
     metadata, stored = checkpoints.validate(folder, verify)
@@ -56,7 +61,8 @@ def load_sharded(
         node = arrays
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[last] = read_sharded(open_array(folder / "arrays", name), shardings[name], dtype)
+        array = read_sharded(open_array(folder / "arrays", name), shardings[name], dtype)
+        node[last] = array if change is None else change(name, array)
     prompts = arrays.pop("prompts", {})
     return Model(metadata.arch, arrays, metadata.provenance, prompts)
 

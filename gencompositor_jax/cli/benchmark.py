@@ -91,7 +91,7 @@ def _sample(args: argparse.Namespace) -> dict[str, Any]:
         from gencompositor_jax.cli.rendering import load
 
         source = args.checkpoint or "embedded"
-        model = sampling.resized(load(args.checkpoint, None, args.weights).model, size)
+        model = sampling.resized(load(args.checkpoint, None, args.weights, {"data": 1}).model, size)
     report = sampling.run(model, args.steps, args.guided, args.rounds or 1)
     return _with_machine(report, weights=source)
 
@@ -114,7 +114,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 def _with_machine(report: dict[str, Any], **more: Any) -> dict[str, Any]:
     import jax
 
-    from gencompositor_jax.cli.outputs import versions
+    from gencompositor_jax.jobs.report import versions
     from gencompositor_jax.perf.benchmark import measure
 
     return {**report, **more, **measure.machine(jax.devices()[0]), "versions": versions()}

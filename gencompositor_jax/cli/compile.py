@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
     changes: Any = {"tiles": args.tiles, "latent_mask": args.latent_mask}
     arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
-    compositor = load(args.checkpoint, None, args.weights, **changes)
+    compositor = load(args.checkpoint, None, args.weights, {"data": 1}, **changes)
     started = time.perf_counter()
     how: Any = {"steps": sampling.steps, "prompt": sampling.prompt, "guidance": sampling.guidance}
     size = compositor.compile(args.out, frames=args.frames, overwrite=args.overwrite, **how)

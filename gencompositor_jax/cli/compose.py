@@ -18,6 +18,7 @@ def register(subcommands: Any) -> None:
     options.add_scene(parser)
     options.add_model(parser)
     options.add_compiled(parser)
+    options.add_mesh(parser, "one clip")
     options.add_sampling(parser)
     options.add_output(parser, "out.mp4")
     parser.set_defaults(run=run)
@@ -25,7 +26,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs = Outputs(args.out)
+    outputs, mesh = Outputs(args.out), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
     stage, arch, seconds = rendering.read_stage(scene)
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
         weights=scene.weights,
         changes=scene.changes,
         compiled=args.compiled,
+        mesh=mesh,
         overwrite=args.overwrite,
         start=scene.start,
         read_seconds=seconds,

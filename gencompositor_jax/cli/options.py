@@ -136,6 +136,32 @@ def add_compiled(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mesh(parser: argparse.ArgumentParser, clips: str) -> None:
+    """Which devices do what."""
+    parser.add_argument(
+        "--mesh",
+        metavar="AXIS=N,...",
+        help="devices along data (clips), tensor (heads), context (tokens) and fsdp (weights and clips): "
+        f"data=2,tensor=4 (default: all of this machine, for {clips})",
+    )
+
+
+def mesh_of(text: str | None) -> dict[str, int] | None:
+    """Sizes by axis from "fsdp=8,context=2". Raises InputError for other text."""
+    if text is None:
+        return None
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        axis, _, size = part.partition("=")
+        if axis.strip() in sizes:
+            raise InputError(f"--mesh {text}: {axis.strip()} stands there twice; keep one")
+        try:
+            sizes[axis.strip()] = int(size)
+        except ValueError as error:
+            raise InputError(f"--mesh {text}: pass axes and sizes such as fsdp=8,context=2") from error
+    return sizes
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How the result is generated."""
     sampling = parser.add_argument_group("sampling")

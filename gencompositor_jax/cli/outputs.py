@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import platform
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,27 +106,6 @@ def write(
     print(f"beside it: {', '.join(beside)}")
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
-    names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
-
-
-def device() -> str:
-    """The devices the network ran on."""
-    import jax
-
-    found = jax.devices()
-    return f"{len(found)} x {found[0].device_kind}"
-
-
 def note(text: str) -> None:
     """Prints a line for the user on stderr."""
     print(f"gencompositor: {text}", file=sys.stderr)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from gencompositor_jax.cli.options import mesh_of
 from gencompositor_jax.errors import InputError
 
 
@@ -61,17 +62,3 @@ def run(args: argparse.Namespace) -> None:
     print(report.text(plan))
     if args.json:
         print(report.as_json(plan))
-
-
-def mesh_of(text: str | None) -> dict[str, int] | None:
-    """Sizes by axis from "fsdp=8,context=2". Raises InputError for other text."""
-    if text is None:
-        return None
-    sizes = {}
-    for part in text.split(","):
-        axis, _, size = part.partition("=")
-        try:
-            sizes[axis.strip()] = int(size)
-        except ValueError as error:
-            raise InputError(f"--mesh {text}: pass axes and sizes such as fsdp=8,context=2") from error
-    return sizes

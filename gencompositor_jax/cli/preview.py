@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gencompositor_jax.cli import options, rendering
-from gencompositor_jax.cli.outputs import Outputs, note, versions, write
+from gencompositor_jax.cli.outputs import Outputs, note, write
 
 
 def register(subcommands: Any) -> None:
@@ -45,5 +45,7 @@ def run(args: argparse.Namespace) -> None:
             note(shot.path.report)
     drawn = overlay(drawn, mask, rendering.paths_of(stage))
     rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
+    from gencompositor_jax.jobs.report import versions
+
     facts = {"command": "preview", "seconds": {"read": round(seconds, 3)}, "versions": versions()}
     write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)

@@ -23,6 +23,7 @@ def register(subcommands: Any) -> None:
     options.add_clip(parser)
     options.add_model(parser)
     options.add_compiled(parser)
+    options.add_mesh(parser, "one clip")
     options.add_sampling(parser)
     options.add_output(parser, "removed.mp4")
     parser.set_defaults(run=run)
@@ -30,7 +31,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs = Outputs(args.out)
+    outputs, mesh = Outputs(args.out), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=False)
     sampling, changes = options.sampling_of(args), options.changes_of(args)
     probed = options.probe_all((args.background, args.mask))
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
         weights=args.weights,
         changes=changes,
         compiled=args.compiled,
+        mesh=mesh,
         overwrite=args.overwrite,
         start=start,
         read_seconds=time.perf_counter() - started,

@@ -2,12 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from gencompositor_jax.cli.outputs import Outputs, device, note, versions, write
+from gencompositor_jax.cli.outputs import Outputs, note, write
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch, Weights
@@ -54,12 +55,13 @@ def load(
     folder: str | None,
     programs: "Programs | None" = None,
     weights: "Weights | None" = None,
+    mesh: "Mapping[str, int] | None" = None,
     **changes: Unpack["Changes"],
 ) -> "Compositor":
     """The compositor of a checkpoint. The one place where the command loads a model."""
     from gencompositor_jax.compositor import Compositor
 
-    return Compositor.load(folder, programs=programs, weights=weights, **changes)
+    return Compositor.load(folder, programs=programs, weights=weights, mesh=mesh, **changes)
 
 
 def render(
@@ -72,6 +74,7 @@ def render(
     weights: "Weights | None",
     changes: "Changes",
     compiled: str | None,
+    mesh: "Mapping[str, int] | None" = None,
     overwrite: bool,
     start: float,
     read_seconds: float,
@@ -79,28 +82,23 @@ def render(
 ) -> None:
     """Loads the model, samples and writes everything; the outputs are checked.
 
-    compiled: folder of compiled programs. start: seconds into the background, for its sound. scene: written
-    as the project file.
+    compiled: folder of compiled programs. mesh: sizes of its axes; None is all devices. start: seconds into
+    the background, for its sound. scene: written as the project file.
     """
     from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.jobs.report import facts_of
 
     started = time.perf_counter()
     programs = None if compiled is None else _programs(compiled, stage.arch, options, weights)
-    compositor = load(checkpoint, programs, weights, **changes)
+    compositor = load(checkpoint, programs, weights, mesh, **changes)
     seconds = {"read": read_seconds, "load": time.perf_counter() - started}
     options = options.settled(stage.arch.diffusion)
     if scene is not None:
         scene = dataclasses.replace(scene, sampling=options)
     with bar(options.schedule(stage.arch.diffusion)[0] * len(stage.shots)) as progress:
         composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
-    facts = {
-        "command": command,
-        "settings": composite.settings,
-        "transferred": [round(share, 3) for share in composite.transferred],
-        "seconds": {name: round(value, 3) for name, value in (seconds | composite.seconds).items()},
-        "versions": versions(),
-        "device": device(),
-    }
+    composite = dataclasses.replace(composite, seconds=seconds | composite.seconds)
+    facts = {"command": command, **facts_of(composite, compositor.mesh)}
     if "sample" not in composite.seconds:
         note(f"nothing was sampled: an earlier run left {outputs.latents}")
     rows = _sheet_rows(composite, stage)

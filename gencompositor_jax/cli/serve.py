@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gencompositor_jax.cli.options import mesh_of
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.cli.rendering import checkpoint_arch
 from gencompositor_jax.errors import InputError
@@ -45,6 +46,11 @@ def register(subcommands: Any) -> None:
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
     )
     model.add_argument("--weights", choices=("int8",), help="keep the network's in 8 bits")
+    model.add_argument(
+        "--mesh",
+        metavar="AXIS=N,...",
+        help="devices that run one job together: tensor=2,context=2 (default: each device runs a job)",
+    )
     limits = parser.add_argument_group("limits")
     for option, field, kind, what in LIMITS:
         default = getattr(Limits(), field)
@@ -55,6 +61,7 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything and serves until SIGTERM or SIGINT. The model is loaded at the first job."""
     limits, token = limits_of(args), token_of(args.token_file)
+    mesh = mesh_of(args.mesh)
     try:
         import fastapi  # noqa: F401
         import fastapi_offline  # noqa: F401
@@ -77,14 +84,16 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--root {args.root}: no such folder")
     if args.checkpoint is not None:
         checkpoint_arch(args.checkpoint)
-    with listen(args.host, args.port) as listening:
-        service = Service(Path(args.folder), root, limits, Models(args.checkpoint, args.weights))
-        host, port = listening.getsockname()[:2]
-        name = f"[{host}]" if ":" in host else host
-        counts = service.queue.counts()
-        waiting = counts["queued"] + counts["running"]  # the last process was killed
-        note(f"http://{name}:{port}/docs describes the service; {waiting} jobs wait from earlier")
-        run(create_app(service, token), service, listening)
+    models = Models(args.checkpoint, args.weights, mesh)
+    if mesh is not None:
+        models.devices()  # or it is refused
+    listening = listen(args.host, args.port)
+    service = Service(Path(args.folder), root, limits, models)
+    host, port = listening.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    waiting = service.queue.counts()["queued"]
+    note(f"http://{name}:{port}/docs describes the service; {waiting} jobs wait from earlier")
+    run(create_app(service, token), service, listening)
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

@@ -22,6 +22,7 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from gencompositor_jax import sharding
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec.vae_layers import (
     Cache,
@@ -268,7 +269,8 @@ class _UpBlock(nn.Module):
         if self.space:
             if self.time and x.shape[1] > 1:
                 x = repeat_frames(x, 2 * x.shape[1] - x.shape[1] % 2)
-            x = FrameConv(self.width, 1, (1, 1), self.dtype, name="upsample")(repeat_pixels(x, 2))
+            x = _over_rows(repeat_pixels(x, 2))
+            x = _over_rows(FrameConv(self.width, 1, (1, 1), self.dtype, name="upsample")(x))
         return x, new
 
 
@@ -289,7 +291,14 @@ def _time_steps(arch: VAEArch) -> int:
 
 
 def _apply(module: nn.Module, params: Params, chunk: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-    return module.apply({"params": params}, chunk, cache)  # type: ignore[return-value]
+    return module.apply({"params": params}, _over_rows(chunk), cache)  # type: ignore[return-value]
+
+
+def _over_rows(x: jax.Array) -> jax.Array:
+    """Shards the rows of pixels on a mesh that divides them: 60 latent rows over 4 devices, over 8 from the
+    second level of the decoder on, where there are 120.
+    """
+    return sharding.constrain(x, sharding.ROWS, None, sharding.TOKENS)
 
 
 def _one_chunk(

@@ -64,6 +64,7 @@ def generate(
     numbers: Sequence[int],
     options: SamplingOptions = SamplingOptions(),  # noqa: B008 (frozen)
     *,
+    seeds: Sequence[int] | None = None,
     size: int | None = None,
     run: Run = directly,
     on_step: OnStep | None = None,
@@ -75,7 +76,8 @@ def generate(
     Args:
         model: a checkpoint; the networks run in the dtype of its text embeddings, the codec in its own.
         conditions: [B, T, H, W, C] of the model's frames and size, the same on every process.
-        numbers: of the clips; a clip's noise is a function of `options.seed` and its number.
+        numbers: of the clips; a clip's noise is a function of its seed and its number.
+        seeds: of the clips; None is `options.seed` for all.
         options: paste-back is left to the caller.
         size: the batch is padded to this size with copies of the first clip, so that a last, shorter batch
             runs the same programs. It is always padded to a multiple of the mesh's rows.
@@ -91,7 +93,8 @@ def generate(
     model = dataclasses.replace(model, arch=dataclasses.replace(model.arch, inflation=Inflation()))
     latents: Any = None if store is None else store.read()
     if latents is None:
-        latents = _sample(model, conditions, numbers, options, size, run, on_step, timer)
+        seeds = [options.seed] * len(numbers) if seeds is None else seeds
+        latents = _sample(model, conditions, numbers, seeds, options, size, run, on_step, timer)
         if store is not None:
             store.write(np.asarray(latents))
     with timer("decode"):
@@ -111,6 +114,7 @@ def _sample(
     model: Model,
     conditions: Conditions,
     numbers: Sequence[int],
+    seeds: Sequence[int],
     options: SamplingOptions,
     size: int | None,
     run: Run,
@@ -128,9 +132,11 @@ def _sample(
     kept = approximations.kept_tokens(conditions.foreground, arch) if fast.drop_blank else None
     with timer("encode"):
         batch, filled = _placed(conditions, numbers, size)
-        seed = np.uint32(options.seed)
-        keys, state = run(start, seed, filled, arch=arch, skipping=computed is not None)
-        given = run(encode, arrays["codec"], batch, keys, arch=arch)
+        of_clips = (
+            np.asarray(column, kind)[filled] for column, kind in ((seeds, np.uint32), (numbers, np.int32))
+        )
+        keys, state = on_rows(run(start, *of_clips, arch=arch, skipping=computed is not None))
+        given = on_rows(run(encode, arrays["codec"], batch, keys, arch=arch))
         jax.block_until_ready(given)
     with timer("sample"):
         table = sampler.coefficients(arch.diffusion, steps, solver)
@@ -140,8 +146,8 @@ def _sample(
             now = slice(first, first + length)
             part = sampler.Coefficients(*(column[now] for column in columns))
             flags = None if computed is None else computed[now]
-            moving = given, state, first, part, keys.steps, flags, kept
-            state = run(advance, networks, text, guidance, *moving, arch=arch)
+            moving = given, state, np.int32(first), part, keys.steps, flags, kept
+            state = on_rows(run(advance, networks, text, guidance, *moving, arch=arch))
             jax.block_until_ready(state)
             if on_step is not None:
                 on_step(first + length, steps)
@@ -159,10 +165,14 @@ def part_length(steps: int) -> int:
 
 @functools.partial(jax.jit, static_argnames=("arch", "skipping"))
 def start(
-    seed: jax.Array, numbers: jax.Array, *, arch: ModelArch, skipping: bool = False
+    seeds: jax.Array, numbers: jax.Array, *, arch: ModelArch, skipping: bool = False
 ) -> tuple[NoiseKeys, sampler.SolverState]:
-    """Noise keys of clips `numbers`, int [B], and the solver's state before its first step."""
-    keys = noise_keys(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers))
+    """Noise keys of clips `numbers`, int [B], and the solver's state before its first step.
+
+    seeds: uint32 [B], or one for all clips.
+    """
+    seeds = jnp.broadcast_to(seeds, numbers.shape)
+    keys = noise_keys(jax.vmap(lambda seed, n: jax.random.fold_in(jax.random.key(seed), n))(seeds, numbers))
     latents = sharding.constrain(draw(keys.start, arch), sharding.ROWS)
     return keys, sampler.initial_state(latents, skipping=skipping)
 
@@ -259,10 +269,8 @@ def draw(keys: jax.Array, arch: ModelArch) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(key, arch.latent_shape))(keys)
 
 
-def _placed(
-    conditions: Conditions, numbers: Sequence[int], size: int | None
-) -> tuple[Conditions, np.ndarray]:
-    """The batch padded to `size` and to the mesh's rows, sharded over them, and its numbers [B]."""
+def _placed(conditions: Conditions, numbers: Sequence[int], size: int | None) -> tuple[Conditions, list[int]]:
+    """The batch padded to `size` and to the mesh's rows, sharded over them, and which clip is in each row."""
     mesh = jax.sharding.get_mesh()
     rows = 1 if mesh.empty else sharding.axis_size(mesh, sharding.ROWS)
     full = -(-max(len(numbers), size or 0) // rows) * rows
@@ -272,7 +280,20 @@ def _placed(
     batch: Any = {name: x[[filled[row] for row in here]] for name, x in given.items()}
     if not mesh.empty:
         batch = sharding.to_devices(batch, here, full, mesh)
-    return Conditions(**batch), np.asarray(numbers, np.int32)[filled]
+    return Conditions(**batch), filled
+
+
+def on_rows(tree: Any) -> Any:
+    """A program's results for a batch, sharded over the rows of the mesh in force; scalars are replicated.
+
+    XLA chooses the shardings of results: without this, a program would be compiled again for the results of
+    its first call.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return tree
+    rows, whole = sharding.by_rows(mesh), sharding.replicated(mesh)
+    return jax.tree.map(lambda x: jax.device_put(x, rows if x.ndim else whole), tree)
 
 
 def gathered(frames: jax.Array) -> np.ndarray:

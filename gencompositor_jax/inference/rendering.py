@@ -36,6 +36,65 @@ class Composite:
     seconds: dict[str, float]  # per stage; a shape's first call compiles within encode, sample and decode
 
 
+@dataclasses.dataclass(frozen=True)
+class Composing:
+    """A composite of which some layers are done: what the steps of a pass on the host hand on."""
+
+    stage: Stage
+    options: SamplingOptions
+    frames: np.ndarray  # uint8 RGB, the result so far
+    masks: tuple[np.ndarray, ...] = ()  # of the layers that are done
+    raw: np.ndarray | None = None  # the model's frames of the last one
+    transferred: tuple[float, ...] = ()
+
+    @property
+    def layer(self) -> int:
+        """The layer that is next."""
+        return len(self.masks)
+
+
+def begin(stage: Stage, options: SamplingOptions) -> Composing:
+    """The composite before its first layer: the background."""
+    return Composing(stage, options.settled(stage.arch.diffusion), stage.background.frames)
+
+
+def next_conditions(now: Composing) -> Conditions:
+    """The network's inputs for the next layer, [T, H, W, C]."""
+    layer = now.stage.shots[now.layer]
+    seen = shot.shown(layer, now.frames) if now.options.paste_back or now.raw is None else now.raw
+    return shot.conditions(layer, seen, now.stage.arch)
+
+
+def with_layer(now: Composing, given: Conditions, raw: np.ndarray) -> Composing:
+    """The composite with the next layer: raw, uint8 [T, h, w, 3], is what the model generated for `given`."""
+    options, inside, frames = now.options, given.mask[..., 0] > 0, raw
+    transferred = now.transferred
+    if options.paste_back:
+        layer, arch = now.stage.shots[now.layer], now.stage.arch
+        result = shot.put_back(layer, now.frames, raw, inside, arch, options.feather, options.detail)
+        frames, inside = result.frames, result.mask
+        transferred = (*transferred, result.transferred)
+    return dataclasses.replace(
+        now, frames=frames, masks=(*now.masks, inside), raw=raw, transferred=transferred
+    )
+
+
+def finished(now: Composing, seconds: dict[str, float]) -> Composite:
+    """The composite once all layers are done."""
+    assert now.raw is not None, "a stage has at least one layer"
+    return Composite(
+        frames=now.frames,
+        mask=np.any(now.masks, axis=0),
+        raw=now.raw,
+        background=now.stage.background.frames,
+        foreground=now.stage.shots[-1].foreground,
+        fps=now.stage.background.fps,
+        settings=_settings(now.stage, now.options, now.frames),
+        transferred=now.transferred,
+        seconds=seconds,
+    )
+
+
 def render(
     model: Model,
     stage: Stage,
@@ -53,16 +112,13 @@ def render(
         latents_file.read(latents)
     if isinstance(run, Programs) and options.fast is not None:
         raise InputError(f"fast={options.fast}: compiled programs run the exact pass; pass one of the two")
-    options = options.settled(stage.arch.diffusion)
+    timer, now = Timer(), begin(stage, options)
+    options = now.options
     steps, _ = options.schedule(stage.arch.diffusion)
-    timer, total = Timer(), steps * len(stage.shots)
-    frames, masks, transferred = stage.background.frames, [], []
-    raw: np.ndarray | None = None
-    for i, layer in enumerate(stage.shots):
+    total = steps * len(stage.shots)
+    for i in range(len(stage.shots)):
         with timer("prepare"):
-            seen = shot.shown(layer, frames) if options.paste_back or raw is None else raw
-            conditions = shot.conditions(layer, seen, stage.arch)
-            inside = conditions.mask[..., 0] > 0
+            conditions = next_conditions(now)
         store = None
         if latents is not None:
             made_from = _made_from(model, conditions, i, options)
@@ -78,27 +134,8 @@ def render(
             store=store,
         )[0]
         with timer("paste back"):
-            if options.paste_back:
-                result = shot.put_back(
-                    layer, frames, raw, inside, stage.arch, options.feather, options.detail
-                )
-                frames, inside = result.frames, result.mask
-                transferred.append(result.transferred)
-            else:
-                frames = raw
-        masks.append(inside)
-    assert raw is not None, "a stage has at least one layer"
-    return Composite(
-        frames=frames,
-        mask=np.any(masks, axis=0),
-        raw=raw,
-        background=stage.background.frames,
-        foreground=stage.shots[-1].foreground,
-        fps=stage.background.fps,
-        settings=_settings(stage, options, frames),
-        transferred=tuple(transferred),
-        seconds=timer.seconds,
-    )
+            now = with_layer(now, conditions, raw)
+    return finished(now, timer.seconds)
 
 
 def _made_from(model: Model, conditions: Conditions, number: int, options: SamplingOptions) -> str:

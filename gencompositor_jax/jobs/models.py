@@ -1,10 +1,10 @@
-"""The models of a service: one `Compositor` per device, loaded at its first job."""
+"""The models of a service: one `Compositor` per device, or per mesh of devices, loaded at its first job."""
 
 import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from gencompositor_jax.jobs.spec import Job
 from gencompositor_jax.jobs.workers import OnStep
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from gencompositor_jax.checkpoints.format import Metadata
     from gencompositor_jax.compositor import Compositor
 
@@ -25,16 +27,20 @@ LATENTS = "latents.npz"
 class Models:
     """Runs jobs with one checkpoint. JAX is imported when the devices are first asked for."""
 
-    def __init__(self, checkpoint: str | None = None, weights: Weights | None = None) -> None:
-        self.checkpoint, self.weights = checkpoint, weights
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        weights: Weights | None = None,
+        mesh: Mapping[str, int] | None = None,
+    ) -> None:
+        """mesh: of the devices that run one job; None is one device each."""
+        self.checkpoint, self.weights, self.mesh = checkpoint, weights, mesh
         self._lock = threading.Lock()
         self._loaded: dict[str, Compositor] = {}
 
     def devices(self) -> Sequence[str]:
-        """The devices of this process, each of which runs one job."""
-        import jax
-
-        return [_name(device) for device in jax.local_devices()]
+        """The devices of this process, or meshes of them, each of which runs one job."""
+        return list(self._meshes)
 
     def check(self, job: Job) -> None:
         """Raises InputError where the checkpoint lacks what the job asks for; reads no weights."""
@@ -50,18 +56,14 @@ class Models:
 
     def run(self, device: str, job: Job, folder: Path, on_step: OnStep) -> None:
         """Writes the video to `folder / job.out` and a report beside it."""
-        import jax
-
         from gencompositor_jax.controls.footage import scene_stage
         from gencompositor_jax.controls.media.video_out import write_video
         from gencompositor_jax.files import atomic_write_text
 
         scene = job.scene
-        (place,) = (each for each in jax.local_devices() if _name(each) == device)
-        with jax.default_device(place):
-            compositor = self._changed(self._compositor(device), job)
-            stage = scene_stage(scene, compositor.arch)
-            composite = compositor.render(stage, scene.sampling, latents=folder / LATENTS, progress=on_step)
+        compositor = self._changed(self._compositor(device), job)
+        stage = scene_stage(scene, compositor.arch)
+        composite = compositor.render(stage, scene.sampling, latents=folder / LATENTS, progress=on_step)
         write_video(
             folder / job.out,
             composite.frames,
@@ -76,6 +78,12 @@ class Models:
         _forget_programs()
 
     @functools.cached_property
+    def _meshes(self) -> "dict[str, Mesh]":
+        from gencompositor_jax.inference import meshes
+
+        return {_name(mesh): mesh for mesh in meshes.equal_meshes(self.mesh or {})}
+
+    @functools.cached_property
     def _metadata(self) -> "Metadata":
         from gencompositor_jax import checkpoints
 
@@ -86,7 +94,9 @@ class Models:
 
         with self._lock:  # one after the other: the host holds one more copy while it loads
             if device not in self._loaded:
-                self._loaded[device] = Compositor.load(self.checkpoint, weights=self.weights)
+                self._loaded[device] = Compositor.load(
+                    self.checkpoint, weights=self.weights, mesh=self._meshes[device]
+                )
             return self._loaded[device]
 
     def _changed(self, compositor: "Compositor", job: Job) -> "Compositor":
@@ -100,8 +110,11 @@ class Models:
         return Compositor(dataclasses.replace(compositor.model, arch=arch), compositor.source)
 
 
-def _name(device: Any) -> str:
-    return f"{device.platform}:{device.id}"
+def _name(mesh: "Mesh") -> str:
+    """cpu:0, or tpu:0-3 for a mesh of several devices."""
+    first, *_, last = [*mesh.devices.flat] * 2
+    numbers = f"{first.id}" if mesh.size == 1 else f"{first.id}-{last.id}"
+    return f"{first.platform}:{numbers}"
 
 
 def _forget_programs() -> None:

@@ -38,11 +38,15 @@ def quantised(arrays: Any) -> Any:
     """
 
     def one(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        axes = next((axes for pattern, axes in KERNELS if re.search(pattern, name)), None)
-        return leaf if axes is None else _quantised(leaf, axes)
+        return quantised_array(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
 
     return jax.tree_util.tree_map_with_path(one, arrays)
+
+
+def quantised_array(name: str, array: jax.Array) -> Any:
+    """The array of a path as `Int8` if it is one of the blocks' kernels, else as it is."""
+    axes = next((axes for pattern, axes in KERNELS if re.search(pattern, name)), None)
+    return array if axes is None else _quantised(array, axes)
 
 
 def restored(params: Any, dtype: Any) -> Any:

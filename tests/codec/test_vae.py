@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gencompositor_jax import sharding
 from gencompositor_jax.arch import VAEArch
 from gencompositor_jax.codec import vae, vae_layers, vae_tiling
 from gencompositor_jax.errors import InputError
@@ -65,6 +66,16 @@ def test_later_frames_leave_earlier_latents_unchanged_and_earlier_frames_reach_l
     # Through the caches, a chunk depends on the frame before it.
     early = np.asarray(vae.encode_moments(params, SMALL, video.at[:, 16].add(0.5)))
     assert np.abs(early[:, 5] - before[:, 5]).max() > 1e-3
+
+
+def test_rows_are_sharded_from_the_level_on_that_the_mesh_divides(params):
+    """Of latents with 3 rows: 6, and then 12, which four devices share."""
+    z = jax.random.normal(jax.random.key(0), (1, 3, 3, 2, 2))
+    expected = vae.decode(params, SMALL, z)
+    with jax.set_mesh(sharding.make_mesh({"tensor": 4}, jax.devices()[:4])):
+        frames = vae.decode(params, SMALL, jnp.asarray(np.asarray(z)))
+    assert frames.sharding.shard_shape(frames.shape)[2] == 3
+    np.testing.assert_allclose(frames, expected, atol=1e-5)
 
 
 def test_clips_of_a_batch_do_not_mix(params):

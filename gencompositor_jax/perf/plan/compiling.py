@@ -1,6 +1,7 @@
 """Plans: the programs of sampling or training compiled for a target, what each needs, and whether it fits."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import ml_collections
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import sharding
+from gencompositor_jax.inference import meshes
 from gencompositor_jax.perf.plan import collectives, hlo, memory, roofline, work, workloads
 from gencompositor_jax.perf.plan.collectives import Traffic
 from gencompositor_jax.perf.plan.memory import Memory
@@ -37,7 +39,9 @@ class Compiled:
     seconds: float  # to lower and compile
     memory: Memory | None
     needed: int  # bytes per device
-    flops: float | None = None  # per device and run, of the products that are executed
+    flops: float | None = (
+        None  # per device and run (a solver call: per step), of the products that are executed
+    )
     useful_flops: float | None = None  # of the network as `perf.flops` counts it, divided by the devices
     bytes: int | None = None  # read from and written to main memory, per device and run
     traffic: Mapping[str, Traffic] = dataclasses.field(default_factory=dict)
@@ -90,7 +94,7 @@ def make_plan(
     """Compile the programs of a mode for a target.
 
     batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
-    the config's for training, `workloads.sampling_mesh` for sampling. thorough: see `compiled`. Raises
+    the config's for training, `meshes.default_sizes` for sampling. thorough: see `compiled`. Raises
     InputError if these don't fit each other, before anything is compiled.
     """
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
@@ -104,7 +108,7 @@ def make_plan(
         found = workloads.of_training(own, devices)
     else:
         batch = 1 if batch is None else batch
-        sizes = workloads.sampling_mesh(arch, batch, len(target.devices)) if mesh is None else mesh
+        sizes = meshes.default_sizes(arch, batch, len(target.devices)) if mesh is None else mesh
         devices = sharding.make_mesh(sizes, target.devices)
         on_cpu = target.devices[0].platform == "cpu"
         found = workloads.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
@@ -133,8 +137,13 @@ def compiled(program: Program, target: Target, thorough: bool = False) -> Compil
         return Compiled(program.name, seconds, None, needed + waiting, useful_flops=useful)
     seconds = time.perf_counter() - began
     module = hlo.parse(executable.as_text() or "")
-    operations = list(work.operations(module))
-    traffic = collectives.traffic(module, devices)
+    operations = [
+        dataclasses.replace(one, times=one.times / program.steps) for one in work.operations(module)
+    ]
+    traffic = {
+        kind: Traffic(math.ceil(sent.calls / program.steps), math.ceil(sent.bytes / program.steps))
+        for kind, sent in collectives.traffic(module, devices).items()
+    }
     found = memory.of(program, executable)
     return Compiled(
         program.name,
@@ -143,7 +152,7 @@ def compiled(program: Program, target: Target, thorough: bool = False) -> Compil
         found.total,
         sum(one.times * one.flops for one in operations),
         useful,
-        sum(one.times * one.bytes for one in operations),
+        round(sum(one.times * one.bytes for one in operations)),
         traffic,
         roofline.estimate(operations, traffic, target.chip),
         (*hlo.unknown_loops(module), *work.unknown_kernels(module)),

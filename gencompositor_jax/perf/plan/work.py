@@ -50,7 +50,7 @@ class Operation:
     """Cost of one instruction on a device, and how often it is executed."""
 
     name: str
-    times: int
+    times: float
     flops: float = 0.0
     bytes: int = 0
     half: bool = True  # products of 16-bit or smaller numbers

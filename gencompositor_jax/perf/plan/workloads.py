@@ -4,7 +4,6 @@ The functions are those of `training.step` and `inference.pipeline`: what is com
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.diffusion import sampler
-from gencompositor_jax.inference import pipeline
+from gencompositor_jax.inference import meshes, pipeline
 from gencompositor_jax.inference.pipeline import LatentConditions, NoiseKeys
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.perf import flops
@@ -38,6 +37,7 @@ class Program:
     arguments: Mapping[str, Any]
     waiting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     useful_flops: float = 0.0  # of the network as `perf.flops` counts it, over all devices; 0 if not counted
+    steps: int = 1  # denoising steps of one run; figures are per step
 
 
 def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
@@ -85,12 +85,15 @@ def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
 
 
 def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat16) -> list[Program]:
-    """Encoding, one denoising step (branch and backbone) and decoding of a batch of clips on a mesh.
+    """Encoding, a call of the solver (branch and backbone) and decoding of a batch of clips on a mesh.
+
+    The functions and their arguments are those of `pipeline.generate` with the default options.
 
     dtype: of the weights, and of the network's computation. All weights stay on the devices throughout.
     Raises InputError if batch and mesh don't fit.
     """
     sharding.check_batch(batch, 1, mesh)
+    meshes.check_heads(arch, mesh)
     known = checkpoints.array_shapes(arch)
     known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
     arrays = with_shardings(known, sharding.shardings(known, mesh))
@@ -108,14 +111,12 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     latents = rows(*arch.latent_shape)
     given = LatentConditions(latents, latents, rows(*arch.latent_shape[:-1], 1), offsets)
     state = sampler.SolverState(latents, latents)
-    whole = sharding.replicated(mesh)
-    one_step = jax.tree.map(
-        lambda c: jax.ShapeDtypeStruct(
-            (1,), jnp.int32 if c.dtype.kind == "i" else jnp.float32, sharding=whole
-        ),
+    steps = pipeline.part_length(arch.diffusion.steps)
+    part = jax.tree.map(
+        lambda c: jax.ShapeDtypeStruct((steps,), jnp.int32 if c.dtype.kind == "i" else jnp.float32),
         sampler.coefficients(arch.diffusion, arch.diffusion.steps, arch.diffusion.solver),
     )
-    first = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    first = jax.ShapeDtypeStruct((), jnp.int32)
 
     def under_mesh(lower: Callable[[], jax.stages.Lowered]) -> Callable[[], jax.stages.Lowered]:
         def lowered() -> jax.stages.Lowered:
@@ -129,9 +130,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
 
     def step() -> jax.stages.Lowered:
         text = arrays["null_text"]
-        return pipeline.advance.lower(
-            stacks, text, None, given, state, first, one_step, keys.steps, arch=arch
-        )
+        return pipeline.advance.lower(stacks, text, None, given, state, first, part, keys.steps, arch=arch)
 
     def decode() -> jax.stages.Lowered:
         return pipeline.decode.lower(arrays["codec"], latents, arch=arch)
@@ -144,20 +143,10 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
             {**weights, "latents": (given, state)},
             fixed,
             batch * flops.forward(arch),
+            steps,
         ),
         Program("decode", under_mesh(decode), {**fixed, "latents": latents}, weights),
     ]
-
-
-def sampling_mesh(arch: ModelArch, batch: int, devices: int) -> dict[str, int]:
-    """Axis sizes of a mesh to sample on.
-
-    Clips over `data`, heads and hidden units over `tensor` as far as the number of heads allows, tokens over
-    `context` for the remaining devices.
-    """
-    data = math.gcd(batch, devices)
-    tensor = math.gcd(arch.backbone.num_heads, devices // data)
-    return {"data": data, "tensor": tensor, "context": devices // data // tensor}
 
 
 def with_shardings(tree: Any, shardings: Any) -> Any:

@@ -1,0 +1,119 @@
+"""The files of a finished job: the video, and beside it a report and the project file.
+
+street/bird.mp4         the frames, or a folder of PNG images if the name has no ending
+street/bird.json        settings, seconds, versions; written last, so a job is done where it is
+street/bird.scene.json  the project file, for `gencompositor compose --project`
+"""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencompositor_jax import fields
+from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.controls.scene import write_scene
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write_text
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from gencompositor_jax.inference.rendering import Composite
+    from gencompositor_jax.jobs.spec import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFiles:
+    """The files of one job, named after its video."""
+
+    video: Path
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether images are written instead of a video."""
+        return not self.video.suffix
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.video.with_suffix(".json")
+
+    @property
+    def project(self) -> Path:
+        """The project file."""
+        return self.video.with_suffix(".scene.json")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """All of them."""
+        return self.video, self.project, self.report
+
+    def report_of(self, digest: str) -> dict[str, Any] | None:
+        """The report of the job with this digest if it is done: what `write` has written."""
+        if not (self.report.is_file() and self.video.exists()):
+            return None
+        try:
+            found = fields.read_json(self.report)
+        except InputError:
+            return None
+        return found if isinstance(found, dict) and found.get("job") == digest else None
+
+
+def write(files: JobFiles, job: "Job", composite: "Composite", facts: Mapping[str, Any]) -> None:
+    """Writes everything, each file whole or not at all; existing ones are replaced, and folders made.
+
+    Raises InputError where that fails, as on a full disk.
+    """
+    try:
+        files.video.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{files.video.parent}: can't be made ({error.strerror})") from error
+    files.report.unlink(missing_ok=True)  # of what is replaced now
+    if files.is_folder:
+        write_image_folder(files.video, composite.frames, overwrite=True)
+    else:
+        write_video(
+            files.video,
+            composite.frames,
+            composite.fps,
+            audio_from=job.scene.background,
+            audio_start=job.scene.start,
+            overwrite=True,
+        )
+    write_scene(files.project, job.scene)
+    atomic_write_text(files.report, json.dumps(facts, indent=2) + "\n")
+
+
+def facts_of(composite: "Composite", mesh: "Mesh") -> dict[str, Any]:
+    """The entries of a report that every job has."""
+    return {
+        "settings": composite.settings,
+        "transferred": [round(share, 3) for share in composite.transferred],
+        "seconds": {name: round(value, 3) for name, value in composite.seconds.items()},
+        "versions": versions(),
+        **devices(mesh),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that a result depends on."""
+    names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+def devices(mesh: "Mesh") -> dict[str, Any]:
+    """The devices that the network ran on, and the axes of their mesh."""
+    found = mesh.devices.flat
+    sizes = {axis: size for axis, size in mesh.shape.items() if size > 1}
+    return {"device": f"{len(found)} x {found[0].device_kind}", "mesh": sizes}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
