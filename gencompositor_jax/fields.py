@@ -40,8 +40,10 @@ def read_json(path: str | pathlib.Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def parse_json(text: str, where: str) -> Any:
-    """A JSON value. Raises InputError with the line; NaN and repeated fields are errors too."""
+def parse_json(text: str, where: str, line: int = 1) -> Any:
+    """A JSON value, of a text that begins at a line of `where`. Raises InputError with the line; NaN and
+    repeated fields are errors too.
+    """
 
     def no_constant(name: str) -> None:
         raise InputError(f"{where}: {name} is not a number; write a finite one")
@@ -56,7 +58,9 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise InputError(
+            f"{where}: line {line + error.lineno - 1}, column {error.colno}: {error.msg}"
+        ) from error
     except RecursionError as error:
         raise InputError(f"{where}: nested too deeply") from error
     except InputError:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from gencompositor_jax import __version__, libtpu
 from gencompositor_jax.cli import (
+    batch,
     benchmark,
     compile,
     compose,
@@ -31,6 +32,7 @@ COMMANDS = (
     compose,
     preview,
     remove,
+    batch,
     serve,
     demo,
     data,
@@ -81,12 +83,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Returns 0, 2 for input that can't be used (one line on stderr), or 130 if
-    interrupted.
+    """Runs the command. Returns 0 or the command's own code, 2 for input that can't be used (one line on
+    stderr), or 130 if interrupted.
     """
     try:
         args = parse(argv)
-        args.run(args)
+        code: int | None = args.run(args)
     except InputError as error:
         line = " ".join(str(error).split())  # quoted messages of libraries may have several
         print(f"gencompositor: {line}", file=sys.stderr)
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ngencompositor: interrupted, nothing half-written is left", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def entry_point() -> NoReturn:

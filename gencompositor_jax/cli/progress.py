@@ -1,5 +1,7 @@
 """Progress bars."""
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,5 +27,26 @@ def gigabytes(what: str) -> Iterator[Callable[[int, int], None]]:
         def show(done: int, total: int) -> None:
             shown.total = total
             shown.update(done - shown.n)
+
+        yield show
+
+
+@contextmanager
+def jobs_bar(total: int) -> Iterator[Callable[[bool, str | None], None]]:
+    """A bar of jobs with their rate and the time left on stderr, a line every half minute if it isn't a
+    terminal; yields its callback (done, error).
+    """
+    every = 0.1 if sys.stderr.isatty() else 30.0
+    failed, lock = 0, threading.Lock()
+    with tqdm(total=total, desc="jobs", unit="job", mininterval=every, maxinterval=every) as shown:
+
+        def show(done: bool, error: str | None) -> None:
+            nonlocal failed
+            with lock:
+                failed += not done
+                if error is not None:
+                    shown.write(f"gencompositor: {error}", file=sys.stderr)
+                shown.set_postfix(failed=failed, refresh=False)
+                shown.update()
 
         yield show

@@ -77,6 +77,34 @@ def read_video(
         InputError: what `probe` refuses, arguments out of range, a trim beyond the end, frames that
             together exceed the memory limit (`MAX_BYTES`), damaged frames.
     """
+    media, indices, channels, rate = _choose(media, fps, start, end, frames, alpha)
+    if isinstance(media, ImageSequence):
+        pixels = np.empty((len(indices), media.height, media.width, channels), np.uint8)
+        for slot, image in enumerate(read_images([media.images[i] for i in indices], alpha=channels == 4)):
+            pixels[slot] = image
+    else:
+        pixels = decode(media, indices, alpha=channels == 4)
+    return Video(pixels, rate, str(media.path))
+
+
+def check_clip(
+    media: MediaLike,
+    *,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    frames: int | None = None,
+) -> float:
+    """Raise InputError where `read_video` would, as far as that is known before anything is decoded; returns
+    the rate.
+    """
+    return _choose(media, fps, start, end, frames, False)[-1]
+
+
+def _choose(
+    media: MediaLike, fps: float | None, start: float, end: float | None, frames: int | None, alpha: bool
+) -> tuple[Media, np.ndarray, int, float]:
+    """What `read_video` reads: the media, the indices of the frames, the channels and the rate."""
     _check_arguments(fps, start, end, frames)
     media = probe(media)
     channels = 4 if alpha and media.has_alpha else 3
@@ -89,13 +117,7 @@ def read_video(
         times, length, rate = media.times, media.end, resampled or media.fps
     indices = _pick(str(media.path), times, length, resampled, start, end, frames)
     check_size(media.path, media.width, media.height, len(indices), channels)
-    if isinstance(media, ImageSequence):
-        pixels = np.empty((len(indices), media.height, media.width, channels), np.uint8)
-        for slot, image in enumerate(read_images([media.images[i] for i in indices], alpha=channels == 4)):
-            pixels[slot] = image
-    else:
-        pixels = decode(media, indices, alpha=channels == 4)
-    return Video(pixels, rate, str(media.path))
+    return media, indices, channels, rate
 
 
 def _pick(

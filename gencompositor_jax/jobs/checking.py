@@ -1,0 +1,94 @@
+"""Checks of jobs before any model is loaded: their clips' headers, the checkpoint's metadata, the outputs."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gencompositor_jax import checkpoints
+from gencompositor_jax.arch import ModelArch, changed
+from gencompositor_jax.checkpoints import Metadata
+from gencompositor_jax.controls.media.video import Media, check_clip, probe
+from gencompositor_jax.controls.media.video_out import CONTAINERS
+from gencompositor_jax.controls.scene import Layer, Scene
+from gencompositor_jax.controls.stage import arch_for
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.jobs.manifest import Line
+from gencompositor_jax.jobs.report import JobFiles
+
+THREADS = 8  # for opening files: on a shared disk that mostly waits
+
+
+class Checker:
+    """Checks jobs; files and checkpoints that several of them name are opened once. Any thread may call it.
+
+    root: of the outputs. overwrite: whether outputs of other jobs are replaced.
+    """
+
+    def __init__(self, root: Path, overwrite: bool = False) -> None:
+        self.root, self.overwrite = root, overwrite
+        self._probed = functools.lru_cache(maxsize=1024)(probe)
+        self._metadata = functools.lru_cache(maxsize=16)(checkpoints.read_metadata)
+
+    def all(self, lines: Sequence[Line]) -> list[Line]:
+        """The lines, with the error of each that can't be made."""
+        with ThreadPoolExecutor(THREADS) as threads:
+            return list(threads.map(self._checked, lines))
+
+    def arch(self, scene: Scene) -> ModelArch:
+        """The architecture that a scene is made with, at its number of frames.
+
+        Raises InputError where the checkpoint lacks its prompt, or can't make a clip of that length or in so
+        many steps.
+        """
+        source = checkpoints.packaged() if scene.checkpoint is None else scene.checkpoint
+        metadata: Metadata = self._metadata(source)
+        checkpoints.check_prompt(scene.sampling.prompt, metadata.prompts)
+        arch = arch_for(changed(metadata.arch, scene.changes), scene.frames)
+        scene.sampling.schedule(arch.diffusion)
+        return arch
+
+    def clips(self, scene: Scene) -> dict[str, Media]:
+        """The probed clips of a scene by their paths."""
+        return {path: self._probed(path) for path in scene.clips}
+
+    def _checked(self, line: Line) -> Line:
+        if line.job is None:
+            return line
+        try:
+            self._check_output(JobFiles(self.root / line.job.out), line.digest)
+            self._check_clips(line.job.scene)
+        except InputError as error:
+            return dataclasses.replace(line, job=None, error=" ".join(str(error).split()))
+        return line
+
+    def _check_output(self, files: JobFiles, digest: str) -> None:
+        if not files.is_folder and files.video.suffix.lower() not in CONTAINERS:
+            raise InputError(f"out: {files.video}: not a video format; use {', '.join(CONTAINERS)}")
+        if files.report_of(digest) is None and not self.overwrite:
+            for file in (files.video, files.report):
+                if file.exists():
+                    raise InputError(
+                        f"out: {file}: exists, made by something else than this line; pass --overwrite to "
+                        "replace it"
+                    )
+
+    def _check_clips(self, scene: Scene) -> None:
+        arch, media = self.arch(scene), self.clips(scene)
+        background = media[scene.background]
+        rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=arch.frames)
+        for layer in scene.layers:
+            self._check_element(layer, media, arch.frames, rate)
+
+    def _check_element(self, layer: Layer, media: dict[str, Media], frames: int, fps: float) -> None:
+        element = media[layer.foreground]
+        if element.frames > 1 and layer.extend == "error":
+            check_clip(element, fps=fps, frames=frames)
+        if layer.mask is not None:
+            mask = media[layer.mask]
+            if (mask.width, mask.height) != (element.width, element.height):
+                raise InputError(
+                    f"{mask.path}: {mask.width}x{mask.height} pixels, {element.path} has "
+                    f"{element.width}x{element.height}; pass a mask clip of the same size"
+                )

@@ -1,0 +1,220 @@
+"""Batches with a small random model, by the command."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gencompositor_jax.cli import main
+from gencompositor_jax.compositor import Compositor
+from gencompositor_jax.controls.media.video import read_video
+from gencompositor_jax.controls.media.video_out import write_image_folder
+from gencompositor_jax.inference import pipeline
+from gencompositor_jax.jobs import batch, groups
+from gencompositor_jax.jobs.batch import Batch
+from gencompositor_jax.jobs.checking import Checker
+from gencompositor_jax.jobs.manifest import read_manifest
+from gencompositor_jax.jobs.results import Result
+from tests.test_compositor import TRAJECTORY, disc, scenery
+
+
+@pytest.fixture
+def folder(tmp_path, small_checkpoint) -> Path:
+    """Three backgrounds and an element."""
+    for i in range(3):
+        write_image_folder(tmp_path / f"street{i}", scenery(seed=i))
+    write_image_folder(tmp_path / "bird", disc())
+    return tmp_path
+
+
+def jobs(checkpoint: str, count: int, **fields: Any) -> list[dict[str, Any]]:
+    common = {"foreground": "bird", "trajectory": [list(point) for point in TRAJECTORY], "steps": 2}
+    return [
+        {
+            "out": f"{i}",
+            "background": f"street{i % 3}",
+            "checkpoint": checkpoint,
+            "seed": i,
+            **common,
+            **fields,
+        }
+        for i in range(count)
+    ]
+
+
+def run(folder: Path, *lines: object, options: tuple[str, ...] = ()) -> int:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "jobs.jsonl").write_text("\n".join(texts))
+    words = ["batch", "--manifest", str(folder / "jobs.jsonl"), "--out", str(folder / "out"), *options]
+    return main(words)
+
+
+def results(folder: Path) -> dict[int, Any]:
+    rows = [json.loads(text) for text in (folder / "out" / "results.jsonl").read_text().splitlines()]
+    return {row["job"]: row for row in rows}
+
+
+def test_a_batch_makes_what_compose_makes_and_resumes(folder, small_checkpoint, monkeypatch, capsys):
+    """Two calls of two clips by one program; what is broken fails alone."""
+    three = jobs(small_checkpoint, 3)
+    gone = three[0] | {"out": "gone", "background": "gone"}
+    programs: Any = pipeline.advance
+    programs.clear_cache()
+    assert run(folder, *three, gone, "{", options=("--clips", "2")) == 1
+    assert programs._cache_size() == 1
+    said = capsys.readouterr()
+    assert "5 jobs, 0 done before, 2 can't be made" in said.out and "3 of 5 jobs done, 2 failed" in said.out
+    found = results(folder)
+    assert [found[i]["status"] for i in (1, 2, 3, 4, 5)] == ["done"] * 3 + ["failed"] * 2
+    assert "no such file" in found[4]["error"] and "line 5" in found[5]["error"]
+    compositor = Compositor.load(small_checkpoint)
+    for i in (0, 2):
+        alone = compositor.compose(scenery(seed=i), disc(), TRAJECTORY, steps=2, seed=i)
+        made = read_video(folder / "out" / f"{i}").frames.astype(int)
+        assert np.abs(made - alone.frames).max() <= 1
+    assert (
+        main(["compose", "--project", str(folder / "out" / "0.scene.json"), "--out", str(folder / "x")]) == 0
+    )
+
+    monkeypatch.setattr(Compositor, "sample", lambda *_, **__: pytest.fail("made again"))
+    write_image_folder(folder / "gone", scenery())
+    assert run(folder, *three) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Compositor, "load", lambda *_, **__: pytest.fail("nothing is left"))
+        assert run(folder, *three) == 0
+    assert [row["status"] for row in results(folder).values()] == ["done"] * 3
+
+
+def made_of(folder: Path, *lines: Any, stop: threading.Event | None = None) -> list[Result]:
+    (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "out").mkdir()
+    found: list[Result] = []
+    checker = Checker(folder / "out")
+    checked = checker.all(read_manifest(folder / "jobs.jsonl"))
+    Batch(checked, checker, found.append, clips=2, stop=stop).run()
+    return sorted(found, key=lambda result: result.job)
+
+
+class Fake:
+    """A compositor that paints, of no weights; some seeds fail."""
+
+    source, weights, arch, model, mesh = "fake", None, None, None, None
+    calls: list[list[int]]
+
+    def __init__(self, arch: Any, broken: int = -1) -> None:
+        self.calls, self.broken, self.loaded, self.arch = [], broken, 0, arch
+
+    def load(self, *_: Any, **__: Any) -> "Fake":
+        self.loaded += 1
+        return self
+
+    def sample(self, arch: Any, given: Any, options: Any, *, seeds: Any, layer: int, **_: Any) -> np.ndarray:
+        self.calls.append([layer, *seeds])
+        if self.broken in seeds:
+            raise RuntimeError("no luck")
+        return np.stack(
+            [
+                np.full((*clip.mask.shape[:3], 3), seed + 100 * layer, np.uint8)
+                for clip, seed in zip(given, seeds, strict=True)
+            ]
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch, small_model):
+    """Puts a `Fake` in the place of the compositor."""
+
+    def install(broken: int = -1) -> Fake:
+        made = Fake(small_model.arch, broken)
+        monkeypatch.setattr(Batch, "_compositor", lambda self, group: made.load())
+        monkeypatch.setattr(batch, "facts_of", lambda *_: {"seconds": {}})
+        return made
+
+    return install
+
+
+def test_shapes_are_groups_and_layers_are_in_order(folder, small_checkpoint, fake):
+    compositor = fake()
+    lines = jobs(small_checkpoint, 5)
+    lines[1]["steps"] = 4
+    scene = {
+        "version": 1,
+        "background": {"path": "street0"},
+        "checkpoint": small_checkpoint,
+        "seed": 9,
+        "steps": 2,
+    }
+    layer = {"foreground": "bird", "trajectory": [{"x": 30, "y": 30}]}
+    (folder / "two.json").write_text(json.dumps(scene | {"layers": [layer, layer]}))
+    lines.append({"out": "two", "project": "two.json", "detail": "model"})
+    assert [result.status for result in made_of(folder, *lines)] == ["done"] * 6
+    assert compositor.loaded == 3  # groups
+    assert sorted(compositor.calls) == [[0, 0, 2], [0, 1], [0, 3, 4], [0, 9], [1, 9]]
+    assert (read_video(folder / "out" / "two").frames == 109).any()  # the second layer on top
+
+
+def test_one_failing_job_stops_no_other(folder, small_checkpoint, fake, monkeypatch):
+    compositor = fake(broken=1)
+    lines = [*jobs(small_checkpoint, 4), jobs(small_checkpoint, 5)[4] | {"background": "vanishing"}]
+    write_image_folder(folder / "vanishing", scenery())
+    group = groups.grouped
+
+    def grouped(*args: Any) -> Any:
+        for image in (folder / "vanishing").iterdir():  # once all is checked
+            image.unlink()
+        return group(*args)
+
+    monkeypatch.setattr(batch, "grouped", grouped)
+    found = made_of(folder, *lines)
+    assert [result.status for result in found] == ["done", "failed", "done", "done", "failed"]
+    assert found[1].error == "RuntimeError: no luck" and "vanishing" in (found[4].error or "")
+    assert [0, 0] in compositor.calls and [0, 1] in compositor.calls  # one by one, after the call of both
+
+
+def test_stopped_it_finishes_what_is_in_hand(folder, small_checkpoint, fake, monkeypatch):
+    compositor, stop = fake(), threading.Event()
+    sample = compositor.sample
+
+    def last(*args: Any, **how: Any) -> Any:
+        stop.set()
+        return sample(*args, **how)
+
+    monkeypatch.setattr(compositor, "sample", last)
+    found = made_of(folder, *jobs(small_checkpoint, 6), stop=stop)
+    assert [(result.job, result.status) for result in found] == [(1, "done"), (2, "done")]
+
+
+def test_each_host_takes_its_share(folder, small_checkpoint, fake):
+    compositor, lines = fake(), jobs(small_checkpoint, 5)
+    for i in range(2):
+        several = ("--processes", "2", "--process", str(i), "--clips", "1")
+        assert run(folder, *lines, options=several) == 0
+        assert (folder / "out" / "results.jsonl").exists() == (i == 1)
+    assert sorted(compositor.calls) == [[0, seed] for seed in range(5)]
+    assert [row["status"] for row in results(folder).values()] == ["done"] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (("--clips", "0"), "--clips 0"),
+        (("--mesh", "tensor=3"), "mesh"),
+        (("--mesh", "data"), "--mesh data"),
+        (("--processes", "2"), "pass both"),
+        (("--processes", "2", "--process", "2"), "numbered from 0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_one_line(options, names, folder, small_checkpoint, capsys):
+    assert run(folder, *jobs(small_checkpoint, 1), options=options) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("gencompositor: ") and names in error
+
+
+def test_more_clips_of_a_small_network_than_of_a_large_one(small_model):
+    from gencompositor_jax.arch import released
+
+    assert groups.clips_per_call(released(), 4) == 4
+    assert groups.clips_per_call(small_model.arch, 1) == groups.MOST
