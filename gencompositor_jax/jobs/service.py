@@ -56,13 +56,16 @@ class Service:
     """The jobs of a folder, and the threads that run them between `start` and `stop`."""
 
     def __init__(self, folder: Path, root: Path | None, limits: Limits, runner: Runner) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder / "lock")
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror}; pass a folder that can be written to") from error
         self.folder, self.root, self.limits = folder.resolve(), root, limits
         self.events = Events()
         self.broken = False  # whether no job can run, because there is no device
         self._runner, self._stop = runner, threading.Event()
         self._threads: list[threading.Thread] = []
-        self._lock = _locked(self.folder / "lock")
         self.incoming, self._jobs = self.folder / "incoming", self.folder / "jobs"
         self.listeners: list[Callable[[Entry], None]] = []  # called after each change of a job's state
         self.queue = Queue(self.folder / "queue.sqlite3", limits.queue, self._changed)

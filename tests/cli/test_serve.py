@@ -25,6 +25,7 @@ def test_limits_come_from_the_command_line():
         (["--host", "studio.example"], "--token-file"),
         (["--host", "127.0.0.1", "--port", "99999"], "--port 99999"),
         (["--root", "missing"], "--root missing"),
+        (["--port", "0", "--folder", "short/service"], "short/service: Not a directory"),
         (["--checkpoint", "missing"], "missing: no such folder"),
         (["--token-file", "missing"], "missing"),
         (["--token-file", "short"], "16 characters"),

@@ -114,13 +114,21 @@ def test_a_job_has_its_time(tmp_path, root):
     service.stop()
 
 
-def test_stopping_gives_the_job_back_and_the_next_process_runs_it(service, root, runner):
+def test_stopping_gives_the_job_back_and_the_next_process_runs_it(service, root, runner, monkeypatch):
     first, second = service.submit(REQUEST | {"seed": 99}), service.submit(REQUEST | {"seed": 7})
     service.start()
     assert runner.reached.wait(PATIENCE_S)
-    service._stop.set()
-    runner.go.set()
+    wake, starts = service.queue.wake, []
+
+    def woken():
+        starts.append(service.queue.get(first.id).starts)
+        runner.go.set()
+        wake()
+
+    monkeypatch.setattr(service.queue, "wake", woken)
+    assert service.queue.get(first.id).starts == 1
     service.stop()
+    assert starts == [0]  # if it were killed now, that wouldn't count against the job
     again = Service(service.folder, root, Limits(), FakeRunner())
     assert [again.queue.get(id).state for id in (first.id, second.id)] == ["queued", "queued"]
     again._runner.go.set()

@@ -90,11 +90,21 @@ def test_other_types_and_methods_are_refused(client):
         assert client("GET", path).status == 404
 
 
+def answer_to(client, data):
+    """The first line of the answer; the connection stays open."""
+    with socket.create_connection(client.address, timeout=PATIENCE_S) as connection:
+        connection.sendall(data)
+        return connection.recv(4096).splitlines()[0]
+
+
 def test_too_large_bodies_are_refused_while_they_stream(client):
     head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
     form = b"multipart/form-data; boundary=limit"
     announced = head % form + b"Content-Length: 99999999999\r\nConnection: close\r\n\r\n"
     assert b" 413 " in client.raw(announced).splitlines()[0]
+    head_of_json = head % b"application/json" + b"Transfer-Encoding: chunked\r\n\r\n"
+    spaces = b"100001\r\n" + b" " * 0x100001 + b"\r\n0\r\n\r\n"
+    assert b" 413 " in answer_to(client, head_of_json + spaces)
     # Not announced: chunks of 64 KiB, of which the service stops reading at 1 MiB of files.
     start = head % form + b"Transfer-Encoding: chunked\r\n\r\n"
     opening = JOB + b'--limit\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'

@@ -53,7 +53,7 @@ def test_a_killed_service_finishes_what_it_accepted(small_checkpoint, tmp_path):
         group.wait()
     with processes.start(command, tmp_path / "second") as group:
         group.wait_for("startup complete")
-        assert "1 jobs wait" in group.log()
+        assert "2 jobs wait" in group.log()
         assert [list(events(id))[-1]["state"] for id in ids] == ["done", "done"]
         assert request("GET", f"/v1/jobs/{ids[0]}/result").status == 200
         group.kill(0, signal.SIGTERM)
