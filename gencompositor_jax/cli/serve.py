@@ -84,27 +84,17 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--root {args.root}: no such folder")
     if args.checkpoint is not None:
         checkpoint_arch(args.checkpoint)
-<<<<<<< ours
     models = Models(args.checkpoint, args.weights, mesh)
     if mesh is not None:
         models.devices()  # or it is refused
-    listening = listen(args.host, args.port)
-    service = Service(Path(args.folder), root, limits, models)
-    host, port = listening.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    waiting = service.queue.counts()["queued"]
-    note(f"http://{name}:{port}/docs describes the service; {waiting} jobs wait from earlier")
-    run(create_app(service, token), service, listening)
-=======
     with listen(args.host, args.port) as listening:
-        service = Service(Path(args.folder), root, limits, Models(args.checkpoint, args.weights))
+        service = Service(Path(args.folder), root, limits, models)
         host, port = listening.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         counts = service.queue.counts()
         waiting = counts["queued"] + counts["running"]  # the last process was killed
         note(f"http://{name}:{port}/docs describes the service; {waiting} jobs wait from earlier")
         run(create_app(service, token), service, listening)
->>>>>>> theirs
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
