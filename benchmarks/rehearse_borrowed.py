@@ -3,7 +3,7 @@
     python benchmarks/rehearse_borrowed.py --base PYTHON --wheels DIR [--minutes 6]
 
 PYTHON is one with jax alone, DIR is from launch/fetch_wheels.sh. Each call is ended by SIGKILL to all of its
-processes: while it trains, while training writes the model, while that is copied to OUT, and while it
+processes: while it trains, while training writes the model, while a file is copied to OUT, and while it
 evaluates. The last call runs to its end. After each, every file in OUT must be whole and the model's step
 must not have gone back. Writes benchmarks/results/borrowed_rehearsal.json. Takes about half an hour on two
 busy cores.
@@ -87,7 +87,7 @@ def moments(out: Path, work: Path) -> dict[str, Callable[[str], object]]:
         "writing the model": lambda log: (
             "training to step" in log and any((work / "run").glob(".model.*.part"))
         ),
-        "copying the model to OUT": lambda log: "training to step" in log and (out / "part").exists(),
+        "copying to OUT": lambda log: "training to step" in log and (out / "part").exists(),
         "evaluating": lambda log: re.search(r"evaluation of step .*\n.*held-out clips", log, re.DOTALL),
         "the end": lambda log: False,
     }

@@ -25,7 +25,8 @@ from gencompositor_jax.arch import Changes, ModelArch, Weights, changed
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.checkpoints.restore import load_sharded
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter
+from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.element.loading import Extend, Segmenter
 from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import Trajectory, as_trajectory

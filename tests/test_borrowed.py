@@ -1,5 +1,6 @@
 """launch/borrowed_gpu.sh with a stand-in for Python: what it runs, what it keeps, how it resumes."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -15,6 +16,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.cli import parse
 from gencompositor_jax.training.config import load_config
 from tests import processes
+from tests.test_house import MODULES, modules
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
@@ -247,6 +249,34 @@ def test_requirements_are_the_projects_without_pyav():
         [*words, "pytorch"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert line.startswith("diffusers>=")
+
+
+def imported(module):
+    """The modules that a file imports when it is imported itself; a package's __init__ comes first."""
+    path = dict(modules())[module]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            yield from (name.rsplit(".", n)[0] for n in range(name.count(".") + 1))
+
+
+@pytest.mark.parametrize(
+    "root", ["training.loop", "evaluation.heldout", "evaluation.report", "perf.benchmark.sampling", "cli"]
+)
+def test_training_evaluation_and_benchmarks_do_not_import_pyav(root):
+    waiting, seen = [f"gencompositor_jax.{root}"], set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += imported(module) if module in MODULES else ()
+    assert "gencompositor_jax.errors" in seen
+    assert "av" not in seen
 
 
 # fetch_wheels.sh

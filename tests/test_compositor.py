@@ -9,7 +9,7 @@ from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.conditions import Conditions
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.trajectory import from_points
 from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.sampling import SamplingOptions

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.element.loading import Element, Extend, Segmenter, fit_length, load_element
+from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.element.loading import Extend, Segmenter, fit_length, load_element
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
 from gencompositor_jax.controls.media.video import Media, MediaLike, Video, probe, read_video
 from gencompositor_jax.controls.scene import Scene

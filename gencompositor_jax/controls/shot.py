@@ -11,7 +11,7 @@ import numpy as np
 
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry import window as windows
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens

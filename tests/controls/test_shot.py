@@ -7,7 +7,7 @@ import pytest
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax.controls import shot
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.placement import paste_of
 from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
 from gencompositor_jax.controls.geometry.window import shift

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.placement import centred_foreground, trajectory_to_mask
 from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import identity_view

@@ -7,6 +7,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.element.keying import key_out, measure_screen, parse_key, soft_edges
 from gencompositor_jax.controls.media.video import Media, MediaLike, probe, read_video
 from gencompositor_jax.errors import InputError
@@ -16,15 +17,6 @@ Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> m
 
 _NOISE = 8  # alpha this close to 0 or 255 is rounded to it: coding noise
 _MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are video in limited range
-
-
-@dataclasses.dataclass(frozen=True)
-class Element:
-    """An element on its canvas: the union of its bounding boxes over all frames, so its size is constant."""
-
-    frames: np.ndarray  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
-    name: str  # for messages: the file or folder it comes from
-    key: str = "alpha"  # how it was extracted: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
 
 
 def load_element(

@@ -17,7 +17,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import View, crop_content, points_to_model
 from gencompositor_jax.errors import InputError

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gencompositor_jax.controls.element.loading import Element, fit_length, load_element
+from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.element.loading import fit_length, load_element
 from gencompositor_jax.errors import InputError
 
 FRAMES, HEIGHT, WIDTH = 4, 64, 96
