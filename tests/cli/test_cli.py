@@ -8,16 +8,20 @@ import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from gencompositor_jax import checkpoints
+from gencompositor_jax import arch, checkpoints
 from gencompositor_jax.cli import main, rendering
+from gencompositor_jax.cli.compose import warnings
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.inference import pipeline
 from tests.test_compositor import no_memory
 
@@ -206,6 +210,18 @@ def test_the_element_keeps_its_own_pixels_unless_the_models_are_asked_for(compos
         frames[how] = read_video(here / how).frames
     assert shares == {"element": 1.0, "model": 0.0}
     assert (frames["element"] != frames["model"]).any()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "detail", "said"), [(120, "element", 1), (120, "auto", 0), (130, "element", 0)]
+)
+def test_an_element_too_soft_for_its_own_pixels_is_named(alpha, detail, said):
+    element = Element(np.full((9, 8, 8, 4), alpha, np.uint8), "smoke.mov")
+    stage = SimpleNamespace(shots=[SimpleNamespace(path=None, element=element)], arch=arch.linear())
+    scene = SimpleNamespace(sampling=SamplingOptions(detail=detail))
+    assert [text for text in warnings(scene, arch.linear(), stage) if "smoke.mov" in text] == said * [
+        "--detail element: smoke.mov is nowhere half opaque, so the model draws it"
+    ]
 
 
 def test_preview_loads_no_model_and_draws_the_mask(compose, here, media, no_model):

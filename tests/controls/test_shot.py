@@ -66,3 +66,37 @@ def test_other_layouts_have_none_and_a_centred_foreground():
     assert made.offsets is None
     rows, columns = np.nonzero((made.foreground < 255).any((0, -1)))
     assert abs(rows.mean() - 31.5) < 0.5 and abs(columns.mean() - 47.5) < 0.5
+
+
+@pytest.mark.parametrize("detail", ["auto", "element", "model"])
+@pytest.mark.parametrize(
+    ("frames", "native", "trajectory", "scale", "hidden"),
+    [
+        (9, (128, 192), "-90,60 90,60 280,60", 1.0, ()),  # outside the frame at both ends
+        (9, (128, 192), "40,40 150,90", 1.0, (0, 1, 4, 8)),  # alpha 0 in these frames
+        (9, (40, 50), "10,20 40,20", 0.5, ()),  # smaller than the model's frames
+        (9, (6, 9), "2,3 6,3", 0.2, ()),  # smaller than a token
+        (1, (128, 192), "60,80", 1.0, ()),  # a single frame
+        (9, (128, 192), "90,60 100,64", 12.0, ()),  # larger than the frame
+    ],
+)
+def test_elements_that_are_hidden_or_large_change_what_they_cover(
+    frames, native, trajectory, scale, hidden, detail
+):
+    arch = dataclasses.replace(ARCH, frames=frames)
+    rgba = element().frames[:frames].copy()
+    rgba[list(hidden), ..., 3] = 0
+    rng = np.random.default_rng(0)
+    background = rng.integers(0, 256, (frames, *native, 3), np.uint8)
+    layer = ElementLayer(Element(rgba, "disc"), parse_trajectory(trajectory), scales=(scale,))
+    made = shot.element_shot(layer, background, arch, "auto")
+    given = shot.conditions(made, shot.shown(made, background), arch)
+    inside = given.mask[..., 0] > 0
+    generated = rng.integers(0, 256, given.foreground.shape, np.uint8)
+    result = shot.put_back(made, background, generated, inside, arch, 2.0, detail)
+    changed = (result.frames != background).any(axis=-1)
+    assert not changed[~result.mask].any()
+    seen = inside.any(axis=(1, 2))
+    assert seen.any() and not seen[list(hidden)].any()
+    assert (changed.any(axis=(1, 2)) == seen).all()
+    assert {"model": result.transferred == 0, "element": result.transferred == 1}.get(detail, True)
