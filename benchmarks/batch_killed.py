@@ -52,7 +52,12 @@ def start(manifest: Path, out: Path, process: int, log: Path) -> subprocess.Pope
     """One process of the two."""
     words = ["batch", "--manifest", str(manifest), "--out", str(out), "--processes", "2", "--clips", "4"]
     flags = "--xla_force_host_platform_device_count=4"
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "JAX_LOG_COMPILES": "1"}
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": flags,
+        "JAX_LOG_COMPILES": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     with log.open("ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "gencompositor_jax", *words, "--process", str(process)],
@@ -86,8 +91,8 @@ def main() -> None:
         manifest, out = write_manifest(folder, args.steps), folder / "out"
         logs = [folder / f"{label}.log" for label in ("process 0", "killed", "again")]
         first, killed = start(manifest, out, 0, logs[0]), start(manifest, out, 1, logs[1])
-        while len(done_in(out, 0) + done_in(out, 1)) == 0:  # all is checked by now
-            time.sleep(0.5)
+        while not all("can't be made" in log.read_text() for log in logs[:2]):  # until all is checked
+            time.sleep(0.1)
         (folder / "vanishing").unlink()
         while len(done_in(out, 1)) < BEFORE_KILL:
             assert killed.poll() is None, logs[1].read_text()

@@ -60,7 +60,8 @@ def by_one_compositor(lines: list[Line], out: Path) -> None:
         assert line.job is not None
         stage = scene_stage(line.job.scene, compositor.arch)
         composite = compositor.render(stage, line.job.scene.sampling)
-        write(JobFiles(out / line.job.out), line.job, composite, facts_of(composite, compositor.mesh))
+        facts = {"job": line.digest, **facts_of(composite, compositor.mesh)}
+        write(JobFiles(out / line.job.out), line.job, composite, facts)
 
 
 def main() -> None:

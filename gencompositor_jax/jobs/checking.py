@@ -66,7 +66,7 @@ class Checker:
     def _check_output(self, files: JobFiles, digest: str) -> None:
         if not files.is_folder and files.video.suffix.lower() not in CONTAINERS:
             raise InputError(f"out: {files.video}: not a video format; use {', '.join(CONTAINERS)}")
-        if files.report_of(digest) is None and not self.overwrite:
+        if files.begun_by(digest) is None and not self.overwrite:
             for file in (files.video, files.report):
                 if file.exists():
                     raise InputError(

@@ -52,9 +52,9 @@ class JobFiles:
         """All of them."""
         return self.video, self.project, self.report
 
-    def report_of(self, digest: str) -> dict[str, Any] | None:
-        """The report of the job with this digest if it is done: what `write` has written."""
-        if not (self.report.is_file() and self.video.exists()):
+    def begun_by(self, digest: str) -> dict[str, Any] | None:
+        """The report of the job with this digest if `write` has begun to write its files."""
+        if not self.report.is_file():
             return None
         try:
             found = fields.read_json(self.report)
@@ -62,17 +62,24 @@ class JobFiles:
             return None
         return found if isinstance(found, dict) and found.get("job") == digest else None
 
+    def report_of(self, digest: str) -> dict[str, Any] | None:
+        """The report of the job with this digest if it is done: `write` has written everything."""
+        found = self.begun_by(digest)
+        return found if found is not None and "seconds" in found and self.video.exists() else None
+
 
 def write(files: JobFiles, job: "Job", composite: "Composite", facts: Mapping[str, Any]) -> None:
     """Writes everything, each file whole or not at all; existing ones are replaced, and folders made.
 
-    Raises InputError where that fails, as on a full disk.
+    facts: with `job`, the digest by which a later run recognises the files, and `seconds`. Raises InputError
+    where that fails, as on a full disk.
     """
     try:
         files.video.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{files.video.parent}: can't be made ({error.strerror})") from error
-    files.report.unlink(missing_ok=True)  # of what is replaced now
+    # A killed process leaves a video that the next one may replace, since the report names its job.
+    atomic_write_text(files.report, json.dumps({"job": facts["job"]}) + "\n")
     if files.is_folder:
         write_image_folder(files.video, composite.frames, overwrite=True)
     else:

@@ -104,6 +104,15 @@ def test_a_job_is_done_where_its_own_report_is(folder):
     assert number_done(job) == 0
 
 
+def test_what_a_killed_process_left_is_replaced(folder, small_checkpoint):
+    lines = manifest(folder, GOOD | {"out": "a.mp4", "checkpoint": small_checkpoint})
+    files = JobFiles(folder / "a.mp4")
+    files.video.touch()
+    assert "pass --overwrite" in (Checker(folder).all(lines)[0].error or "")
+    files.report.write_text(json.dumps({"job": lines[0].digest}))  # the video was being written
+    assert Checker(folder).all(lines)[0].error is None and not done_before(lines, folder)
+
+
 def test_results_are_settled_once_every_job_has_one(folder):
     jobs = [GOOD | {"out": f"{i}.mp4"} for i in range(3)]
     lines, path = manifest(folder, *jobs), folder / "results.jsonl"
