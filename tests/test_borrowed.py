@@ -266,7 +266,15 @@ def imported(module):
 
 
 @pytest.mark.parametrize(
-    "root", ["training.loop", "evaluation.heldout", "evaluation.report", "perf.benchmark.sampling", "cli"]
+    "root",
+    [
+        "training.loop",
+        "evaluation.heldout",
+        "evaluation.plate",
+        "evaluation.report",
+        "perf.benchmark.sampling",
+        "cli",
+    ],
 )
 def test_training_evaluation_and_benchmarks_do_not_import_pyav(root):
     waiting, seen = [f"gencompositor_jax.{root}"], set()

@@ -24,7 +24,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls import shot as shots
-from gencompositor_jax.controls.element.loading import Element
+from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.controls.geometry.paste_back import native_mask
 from gencompositor_jax.controls.geometry.trajectory import from_points
