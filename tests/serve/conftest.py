@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Client:
     address: tuple[str, int]
     service: Service
     runner: FakeRunner
+    stop: Callable[[], None]  # ends the server, as a signal does
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __call__(
@@ -120,11 +121,15 @@ def serving(folder: Path, root: Path, limits: Limits, token: str | None = None) 
     thread = threading.Thread(target=http_server.run, kwargs={"sockets": [listening]})
     thread.start()
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def stop() -> None:
+        http_server.should_exit = True
+
     try:
-        yield Client(listening.getsockname()[:2], service, runner, headers)
+        yield Client(listening.getsockname()[:2], service, runner, stop, headers)
     finally:
         runner.go.set()
-        http_server.should_exit = True
+        stop()
         thread.join()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -200,8 +201,13 @@ def test_the_end_of_the_process_ends_the_streams(tmp_path, root):
     with serving(tmp_path / "service", root, Limits()) as client:
         id = client.submit(REQUEST | {"seed": 99}).json["id"]
         assert client.runner.reached.wait(PATIENCE_S)
-        stream = client.events(id)
-        next(stream)
-        client.service.events.close()
-        assert list(stream) == []
+        with socket.create_connection(client.address, timeout=PATIENCE_S) as connection:
+            connection.sendall(f"GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            heard = b""
+            while b'"total":4' not in heard:
+                heard += connection.recv(4096)
+            client.stop()
+            while more := connection.recv(4096):
+                heard += more
+        assert heard.endswith(b"\r\n0\r\n\r\n")  # the last chunk: ended, not broken off
     assert not os.path.exists(tmp_path / "service" / "incoming")
