@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
-from gencompositor_jax.controls.scene import Layer, Scene
+from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.stage import arch_for
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.manifest import Line
@@ -58,7 +58,8 @@ class Checker:
             return line
         try:
             self._check_output(JobFiles(self.root / line.job.out), line.digest)
-            self._check_clips(line.job.scene)
+            scene = line.job.scene
+            check_clips(scene, self.arch(scene).frames, self.clips(scene))
         except InputError as error:
             return dataclasses.replace(line, job=None, error=" ".join(str(error).split()))
         return line
@@ -74,17 +75,17 @@ class Checker:
                         "replace it"
                     )
 
-    def _check_clips(self, scene: Scene) -> None:
-        arch, media = self.arch(scene), self.clips(scene)
-        background = media[scene.background]
-        rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=arch.frames)
-        for layer in scene.layers:
-            self._check_element(layer, media, arch.frames, rate)
 
-    def _check_element(self, layer: Layer, media: dict[str, Media], frames: int, fps: float) -> None:
+def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
+    """Raises InputError where clips of a scene are too short for so many frames, or a mask has another size
+    than its element. media: the probed clips by their paths.
+    """
+    background = media[scene.background]
+    rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=frames)
+    for layer in scene.layers:
         element = media[layer.foreground]
         if element.frames > 1 and layer.extend == "error":
-            check_clip(element, fps=fps, frames=frames)
+            check_clip(element, fps=rate, frames=frames)
         if layer.mask is not None:
             mask = media[layer.mask]
             if (mask.width, mask.height) != (element.width, element.height):

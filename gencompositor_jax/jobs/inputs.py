@@ -1,11 +1,13 @@
 """Which files a job may read: uploads of its own, and files below the one folder that a service allows."""
 
+import contextlib
 import dataclasses
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from gencompositor_jax.controls.media.video import probe
+from gencompositor_jax.controls.media.video import Media, probe
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.limits import Limits
 from gencompositor_jax.jobs.spec import Job, job_of
@@ -58,23 +60,36 @@ class Inputs:
                     message = message.replace(folder + os.sep, short)
         return message
 
+    @contextlib.contextmanager
+    def short_messages(self) -> Iterator[None]:
+        """Shortens the messages of InputErrors."""
+        try:
+            yield
+        except InputError as error:
+            raise type(error)(self.shortened(str(error))) from error
 
-def checked(request: object, inputs: Inputs, limits: Limits) -> Job:
-    """The job that a client's fields describe, if a service may and can run it.
 
-    Reads the headers of its clips. Raises InputError naming the field or the file, the job's or the limit's.
+def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[str, Media]]:
+    """The job that a client's fields describe, if a service may run it, and its probed clips by their paths.
+
+    Raises InputError naming the field or the file, the job's or the limit's.
     """
     if isinstance(request, dict):
         for name, why in (("out", "the service names it"), ("checkpoint", "the service has one model")):
             if name in request:
                 raise InputError(f"{name}: {why}; leave the field out")
         request = {**request, "out": OUT}
-    try:
+    with inputs.short_messages():
         job = job_of(request, inputs)
         _check_limits(job, limits)
-    except InputError as error:
-        raise InputError(inputs.shortened(str(error))) from error
-    return job
+        media = {clip: probe(clip) for clip in job.scene.clips}
+        for clip, found in media.items():
+            if found.width * found.height > limits.megapixels * 1e6:
+                raise InputError(
+                    f"{clip}: frames of {found.width}x{found.height} pixels, the service's limit is "
+                    f"{limits.megapixels:g} megapixels; scale it down"
+                )
+    return job, media
 
 
 def _check_limits(job: Job, limits: Limits) -> None:
@@ -85,13 +100,6 @@ def _check_limits(job: Job, limits: Limits) -> None:
         raise InputError(f"frames: {scene.frames}, the service's limit is {limits.frames}; ask for fewer")
     if len(scene.layers) > limits.layers:
         raise InputError(f"project: {len(scene.layers)} layers, the service's limit is {limits.layers}")
-    for clip in scene.clips:
-        found = probe(clip)
-        if found.width * found.height > limits.megapixels * 1e6:
-            raise InputError(
-                f"{clip}: frames of {found.width}x{found.height} pixels, the service's limit is "
-                f"{limits.megapixels:g} megapixels; scale it down"
-            )
 
 
 def _real(path: Path, base: Path) -> Path | None:

@@ -2,22 +2,23 @@
 
 import dataclasses
 import functools
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.arch import Weights
+from gencompositor_jax.controls.media.video import Media
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.jobs.spec import Job
 from gencompositor_jax.jobs.workers import OnStep
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from gencompositor_jax.checkpoints.format import Metadata
     from gencompositor_jax.compositor import Compositor
+    from gencompositor_jax.jobs.checking import Checker
 
 # Compiled programs that a process keeps. Clients choose shapes, and each has programs of its own.
 MAX_PROGRAMS = 32
@@ -42,38 +43,31 @@ class Models:
         """The devices of this process, or meshes of them, each of which runs one job."""
         return list(self._meshes)
 
-    def check(self, job: Job) -> None:
-        """Raises InputError where the checkpoint lacks what the job asks for; reads no weights."""
-        from gencompositor_jax import checkpoints
-        from gencompositor_jax.arch import changed
-        from gencompositor_jax.controls.stage import arch_for
+    def check(self, job: Job, media: Mapping[str, Media]) -> None:
+        """Raises InputError where the checkpoint lacks what the job asks for, or a clip is too short.
 
-        scene = job.scene
-        if scene.weights is not None and scene.weights != self.weights:
-            raise InputError(f"weights: {scene.weights}; the service runs its own, leave the field out")
-        checkpoints.check_prompt(scene.sampling.prompt, self._metadata.prompts)
-        arch_for(changed(self._metadata.arch, scene.changes), scene.frames)
+        Reads no weights. media: the job's probed clips by their paths.
+        """
+        from gencompositor_jax.jobs.checking import check_clips
 
-    def run(self, device: str, job: Job, folder: Path, on_step: OnStep) -> None:
-        """Writes the video to `folder / job.out` and a report beside it."""
+        if job.scene.weights is not None and job.scene.weights != self.weights:
+            raise InputError(f"weights: {job.scene.weights}; the service runs its own, leave the field out")
+        scene = dataclasses.replace(job.scene, checkpoint=self.checkpoint)
+        check_clips(scene, self._checker.arch(scene).frames, media)
+
+    def run(self, device: str, job: Job, media: Mapping[str, Media], folder: Path, on_step: OnStep) -> None:
+        """Writes the video to `folder / job.out`, a report and a project file beside it."""
         from gencompositor_jax.controls.footage import scene_stage
-        from gencompositor_jax.controls.media.video_out import write_video
-        from gencompositor_jax.files import atomic_write_text
+        from gencompositor_jax.jobs.report import JobFiles, facts_of, write
 
-        scene = job.scene
         compositor = self._changed(self._compositor(device), job)
-        stage = scene_stage(scene, compositor.arch)
-        composite = compositor.render(stage, scene.sampling, latents=folder / LATENTS, progress=on_step)
-        write_video(
-            folder / job.out,
-            composite.frames,
-            composite.fps,
-            audio_from=stage.background.path,
-            audio_start=scene.start,
-            overwrite=True,
-        )
-        facts = {"settings": composite.settings, "seconds": composite.seconds}
-        atomic_write_text((folder / job.out).with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+        timer = Timer()
+        with timer("read"):
+            stage = scene_stage(job.scene, compositor.arch, media)
+        composite = compositor.render(stage, job.scene.sampling, latents=folder / LATENTS, progress=on_step)
+        composite = dataclasses.replace(composite, seconds=timer.seconds | composite.seconds)
+        facts = {"command": "serve", "job": folder.name, **facts_of(composite, compositor.mesh)}
+        write(JobFiles(folder / job.out), job, composite, facts)
         (folder / LATENTS).unlink(missing_ok=True)
         _forget_programs()
 
@@ -84,10 +78,10 @@ class Models:
         return {_name(mesh): mesh for mesh in meshes.equal_meshes(self.mesh or {})}
 
     @functools.cached_property
-    def _metadata(self) -> "Metadata":
-        from gencompositor_jax import checkpoints
+    def _checker(self) -> "Checker":
+        from gencompositor_jax.jobs.checking import Checker
 
-        return checkpoints.read_metadata(self.checkpoint or checkpoints.packaged())
+        return Checker(Path())
 
     def _compositor(self, device: str) -> "Compositor":
         from gencompositor_jax.compositor import Compositor

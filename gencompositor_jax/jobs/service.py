@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from gencompositor_jax.controls.media.video import Media
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.events import Event, Events
 from gencompositor_jax.jobs.inputs import Inputs, checked
@@ -43,10 +44,13 @@ class Runner(Protocol):
     def devices(self) -> Sequence[str]:
         """The devices that run one job each."""
 
-    def check(self, job: Job) -> None:
-        """Raises InputError where the model can't do a job, before it is queued."""
+    def check(self, job: Job, media: Mapping[str, Media]) -> None:
+        """Raises InputError where the model can't do a job, before it is queued.
 
-    def run(self, device: str, job: Job, folder: Path, on_step: OnStep) -> None:
+        media: its probed clips by their paths.
+        """
+
+    def run(self, device: str, job: Job, media: Mapping[str, Media], folder: Path, on_step: OnStep) -> None:
         """Writes a job's result to `folder / job.out`, other files beside it. Raises InputError, and what
         `on_step` raises.
         """
@@ -114,7 +118,10 @@ class Service:
         Raises InputError naming the field or file, DiskFull, QueueFull, or OtherJob for a key of another job.
         """
         folder = self.incoming / "none" if uploads is None else uploads.folder
-        self._runner.check(checked(request, Inputs(self.root, folder), self.limits))
+        inputs = Inputs(self.root, folder)
+        job, media = checked(request, inputs, self.limits)
+        with inputs.short_messages():
+            self._runner.check(job, media)
         check_disk(self.folder)
         id = secrets.token_hex(8)
         files = {} if uploads is None else uploads.digests
@@ -147,13 +154,11 @@ class Service:
     def _run(self, device: str, entry: Entry, on_step: OnStep) -> None:
         folder = self.folder_of(entry.id)
         inputs = Inputs(self.root, folder / "uploads")
-        try:
+        with Inputs(folder, folder).short_messages(), inputs.short_messages():
             check_disk(self.folder)
-            job = checked(entry.request, inputs, self.limits)  # again: files may have changed or gone
+            job, media = checked(entry.request, inputs, self.limits)  # again: files may have changed or gone
             folder.mkdir(exist_ok=True)
-            self._runner.run(device, job, folder, on_step)
-        except InputError as error:
-            raise InputError(Inputs(folder, folder).shortened(inputs.shortened(str(error)))) from error
+            self._runner.run(device, job, media, folder, on_step)
 
     def _changed(self, entry: Entry) -> None:
         if entry.state in FINISHED:

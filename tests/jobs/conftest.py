@@ -28,11 +28,11 @@ class FakeRunner:
         self.asked += 1
         return self.names
 
-    def check(self, job):
+    def check(self, job, media):
         if job.scene.frames == 6:
             raise InputError("frames: 6; this model wants 5")
 
-    def run(self, device, job, folder, on_step):
+    def run(self, device, job, media, folder, on_step):
         options = job.scene.sampling
         self.runs.append((device, options.seed))
         if options.seed == 13:

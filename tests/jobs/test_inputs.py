@@ -59,7 +59,11 @@ def test_without_a_root_only_uploads_are_read(tmp_path, root):
 
 
 def test_a_request_is_the_job_that_compose_would_run(inputs, root):
-    job = checked(REQUEST, inputs, Limits())
+    job, media = checked(REQUEST, inputs, Limits())
+    assert {path: clip.frames for path, clip in media.items()} == {
+        str(root / "street"): 3,
+        str(root / "bird.png"): 1,
+    }
     assert job.scene.background == str(root / "street") and job.out == "result.mp4"
 
 
@@ -78,11 +82,8 @@ def test_an_uploaded_project_names_the_files_beside_it(inputs, root, tmp_path):
         project["background"] = {"path": background}
         (folder / "a.json").write_text(json.dumps(project))
         if error is None:
-            assert (
-                checked({"project": "upload:a.json"}, inputs, Limits())
-                .scene.layers[0]
-                .foreground.endswith("cat.png")
-            )
+            job, media = checked({"project": "upload:a.json"}, inputs, Limits())
+            assert job.scene.layers[0].foreground == str(folder / "cat.png") and len(media) == 2
         else:
             with pytest.raises(InputError, match=error):
                 checked({"project": "upload:a.json"}, inputs, Limits())

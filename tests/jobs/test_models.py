@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from gencompositor_jax.compositor import Compositor
-from gencompositor_jax.controls.media import video_out
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.inference import meshes
 from gencompositor_jax.jobs import models as module
+from gencompositor_jax.jobs import report
 from gencompositor_jax.jobs.inputs import Inputs, checked
 from gencompositor_jax.jobs.limits import Limits
 from gencompositor_jax.jobs.models import Models
@@ -22,6 +23,13 @@ from tests.jobs.conftest import PATIENCE_S, ended
 
 TRAJECTORY = "20,30 45,34 70,30"
 REQUEST = {"background": "street", "foreground": "bird", "trajectory": TRAJECTORY, "steps": 4, "seed": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_devices():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meshes, "local_devices", jax.local_devices)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def models(small_checkpoint):
 
 
 def job(clips, **change):
-    return checked(REQUEST | change, Inputs(clips, clips / "uploads"), Limits())
+    return checked({**REQUEST, **change}, Inputs(clips, clips / "uploads"), Limits())
 
 
 def test_a_job_writes_what_compose_makes_on_its_own_device(
@@ -49,7 +57,7 @@ def test_a_job_writes_what_compose_makes_on_its_own_device(
 ):
     written = []
     monkeypatch.setattr(
-        video_out,
+        report,
         "write_video",
         lambda path, frames, *rest, **more: (
             written.append(frames),
@@ -58,10 +66,14 @@ def test_a_job_writes_what_compose_makes_on_its_own_device(
     )
     assert models.devices() == [f"cpu:{i}" for i in range(8)]
     steps = []
-    models.run("cpu:1", job(clips), tmp_path, lambda done, total: steps.append((done, total)))
+    models.run("cpu:1", *job(clips), tmp_path, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "result.mp4"]
-    composite = Compositor.load(small_checkpoint).compose(
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "result.json",
+        "result.mp4",
+        "result.scene.json",
+    ]
+    composite = Compositor.load(small_checkpoint, mesh={"data": 1}).compose(
         clips / "street", clips / "bird", TRAJECTORY, steps=4, seed=3
     )
     np.testing.assert_array_equal(written[0], composite.frames)  # x264's own result depends on its memory
@@ -80,28 +92,34 @@ def test_a_callback_that_raises_stops_the_job_between_two_steps(clips, models, t
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        models.run("cpu:1", job(clips), tmp_path, on_step)
+        models.run("cpu:1", *job(clips), tmp_path, on_step)
     assert steps == [1, 2] and not (tmp_path / "result.mp4").exists()
-    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)  # the model is as good as before
+    models.run("cpu:1", *job(clips), tmp_path, lambda *_: None)  # the model is as good as before
 
 
 def test_a_job_may_change_the_mask_but_not_the_model(clips, models, tmp_path):
-    models.check(job(clips, sigma=2.0))
-    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
-    models.run("cpu:1", job(clips, sigma=0.5), tmp_path, lambda *_: None)  # replaces the result
-    for change in ({"frames": 6}, {"prompt": "sunset"}, {"weights": "int8"}, {"tiles": "released"}):
+    models.check(*job(clips, sigma=2.0))
+    models.run("cpu:1", *job(clips), tmp_path, lambda *_: None)
+    models.run("cpu:1", *job(clips, sigma=0.5), tmp_path, lambda *_: None)  # replaces the result
+    for change in (
+        {"frames": 6},
+        {"frames": 9},
+        {"prompt": "sunset"},
+        {"weights": "int8"},
+        {"tiles": "released"},
+    ):
         with pytest.raises(InputError, match=next(iter(change))):
-            models.check(job(clips, **change))
+            models.check(*job(clips, **change))
 
 
 def test_programs_of_many_shapes_are_forgotten(clips, models, tmp_path, monkeypatch):
     cleared = []
     monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
     monkeypatch.setattr(module, "MAX_PROGRAMS", 10**6)
-    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
+    models.run("cpu:1", *job(clips), tmp_path, lambda *_: None)
     assert not cleared
     monkeypatch.setattr(module, "MAX_PROGRAMS", 0)
-    models.run("cpu:1", job(clips), tmp_path, lambda *_: None)
+    models.run("cpu:1", *job(clips), tmp_path, lambda *_: None)
     assert cleared
 
 
@@ -118,7 +136,8 @@ def test_a_service_runs_jobs_on_several_devices_and_cancels_between_steps(
         assert begun.wait(PATIENCE_S)
     others = [service.submit(REQUEST | {"seed": seed}) for seed in range(4)]
     assert [ended(service, entry.id).state for entry in others] == ["done"] * 4
-    assert {service.queue.get(entry.id).device for entry in others} == {"cpu:1"}
+    (other,) = {service.queue.get(entry.id).device for entry in others}
+    assert {other, service.queue.get(long.id).device} == {"cpu:0", "cpu:1"}
     service.queue.cancel(long.id)
     assert ended(service, long.id).state == "cancelled"
     service.stop()
