@@ -124,20 +124,34 @@ def test_programs_of_many_shapes_are_forgotten(clips, models, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_service_runs_jobs_on_several_devices_and_cancels_between_steps(
-    clips, small_checkpoint, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(Models, "devices", lambda _: ["cpu:0", "cpu:1"])
-    service = Service(tmp_path / "service", clips, Limits(), Models(small_checkpoint))
-    long = service.submit(REQUEST | {"steps": 1000})
-    begun = threading.Event()
-    with service.events.listening(long.id, lambda event: begun.set() if event and event.done > 1 else None):
-        service.start()
-        assert begun.wait(PATIENCE_S)
+def test_a_service_runs_jobs_on_several_devices_and_cancels_between_steps(clips, small_checkpoint, tmp_path):
+    begun, go = threading.Event(), threading.Event()
+
+    class Held(Models):
+        """The job of 100 steps waits after ten of them."""
+
+        def devices(self):
+            return ["cpu:0", "cpu:1"]
+
+        def run(self, device, job, media, folder, on_step):
+            def held(done, total):
+                if total == 100:
+                    begun.set()
+                    assert go.wait(PATIENCE_S)
+                on_step(done, total)
+
+            super().run(device, job, media, folder, held)
+
+    service = Service(tmp_path / "service", clips, Limits(), Held(small_checkpoint))
+    long = service.submit(REQUEST | {"steps": 100})
+    service.start()
+    assert begun.wait(PATIENCE_S)
     others = [service.submit(REQUEST | {"seed": seed}) for seed in range(4)]
     assert [ended(service, entry.id).state for entry in others] == ["done"] * 4
     (other,) = {service.queue.get(entry.id).device for entry in others}
     assert {other, service.queue.get(long.id).device} == {"cpu:0", "cpu:1"}
     service.queue.cancel(long.id)
+    go.set()
     assert ended(service, long.id).state == "cancelled"
+    assert not service.folder_of(long.id).exists()
     service.stop()
