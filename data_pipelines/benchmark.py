@@ -28,6 +28,7 @@ import numpy as np
 
 from gencompositor_jax import fields
 from gencompositor_jax.arch import tiny
+from gencompositor_jax.controls.geometry.offsets import Cell
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.data_pipelines import videocomp
 from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
@@ -39,6 +40,7 @@ from gencompositor_jax.masks.inflation import inflate
 VERSION = 1
 CLIPS = 256
 FRAMES, HEIGHT, WIDTH = 9, 64, 96
+INFLATION = tiny().inflation
 OBJECT = "object_0"
 MANIFEST = "benchmark.json"
 IDEAS = ("relit", "shadow", "mask", "offset", "texture")
@@ -50,15 +52,15 @@ Layout = Literal["hyoutube", "videocomp"]
 Media = Literal["png", "mp4"]
 
 
-def example(number: int) -> TestExample:
-    """Clip `number` of the benchmark."""
-    return held_out_example(number, tiny().inflation, FRAMES, HEIGHT, WIDTH)
+def example(number: int, cell: Cell | None = None) -> TestExample:
+    """Clip `number` of the benchmark; cell: see `held_out_example`."""
+    return held_out_example(number, INFLATION, FRAMES, HEIGHT, WIDTH, cell)
 
 
 def ideas(clip: TestExample) -> dict[str, float]:
     """How much a clip has of each of IDEAS; more is harder."""
     silhouette = clip["silhouette"]
-    region = inflate(silhouette, tiny().inflation)
+    region = inflate(silhouette, INFLATION)
     around, inner = region & ~silhouette, silhouette if silhouette.any() else region
     union = (region | clip["mask"]).sum()
     return {
@@ -161,7 +163,7 @@ def _write_hyoutube(folder: Path, name: str, clip: TestExample, media: Media) ->
 
 
 def _write_videocomp(folder: Path, name: str, clip: TestExample) -> None:
-    region = inflate(clip["silhouette"], tiny().inflation)
+    region = inflate(clip["silhouette"], INFLATION)
     videos = {
         videocomp.TARGET: clip["target"],
         videocomp.FOREGROUND: _square(clip["foreground"]),

@@ -6,7 +6,7 @@ from typing import Any
 from gencompositor_jax.cli import options
 from gencompositor_jax.errors import InputError
 
-_FOLDERS = ("reference", "protocol", "resize", "frames", "stride")  # with --results only
+_FOLDERS = ("reference", "protocol", "resize", "frames", "stride", "metrics", "weights", "page")  # --results
 _MODEL = ("checkpoint", "plate", "steps", "seed")  # without --results only
 
 
@@ -44,7 +44,9 @@ def register(subcommands: Any) -> None:
         help="a method's results; several, for a table of methods",
     )
     folders.add_argument("--reference", metavar="DIR", help="the data set, or the benchmark's folder")
-    folders.add_argument("--protocol", choices=("hyoutube", "procedural"), help="how they are scored")
+    folders.add_argument(
+        "--protocol", choices=("hyoutube", "trajectory", "procedural"), help="how they are scored"
+    )
     folders.add_argument(
         "--resize",
         metavar="SIZE",
@@ -52,6 +54,21 @@ def register(subcommands: Any) -> None:
     )
     folders.add_argument("--frames", type=int, metavar="N", help="only the first N frames of each clip")
     folders.add_argument("--stride", type=int, metavar="N", help="only every N-th frame (default 1)")
+    folders.add_argument(
+        "--page",
+        metavar="OUT.html",
+        help="also write one HTML file: tables, intervals, players of three clips",
+    )
+    folders.add_argument(
+        "--metrics", metavar="NAME,...", help="only these (default: all whose weights are installed or given)"
+    )
+    folders.add_argument(
+        "--weights",
+        action="append",
+        metavar="NAME=PATH",
+        help="files of metrics that need some: alexnet, vgg16, clip, dino, clip-large, aesthetic "
+        "(docs/evaluation.md)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -92,23 +109,29 @@ def run_results(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} is missing: --results are scored against a protocol's reference")
     from pathlib import Path
 
-    from gencompositor_jax.evaluation import scoring, tables
+    from gencompositor_jax.evaluation import page, results, scoring, tables
     from gencompositor_jax.evaluation.heldout import write_json
+    from gencompositor_jax.evaluation.weights import parse_weights
     from gencompositor_jax.files import check_output
 
     given = {
         name: getattr(args, name) for name in ("frames", "stride", "clips") if getattr(args, name) is not None
     }
-    chosen = scoring.ResultsOptions(
+    chosen = results.ResultsOptions(
         args.protocol,
-        tuple(scoring.parse_results(each) for each in args.results),
+        tuple(results.parse_results(each) for each in args.results),
         Path(args.reference),
-        size=scoring.parse_size(args.resize or "protocol"),
+        size=results.parse_size(args.resize or "protocol"),
+        metrics=None if args.metrics is None else tuple(args.metrics.split(",")),
+        weights=parse_weights(args.weights or []),
         **given,
     )
-    if args.out is not None:
-        check_output(args.out, args.overwrite)
+    for path in (args.out, args.page):
+        if path is not None:
+            check_output(path, args.overwrite)
     report = scoring.score(chosen)
     if args.out is not None:
         write_json(Path(args.out), report)
+    if args.page is not None:
+        page.write(Path(args.page), report, chosen)
     print(tables.markdown(report))

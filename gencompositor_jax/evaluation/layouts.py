@@ -44,15 +44,17 @@ class ReferenceClip:
     """One clip of a protocol; each path is a folder of images or a video file."""
 
     video: str
-    object: str
-    target: Path
-    mask: Path
+    object: str  # empty for protocols without objects
+    target: Path | None
+    mask: Path | None
     composite: Path | None = None
+    background: Path | None = None  # of protocols without a target
+    length: int | None = None  # frames, the first of each file; None: all
 
     @property
     def name(self) -> str:
         """VIDEO/OBJECT."""
-        return f"{self.video}/{self.object}"
+        return f"{self.video}/{self.object}" if self.object else self.video
 
 
 def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceClip]:
@@ -87,8 +89,8 @@ def result_of(results: Path, clip: ReferenceClip, alone: bool) -> Path | list[Pa
 
     alone: whether the video has no other object. Raises InputError if there is none.
     """
-    joined = f"{clip.video}_{clip.object}"
-    places = [results / clip.video / clip.object, results / joined]
+    joined = clip.name.replace("/", "_")
+    places = [results / clip.name, results / joined]
     for place in [*places, *([results / clip.video] if alone else [])]:
         if (media := media_at(place)) is not None:
             return media

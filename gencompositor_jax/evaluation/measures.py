@@ -42,23 +42,26 @@ class Measure:
         return all(getattr(clip, name) is not None for name in self.needs)
 
 
-def _mean(function: Callable[..., np.ndarray], *needs: Needs) -> Callable[[Clip], float]:
-    """The mean over a clip's frames or pairs of frames, those without a value left out."""
+def over_frames(function: Callable[..., np.ndarray], *needs: Needs) -> Callable[[Clip], float]:
+    """The mean of `function` over a clip's frames or pairs of frames, NaN left out.
+
+    function: of the clip's frames and, in this order, its fields named in `needs`.
+    """
 
     def compute(clip: Clip) -> float:
-        return _over_frames(function(clip.frames, *(getattr(clip, name) for name in needs)))
+        return _mean(function(clip.frames, *(getattr(clip, name) for name in needs)))
 
     return compute
 
 
-def _over_frames(values: np.ndarray) -> float:
+def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _measure(
     label: str, better: Better, digits: int, function: Callable[..., np.ndarray], *needs: Needs
 ) -> Measure:
-    return Measure(label, better, digits, _mean(function, *needs), needs)
+    return Measure(label, better, digits, over_frames(function, *needs), needs)
 
 
 HARMONISATION: dict[str, Measure] = {
@@ -79,7 +82,7 @@ HARMONISATION: dict[str, Measure] = {
 
 
 def _warping_error(clip: Clip) -> float:
-    return _over_frames(motion.warping_error(clip.frames, clip.target))
+    return _mean(motion.warping_error(clip.frames, clip.target))
 
 
 WARPING = {"warping_error": Measure("warping error", "lower", 5, _warping_error)}

@@ -16,7 +16,7 @@ ROWS = {
     "model": "**this model**",
 }
 COLUMNS = {"target": "target region", "ring": "8-pixel ring", "silhouette": "silhouette"}
-BEGIN, END = "<!-- heldout:begin -->", "<!-- heldout:end -->"
+BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
 
 def table(report: dict[str, Any]) -> str:
@@ -66,17 +66,18 @@ def plate_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def insert(document: str, text: str) -> str:
-    """The document with `text` in place of what is between the markers BEGIN and END.
+def insert(document: str, text: str, name: str = "heldout") -> str:
+    """The document with `text` in place of what is between the markers BEGIN and END of a name.
 
     Raises InputError unless it has both markers, once and in this order.
     """
-    if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(END) < document.index(BEGIN):
+    begin, end = BEGIN.format(name), END.format(name)
+    if document.count(begin) != 1 or document.count(end) != 1 or document.index(end) < document.index(begin):
         raise InputError(
-            f"the document must have one {BEGIN} and, after it, one {END}: add them where the table belongs"
+            f"the document must have one {begin} and, after it, one {end}: add them where the table belongs"
         )
-    before, rest = document.split(BEGIN)
-    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+    before, rest = document.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def _gain(gain: dict[str, Any]) -> str:

@@ -49,6 +49,7 @@ def conditions(report: dict[str, Any]) -> str:
         f"{p['name']}: {p['clips']} clips of {lengths} frames, stride {p['stride']}, {sizes} pixels, "
         f"{resize}. "
         f"{p['order'][0].upper()}{p['order'][1:]}. PSNR: {p['psnr']}. Flow: {p['flow']}."
+        + (f" {p['sets']}." if "fvd" in report["columns"] or "kvd" in report["columns"] else "")
     )
 
 

@@ -187,16 +187,17 @@ def test_the_table_has_every_method_and_its_scores(evaluation: heldout.Evaluatio
     assert "3 held-out clips" in lines[-1] and "±" in lines[-1]
 
 
+BEGIN, END = report.BEGIN.format("heldout"), report.END.format("heldout")
+
+
 def test_insert_replaces_the_text_between_the_markers():
-    document = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     once = report.insert(document, "new")
-    assert once == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    assert once == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     assert report.insert(once, "new") == once
 
 
-@pytest.mark.parametrize(
-    "document", ["", report.BEGIN, report.END + report.BEGIN, 2 * (report.BEGIN + report.END)]
-)
+@pytest.mark.parametrize("document", ["", BEGIN, END + BEGIN, 2 * (BEGIN + END)])
 def test_insert_refuses_a_document_without_its_markers(document):
     with pytest.raises(InputError, match="heldout:begin"):
         report.insert(document, "new")

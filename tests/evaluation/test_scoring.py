@@ -12,11 +12,12 @@ from gencompositor_jax import cli
 from gencompositor_jax.controls.media.video_out import write_image_folder
 from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.evaluation import metrics, scoring, tables
+from gencompositor_jax.evaluation import metrics, results, scoring, tables
 from gencompositor_jax.evaluation.metrics import frames as per_frame
-from gencompositor_jax.evaluation.scoring import INPUT, TRUTH, ResultsOptions
+from gencompositor_jax.evaluation.results import INPUT, TRUTH, ResultsOptions
 
 CLIPS = 3
+PLAIN = tuple(scoring.measures_of("procedural"))  # without weights, whatever is installed
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def better(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(reference: Path, better: Path) -> dict[str, Any]:
-    return scoring.score(ResultsOptions("procedural", (("better", better),), reference))
+    return scoring.score(ResultsOptions("procedural", (("better", better),), reference, metrics=PLAIN))
 
 
 def test_values_are_the_metrics_of_the_files(report):
@@ -78,7 +79,9 @@ def test_the_conditions_are_stated(report, reference, better):
     stated = report["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["height_width"]) == (CLIPS, [9], [[64, 96]])
     assert stated["resize"] == "none" and stated["stride"] == 1
-    options = ResultsOptions("hyoutube", (("a", better),), reference, clips=1, frames=3, stride=2)
+    options = ResultsOptions(
+        "hyoutube", (("a", better),), reference, clips=1, frames=3, stride=2, metrics=PLAIN[:3]
+    )
     other = scoring.score(options)
     stated = other["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 2)
@@ -101,6 +104,7 @@ def test_every_method_has_a_row_and_every_metric_a_column(report):
 def test_the_command_writes_what_it_prints(reference, better, tmp_path, capsys):
     out = tmp_path / "r.json"
     words = ["evaluate", "--protocol", "procedural", "--reference", str(reference), "--clips", "1"]
+    words += ["--metrics", "psnr,ring_psnr"]
     assert cli.main([*words, "--results", f"mine={better}", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == tables.markdown(json.loads(out.read_text())).strip()
     assert cli.main([*words, "--results", str(better), "--out", str(out)]) == 2
@@ -118,6 +122,7 @@ def test_the_command_writes_what_it_prints(reference, better, tmp_path, capsys):
         (["--results", "=D", "--reference", "R", "--protocol", "hyoutube"], "--results =D"),
         (["--results", "D", "--reference", "R", "--protocol", "hyoutube", "--resize", "9"], "--resize 9"),
         (["--results", "D", "--reference", "R", "--protocol", "hyoutube", "--stride", "0"], "--stride: 0"),
+        (["--results", "D", "--reference", "R", "--protocol", "hyoutube", "--weights", "x=/"], "--weights x"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(words, names, capsys):
@@ -130,7 +135,7 @@ def test_results_of_another_size_or_length_are_refused(reference, better, tmp_pa
     shutil.copytree(better, other)
     shutil.rmtree(other / "0000" / "object_0")
     write_image_folder(other / "0000" / "object_0", np.zeros((9, 32, 48, 3), np.uint8))
-    with pytest.raises(InputError, match="48x32 pixels, its reference has 96x64"):
+    with pytest.raises(InputError, match="48x32 pixels, its reference has 9 frames of 96x64"):
         scoring.score(ResultsOptions("procedural", (("other", other),), reference))
     with pytest.raises(InputError, match=r"0002.*\(1 of 3 clips"):
         shutil.rmtree(other / "0002")
@@ -141,4 +146,34 @@ def test_results_of_another_size_or_length_are_refused(reference, better, tmp_pa
     ("given", "size"), [("256", (256, 256)), ("640x480", (480, 640)), ("native", "native")]
 )
 def test_sizes(given, size):
-    assert scoring.parse_size(given) == size
+    assert results.parse_size(given) == size
+
+
+def test_unknown_metrics_are_refused(reference, better):
+    options = ResultsOptions("procedural", (("better", better),), reference, metrics=("psnr", "vmaf"))
+    with pytest.raises(InputError, match="--metrics: 'vmaf'"):
+        scoring.score(options)
+
+
+def test_distances_of_sets_of_clips_are_added_or_are_a_line(report, monkeypatch):
+    """With the mean colour of the first frame as a clip's features."""
+    rng = np.random.default_rng(0)
+    real = [rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8) for _ in range(4)]
+    changed = [np.clip(clip.astype(int) + 40, 0, 255).astype(np.uint8) for clip in real]
+
+    def features(clips: list[np.ndarray]) -> np.ndarray:
+        return np.stack([clip[0].mean(axis=(0, 1)) for clip in clips])
+
+    filled = {"columns": {}, "absent": {}, "methods": {"same": {}, "changed": {}}}
+    scoring.add_set_distances(filled, {"same": real, "changed": changed}, real, features, ("fvd", "kvd"))
+    same, other = filled["methods"]["same"], filled["methods"]["changed"]
+    assert same["fvd"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert other["fvd"]["mean"] > 100
+    assert set(filled["columns"]) == {"fvd", "kvd"} and not filled["absent"]
+    single = {"columns": {}, "absent": {}, "methods": {"same": {}}}
+    scoring.add_set_distances(single, {"same": real[:1]}, real[:1], features, ("fvd",))
+    assert single == {
+        "columns": {},
+        "absent": {"fvd": "features (1, 3): pass [N, D] of 2 clips or more"},
+        "methods": {"same": {}},
+    }

@@ -1,0 +1,143 @@
+"""The figures of docs/evaluation.md, from nothing but this repository.
+
+    python benchmarks/evaluation.py
+
+writes the first 64 clips of the procedural benchmark in HYouTube's layout, composes them with the embedded
+model and the baselines, scores all folders, and writes results/evaluation.json here, a page with players
+(build/evaluation.html), and the tables between the markers of docs/evaluation.md. If the weights of I3D and
+ST-LPIPS are installed, it also measures both on halves of the benchmark, clean, blurred and noisy.
+`--clips 4 --out FOLDER` tries it without changing these files.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tqdm
+
+from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.evaluation import learned, page, scoring, tables
+from gencompositor_jax.evaluation.composing import DatasetOptions, compose_dataset
+from gencompositor_jax.evaluation.heldout import write_json
+from gencompositor_jax.evaluation.measures import Clip
+from gencompositor_jax.evaluation.metrics import distances
+from gencompositor_jax.evaluation.report import insert
+from gencompositor_jax.evaluation.results import ResultsOptions
+from gencompositor_jax.files import atomic_write_text
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("model", "paste", "color_transfer", "seamless_clone")
+METRICS = (
+    "psnr",
+    "fmse",
+    "ssim",
+    "fssim",
+    "temporal_loss",
+    "target_psnr",
+    "ring_psnr",
+    "background_psnr",
+) + ("st_lpips", "fvd", "kvd")
+CHANGES = {
+    "the other half": lambda frame, rng: frame,
+    "blur, sigma 1": lambda frame, rng: cv2.GaussianBlur(frame, (0, 0), 1),
+    "blur, sigma 2": lambda frame, rng: cv2.GaussianBlur(frame, (0, 0), 2),
+    "blur, sigma 4": lambda frame, rng: cv2.GaussianBlur(frame, (0, 0), 4),
+    "noise, sigma 8": lambda frame, rng: _noisy(frame, rng, 8),
+    "noise, sigma 16": lambda frame, rng: _noisy(frame, rng, 16),
+    "noise, sigma 32": lambda frame, rng: _noisy(frame, rng, 32),
+}
+
+
+def _noisy(frame: np.ndarray, rng: np.random.Generator, sigma: float) -> np.ndarray:
+    return np.clip(frame + rng.normal(0, sigma, frame.shape), 0, 255).astype(np.uint8)
+
+
+def sensitivity(clips: int) -> dict[str, Any] | None:
+    """FVD, KVD and ST-LPIPS of one half of the targets, changed, to the other half or to themselves.
+
+    None where the weights aren't installed.
+    """
+    loaded = learned.load(("fvd", "st_lpips"), {})
+    if loaded.features is None or "st_lpips" not in loaded.measures:
+        return None
+    targets = [benchmark.example(number)["target"] for number in range(clips)]
+    real, other = loaded.features(targets[::2]), targets[1::2]
+    out = {}
+    for name, change in tqdm.tqdm(CHANGES.items(), desc="changes"):
+        rng = np.random.default_rng(0)
+        changed = [np.stack([change(frame, rng) for frame in clip]) for clip in other]
+        features = loaded.features(changed)
+        pairs = zip(changed, other, strict=True)
+        perceptual = [loaded.measures["st_lpips"].compute(Clip(a, b)) for a, b in pairs]
+        out[name] = {
+            "fvd": round(distances.frechet_distance(features, real), 3),
+            "kvd": round(distances.kernel_distance(features, real), 4),
+            "st_lpips": round(float(np.mean(perceptual)), 5),
+        }
+    return {"clips_per_half": len(other), "frames": benchmark.FRAMES, "changes": out}
+
+
+def sensitivity_table(found: dict[str, Any]) -> str:
+    """Markdown: a row per change."""
+    lines = ["| one half against | FVD ↓ | KVD ↓ | ST-LPIPS to itself ↓ |", "|---|---:|---:|---:|"]
+    for name, row in found["changes"].items():
+        lines.append(f"| {name} | {row['fvd']:.1f} | {row['kvd']:.3f} | {row['st_lpips']:.4f} |")
+    halves = f"{found['clips_per_half']} clips of {found['frames']} frames per half"
+    return "\n".join([*lines, "", f"{halves}. FVD is biased for so few clips, KVD isn't."])
+
+
+def subset_table(report: dict[str, Any], metric: str = "target_psnr") -> str:
+    """Markdown: a metric of each method on all clips and on each idea's half."""
+    subsets = report["subsets"]
+    lines = ["| PSNR target region, dB | all | " + " | ".join(subsets) + " |"]
+    lines.append("|---|" + "---:|" * (1 + len(subsets)))
+    for method in METHODS:
+        means = [report["methods"], *(subset["methods"] for subset in subsets.values())]
+        cells = [f"{mean[method][metric]['mean']:.1f}" for mean in means]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument(
+        "--out", type=Path, help="folder for everything; no file of the repository is changed"
+    )
+    args = parser.parse_args()
+    build = args.out or ROOT / "build"
+    reference = build / f"benchmark-{args.clips}"
+    if not reference.is_dir():
+        build.mkdir(parents=True, exist_ok=True)
+        benchmark.write(reference, "hyoutube", args.clips)
+    results = tuple((method, build / f"results-{args.clips}" / method) for method in METHODS)
+    for method, folder in results:
+        compose_dataset(DatasetOptions("procedural", reference, folder, method))  # type: ignore[arg-type]
+    options = ResultsOptions("procedural", results, reference, metrics=METRICS)
+    report = scoring.score(options)
+    report["protocol"] |= {
+        "reference": "the benchmark",
+        "methods": dict.fromkeys(METHODS, "compose-dataset"),
+    }
+    report["sensitivity"] = sensitivity(args.clips)
+    write_json((args.out or ROOT / "benchmarks" / "results") / "evaluation.json", report)
+    page.write(build / "evaluation.html", report, options)
+    table = tables.markdown(report) + "\n\n" + subset_table(report)
+    print(table)
+    if report["sensitivity"] is not None:
+        print(sensitivity_table(report["sensitivity"]))
+    if args.out is None:
+        document = ROOT / "docs" / "evaluation.md"
+        text = insert(document.read_text(encoding="utf-8"), table, "evaluation")
+        if report["sensitivity"] is not None:
+            text = insert(text, sensitivity_table(report["sensitivity"]), "sensitivity")
+        atomic_write_text(document, text)
+
+
+if __name__ == "__main__":
+    main()

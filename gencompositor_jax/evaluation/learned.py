@@ -1,0 +1,104 @@
+"""The metrics that need weights: loaded where they are, else one line that says what is missing."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gencompositor_jax.conversion.safetensors_io import SafetensorsFile
+from gencompositor_jax.evaluation.measures import Better, Measure, Needs, over_frames
+from gencompositor_jax.evaluation.metrics import i3d, vision
+from gencompositor_jax.evaluation.metrics import lpips as perceptual
+from gencompositor_jax.evaluation.pickles import read_arrays
+from gencompositor_jax.evaluation.weights import Absent, given, packaged
+
+Paths = dict[str, Path]
+Features = Callable[[list[np.ndarray]], np.ndarray]  # clips uint8 [T, H, W, 3] -> [N, D]
+
+SETS: dict[str, tuple[str, Better, int]] = {
+    "fvd": ("FVD", "lower", 2),
+    "kvd": ("KVD", "lower", 3),
+}
+NEVER = {"motion_smoothness": "needs VBench's AMT network: run VBench itself on the folder"}
+
+
+class Learned(NamedTuple):
+    """What could be loaded: metrics of clips, features of sets of clips, and why others are absent."""
+
+    measures: dict[str, Measure]
+    features: Features | None
+    absent: dict[str, str]
+
+
+def load(names: Collection[str], paths: Paths) -> Learned:
+    """The metrics of `names` whose weights are there.
+
+    paths: of weights, see `weights.GIVEN`. Raises InputError for weights that are there and can't be used.
+    """
+    measures: dict[str, Measure] = {}
+    absent = {name: why for name, why in NEVER.items() if name in names}
+    features: Features | None = None
+    for name in (name for name in LOADERS if name in names):
+        try:
+            measures[name] = LOADERS[name](paths)
+        except Absent as error:
+            absent[name] = str(error)
+    if set(SETS) & set(names):
+        try:
+            weights = read_arrays(packaged("i3d"))
+            i3d.check_weights(weights)
+            features = partial(i3d.logits, weights=weights)
+        except Absent as error:
+            absent |= {name: str(error) for name in SETS if name in names}
+    return Learned(measures, features, absent)
+
+
+def _perceptual(net: str, label: str, tolerant: bool) -> Callable[[Paths], Measure]:
+    def build(paths: Paths) -> Measure:
+        heads = read_arrays(packaged(f"{'st' if tolerant else ''}lpips-{net}"))
+        trunk = heads if tolerant else _state(given(paths, net))
+        weights = perceptual.make_weights(trunk, heads, net)
+        network = perceptual.NETWORKS[net][tolerant]
+        distance = partial(perceptual.lpips, weights=weights, network=network)
+        return Measure(label, "lower", 4, over_frames(distance, "target"), ("target",))
+
+    return build
+
+
+def _vision(
+    label: str, function: Callable[..., np.ndarray], encoder: str, *needs: Needs
+) -> Callable[[Paths], Measure]:
+    def build(paths: Paths) -> Measure:
+        encode = vision.load_encoder(given(paths, encoder), "dino" if encoder == "dino" else "clip")
+        return Measure(label, "higher", 4, over_frames(partial(function, encode=encode), *needs), needs)
+
+    return build
+
+
+def _aesthetic(paths: Paths) -> Measure:
+    head = vision.load_aesthetic(_state(given(paths, "aesthetic")))
+    encode = vision.load_encoder(given(paths, "clip-large"), "clip")
+    quality = partial(vision.aesthetic_quality, encode=encode, head=head)
+    return Measure("aesthetic quality", "higher", 4, over_frames(quality))
+
+
+def _state(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a .safetensors file, or of one of `torch.save`."""
+    if path.suffix != ".safetensors":
+        return read_arrays(path)
+    return dict(SafetensorsFile(path).stream(lambda _: None))
+
+
+LOADERS: dict[str, Callable[[Paths], Measure]] = {
+    "lpips": _perceptual("alexnet", "LPIPS", False),
+    "lpips_vgg16": _perceptual("vgg16", "LPIPS on VGG", False),
+    "st_lpips": _perceptual("alexnet", "ST-LPIPS", True),
+    "st_lpips_vgg16": _perceptual("vgg16", "ST-LPIPS on VGG", True),
+    "clip_similarity": _vision("CLIP similarity", vision.similarity, "clip", "target"),
+    "subject_consistency": _vision("subject consistency", vision.consistency, "dino"),
+    "background_consistency": _vision("background consistency", vision.consistency, "clip"),
+    "aesthetic_quality": _aesthetic,
+}
+NAMES = (*LOADERS, *SETS, *NEVER)

@@ -1,0 +1,60 @@
+"""Pickles of arrays are read without PyTorch and without running anything else that they name."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.evaluation.pickles import read_arrays
+
+
+def test_nested_numpy_arrays(tmp_path):
+    tree = {"params": {"a": np.arange(6.0).reshape(2, 3), "b": np.array([True, False])}, "n": 3}
+    (tmp_path / "tree").write_bytes(pickle.dumps(tree))
+    found = read_arrays(tmp_path / "tree")
+    np.testing.assert_array_equal(found["params"]["a"], tree["params"]["a"])
+    np.testing.assert_array_equal(found["params"]["b"], tree["params"]["b"])
+    assert found["n"] == 3
+
+
+class Runs:
+    def __reduce__(self):
+        return os.mkdir, ("made-by-a-pickle",)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_code_is_refused_and_not_run(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    Path("bad").write_bytes(pickle.dumps({"a": Runs()}, protocol))
+    with pytest.raises(InputError, match="mkdir, which is refused"):
+        read_arrays(Path("bad"))
+    assert not Path("made-by-a-pickle").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps(print)])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(InputError):
+        read_arrays(tmp_path / "other")
+    with pytest.raises(InputError, match="can't be read"):
+        read_arrays(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save(tmp_path, zipped):
+    torch = pytest.importorskip("torch", reason="comes with the extra parity")
+    base = torch.arange(24.0).reshape(4, 6)
+    state = {"whole": base, "part": base[1:, ::2].T, "half": base.half(), "count": torch.tensor(7)}
+    file = tmp_path / "state.pth"
+    torch.save({"state_dict": state}, file, _use_new_zipfile_serialization=zipped)
+    found = read_arrays(file)
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy(), err_msg=name)
+        assert found[name].dtype == tensor.numpy().dtype
+    if not zipped:
+        file.write_bytes(file.read_bytes()[:-9])
+        with pytest.raises(InputError, match="cut short"):
+            read_arrays(file)
