@@ -102,3 +102,4 @@ LOADERS: dict[str, Callable[[Paths], Measure]] = {
     "aesthetic_quality": _aesthetic,
 }
 NAMES = (*LOADERS, *SETS, *NEVER)
+COMPARED = ("lpips", "lpips_vgg16", "st_lpips", "st_lpips_vgg16", "clip_similarity")  # need a ground truth

@@ -96,7 +96,8 @@ def measures_of(protocol: Protocol) -> dict[str, Measure]:
 def chosen_measures(options: ResultsOptions) -> tuple[dict[str, Measure], Learned]:
     """The metrics of clips to compute, and what was loaded for them. Raises InputError for unknown names."""
     plain = measures_of(options.protocol)
-    known = (*plain, *learned.NAMES)
+    compared = options.protocol != "trajectory"
+    known = (*plain, *(name for name in learned.NAMES if compared or name not in learned.COMPARED))
     for name in options.metrics or ():
         fields.choice(name, "--metrics", known)
     wanted = known if options.metrics is None else options.metrics

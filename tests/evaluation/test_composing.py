@@ -148,6 +148,8 @@ def test_groups_of_a_manifest_are_composed_and_scored(groups, tmp_path):
     )
     assert report["protocol"]["frames_per_clip"] == [10] and list(report["methods"]) == ["paste"]
     assert report["methods"]["paste"]["warping_error"]["mean"] >= 0
+    with pytest.raises(InputError, match="--metrics: 'lpips'"):  # there is no ground truth
+        scoring.score(ResultsOptions("trajectory", (("a", tmp_path / "out"),), groups, metrics=("lpips",)))
 
 
 @pytest.mark.parametrize(
