@@ -5,7 +5,8 @@
 writes the first 64 clips of the procedural benchmark in HYouTube's layout, composes them with the embedded
 model and the baselines, scores all folders, and writes results/evaluation.json here, a page with players
 (build/evaluation.html), and the tables between the markers of docs/evaluation.md. If the weights of I3D and
-ST-LPIPS are installed, it also measures both on halves of the benchmark, clean, blurred and noisy.
+ST-LPIPS are installed, it also measures both on halves of 32 clips, clean, blurred and noisy. Results that
+are there already are kept.
 `--clips 4 --out FOLDER` tries it without changing these files.
 """
 
@@ -19,7 +20,7 @@ import tqdm
 
 from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.evaluation import learned, page, scoring, tables
-from gencompositor_jax.evaluation.composing import DatasetOptions, compose_dataset
+from gencompositor_jax.evaluation.composing import DatasetOptions, Method, compose_dataset
 from gencompositor_jax.evaluation.heldout import write_json
 from gencompositor_jax.evaluation.measures import Clip
 from gencompositor_jax.evaluation.metrics import distances
@@ -28,7 +29,7 @@ from gencompositor_jax.evaluation.results import ResultsOptions
 from gencompositor_jax.files import atomic_write_text
 
 ROOT = Path(__file__).parent.parent
-METHODS = ("model", "paste", "color_transfer", "seamless_clone")
+METHODS: tuple[Method, ...] = ("model", "paste", "color_transfer", "seamless_clone")
 METRICS = (
     "psnr",
     "fmse",
@@ -38,7 +39,9 @@ METRICS = (
     "target_psnr",
     "ring_psnr",
     "background_psnr",
-) + ("st_lpips", "fvd", "kvd")
+    "st_lpips",
+)
+SENSITIVITY_CLIPS = 32  # I3D takes seconds per clip on a CPU
 CHANGES = {
     "the other half": lambda frame, rng: frame,
     "blur, sigma 1": lambda frame, rng: cv2.GaussianBlur(frame, (0, 0), 1),
@@ -110,33 +113,42 @@ def main() -> None:
         "--out", type=Path, help="folder for everything; no file of the repository is changed"
     )
     args = parser.parse_args()
-    build = args.out or ROOT / "build"
-    reference = build / f"benchmark-{args.clips}"
+    if args.only != "sensitivity":
+        report = methods(args.clips, args.out or ROOT / "build")
+        table = tables.markdown(report) + "\n\n" + subset_table(report)
+        publish("evaluation", report, table, args.out)
+    if args.only != "methods":
+        found = sensitivity(min(args.clips, SENSITIVITY_CLIPS))
+        if found is not None:
+            publish("sensitivity", found, sensitivity_table(found), args.out)
+
+
+def methods(clips: int, build: Path) -> dict[str, Any]:
+    """Compose what isn't there in `build`, score it, and write the page."""
+    reference = build / f"benchmark-{clips}"
     if not reference.is_dir():
         build.mkdir(parents=True, exist_ok=True)
-        benchmark.write(reference, "hyoutube", args.clips)
-    results = tuple((method, build / f"results-{args.clips}" / method) for method in METHODS)
+        benchmark.write(reference, "hyoutube", clips)
+    results = tuple((method, build / f"results-{clips}" / method) for method in METHODS)
     for method, folder in results:
-        compose_dataset(DatasetOptions("procedural", reference, folder, method))  # type: ignore[arg-type]
+        compose_dataset(DatasetOptions("procedural", reference, folder, method))
     options = ResultsOptions("procedural", results, reference, metrics=METRICS)
     report = scoring.score(options)
+    page.write(build / "evaluation.html", report, options)
     report["protocol"] |= {
         "reference": "the benchmark",
         "methods": dict.fromkeys(METHODS, "compose-dataset"),
     }
-    report["sensitivity"] = sensitivity(args.clips)
-    write_json((args.out or ROOT / "benchmarks" / "results") / "evaluation.json", report)
-    page.write(build / "evaluation.html", report, options)
-    table = tables.markdown(report) + "\n\n" + subset_table(report)
+    return report
+
+
+def publish(name: str, found: dict[str, Any], table: str, out: Path | None) -> None:
+    """Print a table; write the figures to NAME.json and the table to the document, if `out` is None."""
     print(table)
-    if report["sensitivity"] is not None:
-        print(sensitivity_table(report["sensitivity"]))
-    if args.out is None:
+    write_json((out or ROOT / "benchmarks" / "results") / f"{name}.json", found)
+    if out is None:
         document = ROOT / "docs" / "evaluation.md"
-        text = insert(document.read_text(encoding="utf-8"), table, "evaluation")
-        if report["sensitivity"] is not None:
-            text = insert(text, sensitivity_table(report["sensitivity"]), "sensitivity")
-        atomic_write_text(document, text)
+        atomic_write_text(document, insert(document.read_text(encoding="utf-8"), table, name))
 
 
 if __name__ == "__main__":
