@@ -141,7 +141,7 @@ def read_clip(media: Path | list[Path], names: list[str] | None = None) -> np.nd
             raise InputError(f"{media}: has {len(frames)} frames, its reference has {len(names)}")
         return frames
     images = _images(media) if isinstance(media, Path) else media
-    assert names is not None
+    names = [path.stem for path in images] if names is None else names
     frames_by_size = list(read_images([_named(images, name) for name in names], alpha=False))
     if len({frame.shape for frame in frames_by_size}) > 1:
         raise InputError(f"{images[0].parent}: its images have several sizes: write them with one")

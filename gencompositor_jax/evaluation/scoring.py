@@ -18,9 +18,9 @@ from gencompositor_jax import arch, fields
 from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.evaluation import layouts, learned, manifest, measures, summaries
 from gencompositor_jax.evaluation.layouts import ReferenceClip
-from gencompositor_jax.evaluation.learned import Features, Learned
+from gencompositor_jax.evaluation.learned import Learned
 from gencompositor_jax.evaluation.measures import Measure
-from gencompositor_jax.evaluation.metrics import distances
+from gencompositor_jax.evaluation.metrics import distances, i3d
 from gencompositor_jax.evaluation.results import (
     INPUT,
     TRUTH,
@@ -30,6 +30,8 @@ from gencompositor_jax.evaluation.results import (
     read_reference,
     read_result,
 )
+
+REAL = "real clips"  # what FVD and KVD compare with: the ground truth, or the manifest's
 
 
 def score(options: ResultsOptions) -> dict[str, Any]:
@@ -45,11 +47,11 @@ def score(options: ResultsOptions) -> dict[str, Any]:
         found[INPUT], values[INPUT] = [clip.composite or Path() for clip in clips], {}
     if all(clip.target is not None for clip in clips):
         values[TRUTH] = {}
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in found}
-    real: list[np.ndarray] = []
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in (*found, REAL)}  # features of clips
     lengths, sizes = set[int](), set[Size]()
     for number, clip in enumerate(tqdm.tqdm(clips, desc=options.protocol, unit="clip")):
         truth, names = read_reference(clip, options)
+        features = loaded.features if len(truth.frames) >= i3d.MIN_FRAMES else None
         lengths.add(len(truth.frames))
         sizes.add((truth.frames.shape[1], truth.frames.shape[2]))
         for method, scores in values.items():
@@ -58,20 +60,20 @@ def score(options: ResultsOptions) -> dict[str, Any]:
                 media = found[method][number]
                 frames = read_result(media, names, clip, truth.frames, options)
                 candidate = dataclasses.replace(truth, frames=frames)
-                if loaded.features is not None:
-                    seen[method].append(frames)
+                if features is not None:
+                    seen[method].append(features([frames])[0])
             scores[clip.name] = {
                 name: measure.compute(candidate)
                 for name, measure in chosen.items()
                 if measure.fits(candidate)
             }
-        if loaded.features is not None:
-            real.append(truth.frames)
+        if features is not None:
+            seen[REAL].append(features([truth.frames])[0])
     report = summaries.report(options, values, chosen, lengths, sizes)
     report["absent"] = dict(loaded.absent)
     if loaded.features is not None:
-        wanted = learned.SETS if options.metrics is None else set(learned.SETS) & set(options.metrics)
-        add_set_distances(report, seen, real, loaded.features, wanted)
+        wanted = [name for name in learned.SETS if options.metrics is None or name in options.metrics]
+        add_set_distances(report, seen, wanted)
     return report
 
 
@@ -107,21 +109,17 @@ def chosen_measures(options: ResultsOptions) -> tuple[dict[str, Measure], Learne
 
 
 def add_set_distances(
-    report: dict[str, Any],
-    clips: dict[str, list[np.ndarray]],
-    real: list[np.ndarray],
-    features: Features,
-    names: Collection[str],
+    report: dict[str, Any], features: dict[str, list[np.ndarray]], names: Collection[str]
 ) -> None:
-    """Add FVD and KVD of each method's clips to the real ones; too few clips or frames are a line instead."""
-    try:
-        theirs = features(real)
-        found = {method: features(frames) for method, frames in clips.items()}
-        functions = {"fvd": distances.frechet_distance, "kvd": distances.kernel_distance}
-        for name in names:
-            for method, ours in found.items():
-                value = summaries.number(functions[name](ours, theirs))
-                report["methods"][method][name] = {"mean": value, "low": None, "high": None}
-            report["columns"][name] = summaries.column(*learned.SETS[name])
-    except ValueError as error:
-        report["absent"] |= {name: str(error) for name in names}
+    """Add FVD and KVD of each method's features [D] to the real clips'; without them a line says why."""
+    if len(report["protocol"]["frames_per_clip"]) > 1 or len(features[REAL]) < 2:
+        why = f"needs 2 clips or more, of one length and {i3d.MIN_FRAMES} frames or more"
+        report["absent"] |= dict.fromkeys(names, why)
+        return
+    functions = {"fvd": distances.frechet_distance, "kvd": distances.kernel_distance}
+    real = np.stack(features[REAL])
+    for name in names:
+        for method in (method for method in features if method != REAL):
+            value = summaries.number(functions[name](np.stack(features[method]), real))
+            report["methods"][method][name] = {"mean": value, "low": None, "high": None}
+        report["columns"][name] = summaries.column(*learned.SETS[name])

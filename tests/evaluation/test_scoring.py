@@ -155,25 +155,37 @@ def test_unknown_metrics_are_refused(reference, better):
         scoring.score(options)
 
 
-def test_distances_of_sets_of_clips_are_added_or_are_a_line(report, monkeypatch):
-    """With the mean colour of the first frame as a clip's features."""
+def test_distances_of_sets_of_clips_are_added_or_are_a_line():
     rng = np.random.default_rng(0)
-    real = [rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8) for _ in range(4)]
-    changed = [np.clip(clip.astype(int) + 40, 0, 255).astype(np.uint8) for clip in real]
+    real = list(rng.normal(size=(5, 3)))
+    features = {"same": real, "changed": [clip + 4 for clip in real], scoring.REAL: real}
 
-    def features(clips: list[np.ndarray]) -> np.ndarray:
-        return np.stack([clip[0].mean(axis=(0, 1)) for clip in clips])
+    def empty(lengths: list[int]) -> dict[str, Any]:
+        methods: dict[str, dict[str, Any]] = {"same": {}, "changed": {}}
+        return {"protocol": {"frames_per_clip": lengths}, "columns": {}, "absent": {}, "methods": methods}
 
-    filled = {"columns": {}, "absent": {}, "methods": {"same": {}, "changed": {}}}
-    scoring.add_set_distances(filled, {"same": real, "changed": changed}, real, features, ("fvd", "kvd"))
-    same, other = filled["methods"]["same"], filled["methods"]["changed"]
-    assert same["fvd"]["mean"] == pytest.approx(0, abs=1e-6)
-    assert other["fvd"]["mean"] > 100
-    assert set(filled["columns"]) == {"fvd", "kvd"} and not filled["absent"]
-    single = {"columns": {}, "absent": {}, "methods": {"same": {}}}
-    scoring.add_set_distances(single, {"same": real[:1]}, real[:1], features, ("fvd",))
-    assert single == {
-        "columns": {},
-        "absent": {"fvd": "features (1, 3): pass [N, D] of 2 clips or more"},
-        "methods": {"same": {}},
-    }
+    report = empty([9])
+    scoring.add_set_distances(report, features, ("fvd", "kvd"))
+    assert report["methods"]["same"]["fvd"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert report["methods"]["changed"]["fvd"]["mean"] == pytest.approx(48, rel=1e-4)
+    assert report["methods"]["changed"]["kvd"]["mean"] > report["methods"]["same"]["kvd"]["mean"]
+    assert set(report["columns"]) == {"fvd", "kvd"} and not report["absent"]
+    for lengths, found in (([9, 17], features), ([9], {name: few[:1] for name, few in features.items()})):
+        report = empty(lengths)
+        scoring.add_set_distances(report, found, ("fvd",))
+        assert report["methods"] == {"same": {}, "changed": {}}
+        assert "2 clips or more" in report["absent"]["fvd"] and not report["columns"]
+
+
+def test_features_of_every_clip_are_compared(reference, better, monkeypatch):
+    """With the mean colour of the clip as its features."""
+
+    def features(videos: list[np.ndarray]) -> np.ndarray:
+        return np.stack([video.mean(axis=(0, 1, 2)) for video in videos])
+
+    loaded = scoring.Learned({}, features, {})
+    monkeypatch.setattr(scoring.learned, "load", lambda names, paths: loaded)
+    report = scoring.score(ResultsOptions("procedural", (("better", better),), reference, metrics=("fvd",)))
+    assert report["methods"]["better"]["fvd"]["mean"] < report["methods"][INPUT]["fvd"]["mean"]
+    short = ResultsOptions("procedural", (("better", better),), reference, metrics=("fvd",), frames=5)
+    assert "9 frames or more" in scoring.score(short)["absent"]["fvd"]

@@ -19,7 +19,6 @@ SIDE = 224  # pixels
 CLASSES = 400
 MIN_FRAMES = 9  # shorter clips leave no two time steps for the last average
 EPSILON = 1e-3  # of the batch normalisation, which has no scale
-BATCH = 2  # clips at once
 
 # Channels of the branches 1x1; 1x1, 3x3; 1x1, 3x3; pool and 1x1. Between them: (window, stride) of a maximum.
 _MIXED: dict[str, tuple[int, ...]] = {
@@ -77,12 +76,8 @@ def logits(videos: Sequence[np.ndarray], weights: Tree) -> np.ndarray:
     lengths = {len(video) for video in videos}
     if len(lengths) != 1 or min(lengths) < MIN_FRAMES:
         raise ValueError(f"clips of {sorted(lengths)} frames: I3D needs one length, {MIN_FRAMES} or more")
-    out = []
-    for start in range(0, len(videos), BATCH):
-        batch = [_resized(video) for video in videos[start : start + BATCH]]
-        filled = np.stack(batch + [batch[-1]] * (BATCH - len(batch)))
-        out.append(np.asarray(_logits(filled / np.float32(127.5) - 1, weights))[: len(batch)])
-    return np.concatenate(out)
+    scaled = (_resized(video)[None] / np.float32(127.5) - 1 for video in videos)
+    return np.concatenate([_logits(video, weights) for video in scaled])
 
 
 def _resized(video: np.ndarray) -> np.ndarray:
