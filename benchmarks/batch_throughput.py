@@ -9,6 +9,7 @@ ratios. Writes benchmarks/results/batch_throughput.json.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from gencompositor_jax.jobs.checking import Checker
 from gencompositor_jax.jobs.manifest import Line, read_manifest
 from gencompositor_jax.jobs.report import JobFiles, facts_of, write
 
+Rates = dict[str, list[tuple[float, float]]]
+
+UNITS = ("second", "CPU second")
 RESULTS = Path(__file__).parent / "results" / "batch_throughput.json"
 
 
@@ -64,6 +68,32 @@ def by_one_compositor(lines: list[Line], out: Path) -> None:
         write(JobFiles(out / line.job.out), line.job, composite, facts)
 
 
+def cpu_seconds() -> float:
+    """Of this process and its finished children: it doesn't depend on what else the machine does."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def report_of(rates: Rates, clips: int) -> dict[str, Any]:
+    """Ratios of the medians; the first round, which compiles, is left out."""
+    report: dict[str, Any] = {
+        "clips": clips,
+        "rounds": min(len(found) for found in rates.values()) - 1,
+        "devices": jax.local_device_count(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+    }
+    for i, unit in enumerate(UNITS):
+        medians = {name: statistics.median(rate[i] for rate in found[1:]) for name, found in rates.items()}
+        report[f"clips per {unit}"] = {
+            f"{name} to {base}": round(rate / medians[base], 2)
+            for name, rate in medians.items()
+            for base in ("one Compositor", "compose")
+            if name.startswith("batch")
+        }
+    return report
+
+
 def main() -> None:
     """Alternate, print and write."""
     parser = argparse.ArgumentParser(
@@ -74,13 +104,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--per-call", type=int, nargs="*", default=[1, 4, 8], help="--clips of the batch")
     args = parser.parse_args()
-    rates: dict[str, list[float]] = {}
+    rates: Rates = {}
 
     def timed(name: str, clips: int, make: Any) -> None:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), cpu_seconds()
         make()
-        rates.setdefault(name, []).append(clips / (time.perf_counter() - began))
-        print(f"{name}: {rates[name][-1]:.3f} clips/s", flush=True)
+        rates.setdefault(name, []).append(
+            (clips / (time.perf_counter() - began), clips / (cpu_seconds() - used))
+        )
+        print(
+            name, *(f"{rate:.3f} clips per {unit}" for rate, unit in zip(rates[name][-1], UNITS, strict=True))
+        )
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -107,21 +141,10 @@ def main() -> None:
             out = fresh("compose")
             few = lines[: args.commands]
             timed("compose", len(few), lambda out=out, few=few: by_compose(folder, few, out))
-    medians = {name: statistics.median(found[1:]) for name, found in rates.items()}
-    best = max((name for name in medians if name.startswith("batch")), key=lambda name: medians[name])
-    report = {
-        "clips": args.clips,
-        "rounds": args.rounds,
-        "devices": jax.local_device_count(),
-        "batch_to_one_compositor": {
-            name: round(rate / medians["one Compositor"], 2)
-            for name, rate in medians.items()
-            if name.startswith("batch")
-        },
-        "batch_to_compose_commands": round(medians[best] / medians["compose"], 1),
-    }
-    print(json.dumps(report, indent=2))
-    atomic_write_text(RESULTS, json.dumps(report, indent=2) + "\n")
+            if number:  # after every round, so that an interrupted run has a result
+                report = report_of(rates, args.clips)
+                print(json.dumps(report), flush=True)
+                atomic_write_text(RESULTS, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,7 +138,7 @@ def _stopped_by_sigterm() -> Iterator[threading.Event]:
     def receive(number: int, _: FrameType | None) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
-        os.write(sys.stderr.fileno(), b"SIGTERM: finishing the clips in hand; a second one ends it at once\n")
+        os.write(2, b"SIGTERM: finishing the clips in hand; a second one ends it at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

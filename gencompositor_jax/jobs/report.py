@@ -6,6 +6,7 @@ street/bird.scene.json  the project file, for `gencompositor compose --project`
 """
 
 import dataclasses
+import functools
 import json
 import platform
 from collections.abc import Mapping
@@ -106,6 +107,7 @@ def facts_of(composite: "Composite", mesh: "Mesh") -> dict[str, Any]:
     }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of everything that a result depends on."""
     names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")

@@ -1,7 +1,7 @@
 """Batches with a small random model, by the command."""
 
 import json
-import threading
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,13 @@ def test_a_batch_makes_what_compose_makes_and_resumes(folder, small_checkpoint, 
     assert [row["status"] for row in results(folder).values()] == ["done"] * 3
 
 
-def made_of(folder: Path, *lines: Any, stop: threading.Event | None = None) -> list[Result]:
+def made_of(folder: Path, *lines: Any) -> list[Result]:
     (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "out").mkdir()
     found: list[Result] = []
     checker = Checker(folder / "out")
     checked = checker.all(read_manifest(folder / "jobs.jsonl"))
-    Batch(checked, checker, found.append, clips=2, stop=stop).run()
+    Batch(checked, checker, found.append, clips=2).run()
     return sorted(found, key=lambda result: result.job)
 
 
@@ -174,17 +174,21 @@ def test_one_failing_job_stops_no_other(folder, small_checkpoint, fake, monkeypa
     assert [0, 0] in compositor.calls and [0, 1] in compositor.calls  # one by one, after the call of both
 
 
-def test_stopped_it_finishes_what_is_in_hand(folder, small_checkpoint, fake, monkeypatch):
-    compositor, stop = fake(), threading.Event()
+def test_sigterm_finishes_what_is_in_hand(folder, small_checkpoint, fake, monkeypatch, capsys):
+    compositor, lines, two = fake(), jobs(small_checkpoint, 6), ("--clips", "2")
     sample = compositor.sample
 
     def last(*args: Any, **how: Any) -> Any:
-        stop.set()
+        signal.raise_signal(signal.SIGTERM)
         return sample(*args, **how)
 
-    monkeypatch.setattr(compositor, "sample", last)
-    found = made_of(folder, *jobs(small_checkpoint, 6), stop=stop)
-    assert [(result.job, result.status) for result in found] == [(1, "done"), (2, "done")]
+    with monkeypatch.context() as patch:
+        patch.setattr(compositor, "sample", last)
+        assert run(folder, *lines, options=two) == 1
+    assert "2 of 6 jobs done, 0 failed, 4 left" in capsys.readouterr().out
+    assert [(row["job"], row["status"]) for row in results(folder).values()] == [(1, "done"), (2, "done")]
+    assert run(folder, *lines, options=two) == 0
+    assert sorted(compositor.calls) == [[0, 0, 1], [0, 2, 3], [0, 4, 5]]
 
 
 def test_each_host_takes_its_share(folder, small_checkpoint, fake):
