@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gencompositor_jax import fields
 from gencompositor_jax.arch import tiny
 from gencompositor_jax.controls.geometry.offsets import Cell
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
@@ -34,7 +33,8 @@ from gencompositor_jax.data_pipelines import videocomp
 from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_folder, check_new_folder
+from gencompositor_jax.fields import read
+from gencompositor_jax.files import atomic_folder, check_new_folder, read_json
 from gencompositor_jax.masks.inflation import inflate
 
 VERSION = 1
@@ -135,13 +135,15 @@ def read_subsets(folder: Path) -> dict[str, list[str]]:
     """
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: has no {MANIFEST}: write it with gencompositor data procedural")
-    content = fields.read_json(folder / MANIFEST)
+    content = read_json(folder / MANIFEST)
     version = content.get("version") if isinstance(content, dict) else None
     if version != VERSION:
         raise InputError(
             f"{folder / MANIFEST}: version {version!r}; this release reads {VERSION}: write it again"
         )
-    subsets: dict[str, list[str]] = content["subsets"]
+    subsets: dict[str, list[str]] = read(
+        dict[str, list[str]], content.get("subsets"), f"{folder / MANIFEST}: subsets"
+    )
     return subsets
 
 

@@ -20,6 +20,7 @@ from gencompositor_jax.data_pipelines.clip_record import Record
 from gencompositor_jax.data_pipelines.records import KIND, ArrayRecordSource, read_facts
 from gencompositor_jax.data_pipelines.shards import Built, write_shards
 from gencompositor_jax.data_pipelines.videocomp import Row
+from gencompositor_jax.data_pipelines.workers import MAX_WORKERS
 from gencompositor_jax.errors import InputError
 
 Input = Row | ListedClip
@@ -38,9 +39,10 @@ class Settings:
 
     def check(self) -> None:
         """Raise InputError for values out of their range."""
-        for name in ("frames", "height", "width", "clips_per_shard"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: pass 1 or more")
+        highest = {"frames": 10**5, "height": 2**14, "width": 2**14, "clips_per_shard": 10**6}
+        for name, most in highest.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: pass 1 to {most}")
         if not 0 < self.fps <= 1000:
             raise InputError(f"--fps {self.fps:g}: pass frames per second above 0, at most 1000")
         if not 1 <= self.quality <= 100:
@@ -87,8 +89,8 @@ def build(
     settings.check()
     if not 0 <= max_broken <= 1:
         raise InputError(f"--max-broken {max_broken:g}: pass a fraction from 0 to 1")
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers {workers}: pass 0 or more")
+    if workers is not None and not 0 <= workers <= MAX_WORKERS:
+        raise InputError(f"--workers {workers}: pass 0 to {MAX_WORKERS}")
     facts = {
         "kind": KIND,
         "version": clip_record.VERSION,

@@ -23,7 +23,7 @@ from gencompositor_jax.data_pipelines.videocomp import (
     read_rows,
     why_not,
 )
-from gencompositor_jax.data_pipelines.workers import progress_bar
+from gencompositor_jax.data_pipelines.workers import MAX_WORKERS, progress_bar
 from gencompositor_jax.errors import InputError
 
 SHOWN = 20  # problems in the table; JSON lists all
@@ -82,10 +82,10 @@ def check(
     Raises:
         InputError: the folder or its CSV can't be read, or an argument is out of its range.
     """
-    if frames < 1 or not 0 < fps <= 1000 or (workers is not None and workers < 1):
+    if not (frames >= 1 and 0 < fps <= 1000 and (workers is None or 1 <= workers <= MAX_WORKERS)):
         raise InputError(
-            f"--frames {frames} --fps {fps:g} --workers {workers}: pass 1 frame, a rate above 0 and 1 worker "
-            "or more"
+            f"--frames {frames} --fps {fps:g} --workers {workers}: pass 1 frame or more, a rate above 0 and "
+            f"at most 1000, and 1 to {MAX_WORKERS} workers"
         )
     csv_path = find_csv(folder, csv_file)
     rows, wrong = read_rows(csv_path, folder)

@@ -15,17 +15,20 @@ import json
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from gencompositor_jax.arch import Inflation, tiny
+from gencompositor_jax import fields
+from gencompositor_jax.arch import Inflation, Side, tiny
 from gencompositor_jax.controls.geometry.offsets import Cell
 from gencompositor_jax.data_pipelines.examples import PlainClip, clip_arrays
 from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.data_pipelines.workers import in_order, progress_bar
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write, atomic_write_text, check_space
+from gencompositor_jax.fields import Flag, Whole, checked, within
+from gencompositor_jax.files import atomic_write, atomic_write_text, check_local, check_space, read_json
+from gencompositor_jax.npy import read_npy
 
 VERSION = 1  # raise it when clips of one seed change
 SHARD = 64
@@ -33,18 +36,24 @@ CHANNELS = 10
 REGION_BIT, SILHOUETTE_BIT = 1, 2
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class CacheSettings:
     """What the clips of a cache depend on; `clips` may grow later."""
 
-    clips: int
-    first_seed: int = TRAINING_SEEDS.start
-    frames: int = 9
-    height: int = 64
-    width: int = 96
+    clips: Annotated[Whole, within(0, 10**9)]
+    first_seed: Annotated[Whole, within(0, 2**62)] = TRAINING_SEEDS.start
+    frames: Annotated[Whole, within(1, 10**5)] = 9
+    height: Side = 64
+    width: Side = 96
     inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
-    followed: bool = False  # clips seen through a window that follows the element
+    followed: Flag = False  # clips seen through a window that follows the element
     cell: Cell | None = None  # of a token, for clips with offsets: `ModelArch.offset_cell`
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one clip's file."""
+        return self.frames, self.height, self.width, CHANNELS
 
     @property
     def shards(self) -> int:
@@ -69,11 +78,13 @@ class ClipCache:
                 f"{folder}: {len(missing)} of {self.settings.shards} shards are missing; "
                 "make it again with python -m gencompositor_jax.data_pipelines.clip_cache"
             )
-        self._shards = [
-            np.load(shard_path(self.folder, i), mmap_mode="r") for i in range(self.settings.shards)
-        ]
+        self._shards = [read_npy(shard_path(self.folder, i)) for i in range(self.settings.shards)]
         with_offsets = range(0 if self.settings.cell is None else self.settings.shards)
-        self._offsets = [np.load(offsets_path(self.folder, i)) for i in with_offsets]
+        self._offsets = [read_npy(offsets_path(self.folder, i)) for i in with_offsets]
+        for i, shard in enumerate(self._shards):
+            wanted = (_shard_size(self.settings, i), *self.settings.shape)
+            if shard.shape[0:1] < wanted[0:1] or shard.shape[1:] != wanted[1:] or shard.dtype != np.uint8:
+                raise InputError(f"{shard_path(self.folder, i)}: {shard.dtype} {shard.shape}, not {wanted}")
 
     def __len__(self) -> int:
         return self.settings.clips
@@ -105,7 +116,11 @@ def build_cache(
             process was killed.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_local(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: can't be made ({error.strerror}): pass another folder") from error
     _check_same(folder, settings)
     todo = [i for i in range(settings.shards) if _clips_in(folder, i) != _shard_size(settings, i)]
     if todo:
@@ -166,21 +181,20 @@ def offsets_path(folder: Path, index: int) -> Path:
 
 def read_settings(folder: Path) -> CacheSettings:
     """Settings of the cache in a folder. Raises InputError if there is none, or one of another version."""
+    file = folder / "cache.json"
     try:
-        fields = json.loads((folder / "cache.json").read_text())
-        version, shard = fields.pop("version"), fields.pop("shard")
-        fields["inflation"] = Inflation(**fields["inflation"])
-        fields["cell"] = tuple(fields["cell"]) if fields.get("cell") else None
-        settings = CacheSettings(**fields)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        found = fields.read(dict[str, Any], read_json(file), str(file))
+        version, shard = found.pop("version", None), found.pop("shard", None)
+        settings: CacheSettings = fields.read(CacheSettings, found, str(file))
+    except InputError as error:
         raise InputError(
             f"{folder}: holds no clip cache ({error}); make one with "
             "python -m gencompositor_jax.data_pipelines.clip_cache"
         ) from error
     if (version, shard) != (VERSION, SHARD):
         raise InputError(
-            f"{folder}: holds clips of version {version}, this release makes version {VERSION}; use another "
-            "folder"
+            f"{folder}: holds clips of version {fields.shown(version)}, this release makes version "
+            f"{VERSION}; use another folder"
         )
     return settings
 
@@ -200,7 +214,7 @@ def _shard_size(settings: CacheSettings, index: int) -> int:
 
 def _clips_in(folder: Path, index: int) -> int:
     path = shard_path(folder, index)
-    return len(np.load(path, mmap_mode="r")) if path.exists() else 0
+    return len(read_npy(path)) if path.exists() else 0
 
 
 def main() -> None:

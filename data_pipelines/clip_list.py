@@ -8,7 +8,6 @@ to the centre of the frame, on white.
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from gencompositor_jax.controls.geometry.view import make_view, mask_to_model, t
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.fields import Text, read, shorten, shown
+from gencompositor_jax.files import open_table, parse_json
 
 INSIDE = 128  # grey from which a pixel of a mask is inside
 OPTIONAL = ("background", "caption", "name", "start")
@@ -40,17 +41,15 @@ class ListedClip:
 def read_list(path: Path) -> list[ListedClip]:
     """The clips of a .csv or .jsonl file. Raises InputError, naming the line, for what can't be read."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             if path.suffix.lower() == ".csv":
                 reader = csv.DictReader(file)
                 lines = [(reader.line_num, fields) for fields in reader]
             else:
-                lines = [(n, json.loads(text)) for n, text in enumerate(file, 1) if text.strip()]
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: a line isn't a JSON object ({error.msg}): write one object per line"
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                lines = [
+                    (n, parse_json(text, str(path), n)) for n, text in enumerate(file, 1) if text.strip()
+                ]
+    except csv.Error as error:
         raise InputError(f"{path}: can't be read as a list of clips ({error})") from error
     clips = [_clip(path, number, fields) for number, fields in lines]
     if not clips:
@@ -133,18 +132,21 @@ def _clip(path: Path, line: int, fields: Any) -> ListedClip:
     where = f"{path}: line {line}"
     if not isinstance(fields, dict):
         raise InputError(f"{where}: isn't an object with the fields target and mask")
+    if None in fields:
+        raise InputError(f"{where}: has more columns than the header line: put texts with commas in quotes")
     fields = {name: value for name, value in fields.items() if value not in (None, "")}
     unknown = [str(name) for name in fields if name not in KNOWN]
     if unknown:
-        raise InputError(f"{where}: unknown field {unknown[0]}; known are {', '.join(KNOWN)}")
+        raise InputError(f"{where}: unknown field {shorten(unknown[0])}; known are {', '.join(KNOWN)}")
     missing = [name for name in ("target", "mask") if name not in fields]
     if missing:
         raise InputError(f"{where}: field {missing[0]} is missing")
-    texts = {name: str(value) for name, value in fields.items() if name != "start"}
+    given = {name: value for name, value in fields.items() if name != "start"}
+    texts = read(dict[str, Text], given, where)
     try:
         start = float(fields.get("start", 0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         start = -1.0
     if not 0 <= start < 1e9:
-        raise InputError(f"{where}: start {fields['start']!r}: pass seconds, 0 or more")
+        raise InputError(f"{where}: start {shown(fields['start'])}: pass seconds, 0 or more")
     return ListedClip(path.parent, **{"name": texts["target"], **texts}, start=start)

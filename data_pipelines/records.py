@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from gencompositor_jax import fields
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.data_pipelines import clip_record
 from gencompositor_jax.data_pipelines.clip_record import Record
 from gencompositor_jax.data_pipelines.record_source import RecordSource
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write, atomic_write_text
+from gencompositor_jax.fields import Text, Whole
+from gencompositor_jax.files import MAX_TABLE, atomic_write, atomic_write_text, parse_json, read_text
 
 NAME = "dataset.json"
 KIND = "gencompositor clips"
@@ -69,22 +71,44 @@ class ArrayRecordSource(RecordSource):
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """The contents of a folder's dataset.json. Raises InputError if there is none, or of another version."""
+    file = folder / NAME
     try:
-        facts = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        facts = fields.read(dict[str, Any], parse_json(read_text(file, MAX_TABLE), str(file)), str(file))
+    except InputError as error:
         raise InputError(
-            f"{folder}: holds no data set ({NAME} can't be read): pass the --out of gencompositor data build"
+            f"{folder}: holds no data set ({error}): pass the --out of gencompositor data build"
         ) from error
-    if not isinstance(facts, dict) or facts.get("kind") != KIND:
+    if facts.get("kind") != KIND:
         raise InputError(
-            f"{folder / NAME}: describes another kind of data: pass the --out of gencompositor data build"
+            f"{file}: describes another kind of data: pass the --out of gencompositor data build"
         )
-    if facts["version"] != clip_record.VERSION:
+    if facts.get("version") != clip_record.VERSION:
         raise InputError(
-            f"{folder}: holds clips of version {facts['version']}, this release reads version "
-            f"{clip_record.VERSION}: build them again in another folder"
+            f"{folder}: holds clips of version {fields.shown(facts.get('version'))}, this release reads "
+            f"version {clip_record.VERSION}: build them again in another folder"
         )
-    return facts
+    fields.read(_FILE, facts, str(file))
+    return dict(facts)
+
+
+_Number = Annotated[Whole, fields.within(0, 2**53)]
+# The fields of dataset.json: settings, and when complete the shards.
+_FILE = fields.schema(
+    "Dataset",
+    kind=Text,
+    version=Whole,
+    settings=dict[str, Any],
+    inputs=Text,
+    moments_of=Text | None,
+    clips=(_Number, 0),
+    shards=(
+        fields.list_of(
+            fields.schema("Shard", file=fields.name_of("A-Za-z0-9_.-"), clips=_Number, bytes=_Number)
+        ),
+        (),
+    ),
+    broken=(tuple[dict[str, str], ...], ()),
+)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,7 +6,6 @@ inputs; a folder that was begun with others is refused.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any
 from gencompositor_jax.data_pipelines.records import NAME, read_facts, shard_writer, write_json
 from gencompositor_jax.data_pipelines.workers import in_order, progress_bar
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import check_space
+from gencompositor_jax.files import check_space, read_json
 
 BYTES_PER_PIXEL = 0.5  # of a record, per pixel of one of its videos; for video with a little grain
 NAMED = 3  # broken inputs that a message lists
@@ -158,7 +157,7 @@ def _make_folder(out: Path, facts: dict[str, Any]) -> None:
 def _finished_shard(path: Path) -> dict[str, Any] | None:
     """The description of a complete shard; None if it is missing, or the shard has another size."""
     try:
-        shard: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        shard: dict[str, Any] = read_json(path.with_suffix(".json"))
         return shard if path.stat().st_size == shard["bytes"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -27,6 +27,8 @@ from gencompositor_jax.data_pipelines.foreground_fit import fit_foreground
 from gencompositor_jax.data_pipelines.reading import read_frames
 from gencompositor_jax.data_pipelines.source import ClipArrays
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.fields import shown
+from gencompositor_jax.files import open_table
 
 TARGET, FOREGROUND, MASK, MASKED, BACKGROUND = KINDS = (
     "GTs",
@@ -211,7 +213,7 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
     """
     rows, wrong = [], []
     try:
-        with open(csv_path, newline="", encoding="utf-8-sig") as file:
+        with open_table(csv_path) as file:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
@@ -221,7 +223,7 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
                     rows.append(_row(folder, fields))
                 except ValueError as error:
                     wrong.append(f"line {reader.line_num}: {error}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputError(f"{csv_path}: can't be read as CSV ({error})") from error
     return rows, wrong
 
@@ -239,7 +241,7 @@ def _row(folder: Path, fields: dict[str, str]) -> Row:
         try:
             numbers[name] = float(fields[name])
         except ValueError:
-            raise ValueError(f"{name} {fields[name]!r} isn't a number") from None
+            raise ValueError(f"{name} {shown(fields[name])} isn't a number") from None
     start, end, fps = numbers["start_frame"], numbers["end_frame"], numbers["fps"]
     if not (0 <= start < end < 2**40 and start == int(start) and end == int(end)):
         raise ValueError(f"start_frame {start:g} to end_frame {end:g} isn't a range of frame numbers")

@@ -18,6 +18,8 @@ from gencompositor_jax.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MAX_WORKERS = 1024
+
 
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None

@@ -7,9 +7,13 @@ may replace fields; no other file has defaults for these numbers.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
+from pydantic import Field
+
+from gencompositor_jax import fields
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.fields import Flag, Fraction, Number, Positive, Whole, checked, length, within
 
 Layout = Literal["released", "height", "width", "time", "shared", "trajectory"]
 LatentMaskRule = Literal["released", "union"]
@@ -18,7 +22,17 @@ Solver = Literal["dpm", "ddim", "consistency"]
 Weights = Literal["int8"]  # the format of the networks' kernels, if it isn't the dtype they compute in
 Tiles = Literal["released", "none"]
 
+# No network of this kind is larger, and no number within these bounds alone asks for too much memory.
+Blocks = Annotated[Whole, within(1, 1000)]
+Width = Annotated[Whole, within(1, 2**16)]
+Factor = Annotated[Whole, within(1, 64)]
+Side = Annotated[Whole, within(1, 2**14)]  # pixels, rows or columns
+Beta = Annotated[Number, within(above=0, high=1)]
+MAX_PIXELS = 2**36  # of one clip: 300 frames of 4K have 2.5e9
+MAX_POSITIONS = 2**34  # numbers of the tables of added positions
 
+
+@checked
 @dataclasses.dataclass(frozen=True)
 class TransformerArch:
     """One transformer: the backbone or the background branch.
@@ -26,16 +40,16 @@ class TransformerArch:
     The defaults are the released backbone's (CogVideoX-5B-I2V's sizes).
     """
 
-    num_layers: int = 42
-    num_heads: int = 48
+    num_layers: Blocks = 42
+    num_heads: Annotated[Whole, within(1, 1024)] = 48
     # A multiple of 16, so that the rotary parts for t, h, w (1/4, 3/8, 3/8 of it) have even sizes.
-    head_dim: int = 64
+    head_dim: Annotated[Whole, within(16, 1024)] = 64
     # Width of the feed-forward network, in widths of a token.
-    mlp_ratio: int = 4
-    time_embed_dim: int = 512
-    text_dim: int = 4096
-    text_tokens: int = 226
-    patch: int = 2
+    mlp_ratio: Factor = 4
+    time_embed_dim: Width = 512
+    text_dim: Width = 4096
+    text_tokens: Width = 226
+    patch: Factor = 2
 
     @property
     def width(self) -> int:
@@ -43,14 +57,15 @@ class TransformerArch:
         return self.num_heads * self.head_dim
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class PatchCodecArch:
     """The lossless codec of tiny models: a latent pixel is a block of space_factor x space_factor pixels over
     time_factor frames.
     """
 
-    space_factor: int = 4
-    time_factor: int = 4
+    space_factor: Factor = 4
+    time_factor: Factor = 4
     kind: Literal["patch"] = "patch"
 
     @property
@@ -59,6 +74,7 @@ class PatchCodecArch:
         return 3 * self.time_factor * self.space_factor**2
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class LinearCodecArch:
     """A linear code of the patch codec's blocks: their first principal components, each with variance 1.
@@ -66,9 +82,9 @@ class LinearCodecArch:
     The basis is stored with the weights.
     """
 
-    space_factor: int = 8
-    time_factor: int = 4
-    latent_channels: int = 128
+    space_factor: Factor = 8
+    time_factor: Factor = 4
+    latent_channels: Width = 128
     kind: Literal["linear"] = "linear"
 
     @property
@@ -77,25 +93,26 @@ class LinearCodecArch:
         return 3 * self.time_factor * self.space_factor**2
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class VAEArch:
     """The causal 3-D variational autoencoder; the defaults are CogVideoX-5B-I2V's."""
 
-    block_widths: tuple[int, ...] = (128, 256, 256, 512)
-    layers_per_block: int = 3
-    latent_channels: int = 16
-    norm_groups: int = 32
-    norm_eps: float = 1e-6
-    time_factor: int = 4
-    scaling_factor: float = 0.7
+    block_widths: Annotated[tuple[Width, ...], length(1, 7)] = (128, 256, 256, 512)
+    layers_per_block: Annotated[Whole, within(1, 16)] = 3
+    latent_channels: Width = 16
+    norm_groups: Width = 32
+    norm_eps: Annotated[Number, within(above=0, high=1)] = 1e-6
+    time_factor: Factor = 4
+    scaling_factor: Annotated[Number, within(above=0, high=1e6)] = 0.7
     # Frames per chunk of the encoder, latent frames per chunk of the decoder. They change the result: group
     # norm normalises one chunk at a time.
-    frames_per_chunk: int = 8
-    latents_per_chunk: int = 2
+    frames_per_chunk: Width = 8
+    latents_per_chunk: Width = 2
     # Height and width of a spatial tile in pixels; None for no tiles. The release's scripts use (240, 360).
-    tile: tuple[int, int] | None = None
+    tile: tuple[Side, Side] | None = None
     # Overlap of neighbouring tiles along height and width, as a fraction of the tile.
-    tile_overlap: tuple[float, float] = (1 / 6, 1 / 5)
+    tile_overlap: tuple[Fraction, Fraction] = (1 / 6, 1 / 5)
     kind: Literal["vae"] = "vae"
 
     @property
@@ -104,52 +121,58 @@ class VAEArch:
         return 2 ** (len(self.block_widths) - 1)
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class DiffusionArch:
     """Noise schedule, prediction type, and how the checkpoint is meant to be sampled; the defaults are the
     release's.
     """
 
-    train_steps: int = 1000
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    snr_shift: float = 1.0
-    zero_terminal_snr: bool = True
+    train_steps: Annotated[Whole, within(1, 10**6)] = 1000
+    beta_start: Beta = 0.00085
+    beta_end: Beta = 0.012
+    snr_shift: Annotated[Number, within(above=0, high=1e6)] = 1.0
+    zero_terminal_snr: Flag = True
     prediction: Prediction = "velocity"
-    steps: int = 20  # sampling steps, where the user asks for no other number; few for a distilled student
+    # Sampling steps, where the user asks for no other number; few for a distilled student.
+    steps: Annotated[Whole, within(1, 1000)] = 20
     solver: Solver = "dpm"  # likewise
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Inflation:
     """Mask inflation, a Gaussian filter and a threshold; the defaults are the release's."""
 
-    threshold: int = 128  # grey values above it are inside
-    opening: int = 3  # side of the morphological opening's element in pixels; 0 for no opening
-    min_area: float = 1e-4  # connected components up to this fraction of the frame are removed
-    kernel: int = 51  # side of the Gaussian window in pixels, odd
-    sigma: float = 10.0  # of the Gaussian, in pixels
-    tau: float = 1 / 255  # pixels with at least this response of the Gaussian, whose peak is 1, are inside
+    threshold: Annotated[Whole, within(0, 255)] = 128  # grey values above it are inside
+    # Side of the morphological opening's element in pixels; 0 for no opening.
+    opening: Annotated[Whole, within(0, 1000)] = 3
+    min_area: Fraction = 1e-4  # connected components up to this fraction of the frame are removed
+    kernel: Annotated[Whole, within(1, 1001)] = 51  # side of the Gaussian window in pixels, odd
+    sigma: Annotated[Number, within(above=0, high=200)] = 10.0  # of the Gaussian, in pixels
+    # Pixels with at least this response of the Gaussian, whose peak is 1, are inside.
+    tau: Annotated[Number, within(above=0, high=1)] = 1 / 255
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class ModelArch:
     """Everything that a checkpoint's weights depend on, and the size they were trained at."""
 
-    frames: int = 49
-    height: int = 480
-    width: int = 720
+    frames: Annotated[Whole, within(1, 10**6)] = 49
+    height: Side = 480
+    width: Side = 720
     backbone: TransformerArch = TransformerArch()
     branch: TransformerArch = TransformerArch(num_layers=2)
     # The released branch has an input map and an output head that its forward pass never reads.
-    branch_heads: bool = True
-    codec: PatchCodecArch | LinearCodecArch | VAEArch = VAEArch()
+    branch_heads: Flag = True
+    codec: Annotated[PatchCodecArch | LinearCodecArch | VAEArch, Field(discriminator="kind")] = VAEArch()
     diffusion: DiffusionArch = DiffusionArch()
     layout: Layout = "released"
     # Rows and columns of tokens at the training size, into which rotary positions are fitted.
-    base_grid: tuple[int, int] = (30, 45)
+    base_grid: tuple[Side, Side] = (30, 45)
     # Divides rows and columns in the table of added positions.
-    position_scale: float = 1.875
+    position_scale: Positive = 1.875
     latent_mask: LatentMaskRule = "released"
     inflation: Inflation = Inflation()
 
@@ -201,6 +224,15 @@ class ModelArch:
             size = self.codec.block_size
             if not 1 <= self.codec.latent_channels <= size:
                 raise InputError(f"codec.latent_channels={self.codec.latent_channels}: pass 1 to {size}")
+        if not self.inflation.kernel % 2:
+            raise InputError(f"inflation.kernel={self.inflation.kernel}: pass an odd number")
+        pixels = self.frames * self.height * self.width
+        positions = 2 * math.prod(self.token_grid) * self.backbone.width
+        if pixels > MAX_PIXELS or positions > MAX_POSITIONS:
+            raise InputError(
+                f"frames={self.frames}, height={self.height}, width={self.width}: {pixels:.2g} pixels and "
+                f"position tables of {positions:.2g} numbers are too many; pass smaller ones"
+            )
         if t < 1 or h < 1 or w < 1:
             raise InputError(
                 f"frames={self.frames}, height={self.height}, width={self.width}: too small for one latent"
@@ -298,7 +330,7 @@ def preset(name: str, changes: Mapping[str, Any] | None = None) -> ModelArch:
     """
     if name not in PRESETS:
         raise InputError(f"arch={name}: pass one of {', '.join(PRESETS)}")
-    return from_json(_replaced(to_json(PRESETS[name]()), changes or {}, "arch_changes"))
+    return from_json(_replaced(to_json(PRESETS[name]()), changes or {}, "arch_changes"), "arch_changes")
 
 
 def _replaced(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -326,35 +358,28 @@ def to_json(arch: ModelArch) -> dict[str, Any]:
 ADDED_LATER = {"steps": 20, "solver": "dpm"}
 
 
-def from_json(fields: Mapping[str, Any]) -> ModelArch:
-    """Inverse of `to_json`.
+def from_json(value: Any, where: str = "arch") -> ModelArch:
+    """Inverse of `to_json`; `where` begins the messages.
 
-    Raises InputError for unknown or missing fields: with guessed ones, weights would give wrong results.
+    Raises InputError for unknown or missing fields (with guessed ones, weights would give wrong results), for
+    values of another type or out of their bounds, and for fields that contradict each other.
     """
-    codec = fields.get("codec", {})
-    codec_kinds = {"patch": PatchCodecArch, "linear": LinearCodecArch, "vae": VAEArch}
-    if codec.get("kind") not in codec_kinds:
-        raise InputError(f"arch.codec.kind={codec.get('kind')!r}: must be one of {sorted(codec_kinds)}")
-    parts = {
-        "backbone": TransformerArch,
-        "branch": TransformerArch,
-        "codec": codec_kinds[codec["kind"]],
-        "diffusion": DiffusionArch,
-        "inflation": Inflation,
-    }
-    given = {name: fields.get(name, {}) for name in parts}
-    given["diffusion"] = {**ADDED_LATER, **given["diffusion"]}
-    nested = {name: _build(kind, given[name], f"arch.{name}") for name, kind in parts.items()}
-    arch = _build(ModelArch, {**fields, **nested}, "arch")
-    arch.check()
+    if isinstance(value, dict) and isinstance(value.get("diffusion"), dict):
+        value = {**value, "diffusion": {**ADDED_LATER, **value["diffusion"]}}
+    arch: ModelArch = fields.read(ModelArch, value, where)
+    require_all(to_json(arch), value, where)
+    try:
+        arch.check()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     return arch
 
 
-def _build(kind: type, fields: Mapping[str, Any], where: str) -> Any:
-    names = {f.name for f in dataclasses.fields(kind)}
-    if names != set(fields):
-        missing, unknown = sorted(names - set(fields)), sorted(set(fields) - names)
-        raise InputError(
-            f"{where}: missing fields {missing}, unknown fields {unknown}; use the version that wrote it"
-        )
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+def require_all(whole: Any, given: Any, where: str) -> None:
+    """Raise InputError where `given` lacks a field of `whole`, or one of the objects in it does."""
+    if not isinstance(whole, dict):
+        return
+    if missing := [name for name in whole if name not in given]:
+        raise InputError(f"{where}: field {missing[0]!r} is missing; use the version that wrote it")
+    for name, inner in whole.items():
+        require_all(inner, given[name], f"{where}.{name}")

@@ -13,7 +13,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ class Compositor:
         """
         keep_compiled_programs()
         if weights is not None:
-            fields.choice(weights, "weights", get_args(Weights))
+            fields.read(Weights, weights, "weights")
         source = checkpoints.packaged() if folder is None else Path(folder)
         metadata = checkpoints.read_metadata(source)
         arch = changed(metadata.arch, changes)
@@ -98,6 +98,7 @@ class Compositor:
         meshes.check_heads(arch, mesh)
         if dtype is None:
             dtype = jnp.float32 if mesh.devices.flat[0].platform == "cpu" else jnp.bfloat16
+        checkpoints.check_sizes(source, metadata.arch)
         shapes = checkpoints.array_shapes(metadata.arch, metadata.prompts)
         where = checkpoints.named_leaves(sharding.shardings(shapes, mesh))
         model = load_sharded(source, where, dtype, change=None if weights is None else int8.quantised_array)

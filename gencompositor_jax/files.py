@@ -1,21 +1,145 @@
-"""Atomic writes: a file or folder appears under its name once it is complete, or not at all."""
+"""Files of users: only regular ones are opened, and texts have a limit.
+
+Atomic writes: a file or folder appears under its name once it is complete, or not at all.
+"""
 
 import errno
+import io
+import json
 import os
 import re
 import shutil
 import socket
+import stat
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from gencompositor_jax.errors import InputError
 
 PathLike = str | os.PathLike[str]
 
 MIN_FREE = 64 * 2**20  # bytes of free disk space below which no output is started
+# A person or a program writes no larger text; a video passed by mistake is larger.
+MAX_TEXT = 16 * 2**20  # bytes
+MAX_TABLE = 2**30
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one of two slashes
 _FULL = {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+
+
+def check_local(path: PathLike, what: str = "") -> None:
+    """Raise InputError for what no local file can be called: an address such as gs://bucket/run (for which a
+    folder `gs:` would be made), a name with a NUL, a blank one.
+
+    what: the option or field, for the message.
+    """
+    text, name = os.fspath(path), f"{what} " if what else ""
+    if "\0" in text or (text and not text.strip()):
+        raise InputError(f"{name}{text!r}: is not the name of a file or folder: pass a path")
+    if _ADDRESS.match(text):
+        raise InputError(
+            f"{name}{text}: is an address, and only local files and folders are read and written: copy it to "
+            "this machine, or mount the bucket and pass its path"
+        )
+
+
+def open_regular(path: PathLike) -> io.BufferedReader:
+    """Open a regular file for reading, unbuffered bytes being `raw`.
+
+    A FIFO would wait for a writer and a device has no end: both are refused before anything is read. Raises
+    InputError for these, for folders, and for what doesn't exist or can't be opened.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # a ValueError for a name with a NUL
+        raise InputError(f"{path}: can't be opened ({_reason(error)})") from error
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        raise InputError(f"{path}: {_not_regular(kind)}")
+    return os.fdopen(handle, "rb")
+
+
+def check_regular(path: PathLike) -> None:
+    """Raise InputError unless a path is a regular file that may be read: before a library opens it."""
+    open_regular(path).close()
+
+
+def check_regular_below(folder: PathLike) -> None:
+    """Raise InputError unless everything below a folder is a folder or a regular file."""
+    for above, _, names in os.walk(folder, onerror=_raise):
+        for name in names:
+            path = os.path.join(above, name)
+            try:
+                kind = os.stat(path).st_mode
+            except OSError as error:
+                raise InputError(f"{path}: can't be opened ({_reason(error)})") from error
+            if not stat.S_ISREG(kind):
+                raise InputError(f"{path}: {_not_regular(kind)}")
+
+
+def read_bytes(path: PathLike, limit: int = MAX_TEXT) -> bytes:
+    """The content of a regular file. Raises InputError as `open_regular`, and above `limit` bytes."""
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        size = os.stat(path).st_size
+        raise InputError(f"{path}: {size:,} bytes, where a text of at most {limit:,} is expected")
+    return content
+
+
+def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
+    """The UTF-8 text of a regular file. Raises InputError where there is none that can be read."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+def open_table(path: PathLike) -> io.StringIO:
+    """A CSV file's text for Python's csv, at most 1 GiB; line breaks inside quotes are kept."""
+    return io.StringIO(read_text(path, MAX_TABLE), newline="")
+
+
+def read_json(path: PathLike) -> Any:
+    """The JSON value in a file. Raises InputError with the line; see `parse_json`."""
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str | bytes, where: str, line: int = 1) -> Any:
+    """The JSON value of a text that begins at a line of `where`.
+
+    Raises InputError with the line; NaN, repeated fields and deep nesting are errors, too.
+    """
+
+    def no_constant(name: str) -> None:
+        raise InputError(f"{where}: {name} is not a number; write a finite one")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) != len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise InputError(f"{where}: field {twice!r} stands twice in one object; keep one")
+        return out
+
+    try:
+        return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        number = line + error.lineno - 1
+        raise InputError(f"{where}: line {number}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 text (byte {error.start})") from error
+    except InputError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"{where}: {error}") from error
 
 
 @contextmanager
@@ -73,8 +197,9 @@ def check_output(path: PathLike, overwrite: bool) -> None:
     a device, an address, a missing or write-protected folder above, a disk with less than 64 MiB free.
     """
     text = os.fspath(path)
+    check_local(path)
     target = Path(text)
-    if not text.strip() or "://" in text or "\0" in text:
+    if not text.strip() or "\0" in text:
         raise InputError(f"{text!r}: results are written to local files: pass a path")
     folder = target.absolute().parent
     if not folder.is_dir():
@@ -92,6 +217,7 @@ def check_output(path: PathLike, overwrite: bool) -> None:
 
 def check_new_folder(folder: Path, overwrite: bool) -> None:
     """Raise InputError where `atomic_folder` would, as far as that is known before heavy work."""
+    check_local(folder)
     _check_new(folder, overwrite)
     above = _nearest_existing(folder.absolute().parent)
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -114,6 +240,20 @@ def system_error(error: Exception) -> str | None:
         return error.strerror or str(error)
     found = re.search(r"([^:]*) \[os_error_code=", str(error))  # TensorStore raises ValueError with this text
     return found[1].strip() if found else None
+
+
+def _not_regular(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "is a folder where a file is expected: not a regular file"
+    return "is a device, pipe or socket, not a regular file: save its content to a file and pass that"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _raise(error: OSError) -> None:
+    raise InputError(f"{error.filename}: can't be read ({error.strerror})") from error
 
 
 def _check_new(path: PathLike, overwrite: bool) -> None:

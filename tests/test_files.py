@@ -137,3 +137,56 @@ def test_a_writer_killed_between_its_renames_loses_nothing(tmp_path):
     with pytest.raises(InputError, match="can't be written"), atomic_folder(tmp_path / "a", overwrite=True):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     assert (tmp_path / "a" / "1").read_text() == "kept" and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "missing", "loop", "link to a device"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.symlink_to(path if kind == "loop" else "/dev/zero")
+    for read in (files.open_regular, files.check_regular, files.read_text, files.read_json):
+        with pytest.raises(InputError, match="not a regular file|no such file|can't be opened"):
+            read(path)
+    if kind in ("fifo", "link to a device"):
+        with pytest.raises(InputError, match="x: is a device, pipe or socket"):
+            files.check_regular_below(tmp_path)
+
+
+def test_the_limit_holds_while_a_file_is_read(tmp_path):
+    (tmp_path / "x").write_bytes(b"1" * 11)
+    assert files.read_bytes(tmp_path / "x", 11) == b"1" * 11
+    with pytest.raises(InputError, match="11 bytes, where a text of at most 10"):
+        files.read_bytes(tmp_path / "x", 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1,", "f: line 1, column 4"),
+        ("[NaN]", "f: NaN is not a number"),
+        ('{"a": 1, "b": 2, "a": 3}', "f: field 'a' stands twice"),
+        ("[" * 100_000, "f: nested too deeply"),
+        ("9" * 5000, "f: "),
+        (b"\xff\xfe", "f: "),
+    ],
+)
+def test_json_that_is_refused(text, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        files.parse_json(text, "f")
+
+
+@pytest.mark.parametrize(
+    "path", ["gs://bucket/run", "s3://x", "gs:/bucket", "http://host/a.mp4", "a\0b", "  "]
+)
+def test_what_no_local_file_is_called(path):
+    for check in (files.check_local, lambda p: files.check_new_folder(Path(p), False)):
+        with pytest.raises(InputError, match="is an address|is not the name"):
+            check(path)
+    files.check_local("C:/clips/a.mp4")
+    files.check_local("a:b.mp4")

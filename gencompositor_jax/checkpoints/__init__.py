@@ -2,6 +2,7 @@
 
 from gencompositor_jax.checkpoints.format import (
     Metadata,
+    check_sizes,
     load,
     packaged,
     read_metadata,
@@ -28,6 +29,7 @@ __all__ = [
     "array_specs",
     "at_size",
     "check_prompt",
+    "check_sizes",
     "is_stacked",
     "load",
     "named_leaves",

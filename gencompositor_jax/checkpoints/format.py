@@ -8,9 +8,10 @@ in the manifest. Checkpoints without a manifest load unverified.
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +19,27 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import fields
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.checkpoints.model import Model, array_shapes, array_specs, named_leaves
-from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_folder
+from gencompositor_jax.errors import DifferencesError, InputError
+from gencompositor_jax.fields import Text, Whole, length
+from gencompositor_jax.files import atomic_folder, check_local, check_regular_below, read_json
 from gencompositor_jax.multihost import agree, from_first
 
 FORMAT = 1
+# Arrays may state at most so many times the bytes of their files: zeros compress well, weights hardly.
+MAX_COMPRESSION, SMALL_ARRAYS = 64, 64 * 2**20
+# The fields of model.json; `arch.from_json` reads the architecture.
+_FILE = fields.schema(
+    "Metadata",
+    format=Whole,
+    arch=Any,
+    prompts=(Annotated[tuple[Text, ...], length(0, 10_000)], ()),
+    provenance=(dict[str, Any], {}),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,39 +101,37 @@ def _shared_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:
     """Write `model.json`."""
-    fields = {
+    described = {
         "format": FORMAT,
         "arch": arch_lib.to_json(metadata.arch),
         "prompts": metadata.prompts,
         "provenance": metadata.provenance,
     }
-    (folder / "model.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def read_metadata(folder: str | Path) -> Metadata:
     """Read `model.json`. Raises InputError for a folder that isn't a checkpoint."""
+    check_local(folder)
     folder = Path(folder)
     file = folder / "model.json"
     if not folder.is_dir():
         raise InputError(
             f"{folder}: no such folder; pass the folder of a checkpoint (it holds model.json and arrays/)"
         )
-    if not file.is_file() or not (folder / "arrays").is_dir():
+    if not file.exists() or not (folder / "arrays").is_dir():
         raise InputError(
             f"{folder}: not a checkpoint of gencompositor-jax (model.json or arrays/ is missing)"
         )
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        version, arch = fields["format"], fields["arch"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found: Any = fields.read(_FILE, read_json(file), str(file))
+    except InputError as error:
+        raise InputError(f"{error}; not readable as a checkpoint's metadata") from error
+    if found.format != FORMAT:
         raise InputError(
-            f"{file}: not readable as a checkpoint's metadata ({error}); convert or save it again"
-        ) from error
-    if version != FORMAT:
-        raise InputError(
-            f"{file}: format {version}, this version reads {FORMAT}; convert the checkpoint again"
+            f"{file}: format {fields.shown(found.format)}, this version reads {FORMAT}; convert it again"
         )
-    return Metadata(arch_lib.from_json(arch), fields.get("provenance", {}), tuple(fields.get("prompts", ())))
+    return Metadata(arch_lib.from_json(found.arch, f"{file}: arch"), found.provenance, found.prompts)
 
 
 def stored_specs(folder: str | Path) -> dict[str, ArraySpec]:
@@ -131,16 +142,61 @@ def stored_specs(folder: str | Path) -> dict[str, ArraySpec]:
     """
     folder = Path(folder)
     metadata, written = read_metadata(folder), manifest.read(folder)
+    found = _found(folder)
+    check_sizes(folder, metadata.arch, found)
+    expected = named_leaves(array_shapes(metadata.arch, metadata.prompts))
+    _check_tree(folder, found, expected, None if written is None else written.arrays)
+    return found
+
+
+def check_sizes(folder: Path, arch: ModelArch, found: Mapping[str, ArraySpec] | None = None) -> None:
+    """Raise InputError where the sizes in model.json aren't those of the arrays.
+
+    Computes no shapes, which would allocate tables of the stated size. found: of the arrays, if known.
+    """
+    found = _found(folder) if found is None else found
+    t, rows, columns = arch.token_grid
+    tokens, text = t * rows * columns, arch.backbone.text_tokens
+    layers = "params/blocks/norm1/linear/bias"
+    wanted = {
+        "backbone/buffers/patch_embed/positions": (text + 2 * tokens, arch.backbone.width),
+        "branch/buffers/patch_embed/positions": (text + tokens, arch.branch.width),
+        f"backbone/{layers}": (arch.backbone.num_layers, None),
+        f"branch/{layers}": (arch.branch.num_layers, None),
+        "null_text": (text, arch.backbone.text_dim),
+    }
+    problems = [
+        f"{name} is {found[name].shape}, not {shape}"
+        for name, shape in wanted.items()
+        if name in found
+        and not (
+            len(found[name].shape) == len(shape)
+            and all(want in (None, have) for have, want in zip(found[name].shape, shape, strict=True))
+        )
+    ]
+    if problems:
+        raise DifferencesError(f"{folder}: arrays do not fit the architecture", problems)
+
+
+def _found(folder: Path) -> dict[str, ArraySpec]:
+    """Type and shape of every array. Raises InputError where files can't hold what they state."""
+    check_regular_below(folder / "arrays")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.metadata((folder / "arrays").resolve()).item_metadata.tree
         found = array_specs(tree)
+        stated = sum(math.prod(each.shape) * jnp.dtype(each.dtype).itemsize for each in found.values())
     except Exception as error:  # Orbax has no error class of its own for a damaged folder
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{folder}/arrays: damaged ({error}); copy or convert the checkpoint again"
+            f"{folder}/arrays: damaged ({reason}); copy or convert the checkpoint again"
         ) from error
-    expected = named_leaves(array_shapes(metadata.arch, metadata.prompts))
-    _check_tree(folder, found, expected, None if written is None else written.arrays)
+    held = sum(path.stat().st_size for path in (folder / "arrays").rglob("*") if path.is_file())
+    if stated > MAX_COMPRESSION * held + SMALL_ARRAYS:
+        raise InputError(
+            f"{folder}/arrays: damaged (arrays of {stated:.3g} bytes are stated, the files have {held:.3g}); "
+            "copy the checkpoint again"
+        )
     return found
 
 
@@ -211,4 +267,4 @@ def _check_tree(
         elif not jnp.issubdtype(dtype, jnp.floating):
             problems.append(f"{name} is of type {dtype}, not a floating-point type")
     if problems:
-        raise InputError(f"{folder}: arrays do not fit the architecture: " + "; ".join(problems))
+        raise DifferencesError(f"{folder}: arrays do not fit the architecture", problems)

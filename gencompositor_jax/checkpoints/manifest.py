@@ -11,10 +11,18 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax import fields
+from gencompositor_jax.errors import InputError, listed
+from gencompositor_jax.fields import Text, Whole, checked, length, within
+from gencompositor_jax.files import (
+    atomic_write_text,
+    check_regular_below,
+    open_regular,
+    parse_json,
+    read_text,
+)
 
 NAME = "manifest.json"
 LEFTOVER = re.compile(r"manifest\.json\.part|\.manifest\.json\..*\.part")  # of a killed writer
@@ -28,20 +36,22 @@ SMALL_FILE = 2**20
 Progress = Callable[[int, int], None]  # (bytes hashed, total bytes)
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class FileHash:
     """Size and SHA-256 of one file."""
 
-    bytes: int
-    sha256: str
+    bytes: Annotated[Whole, within(0)]
+    sha256: Text
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
     """Type and shape of one array."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: Text
+    shape: Annotated[tuple[Annotated[Whole, within(0)], ...], length(0, 32)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +67,16 @@ class Manifest:
         return sum(file.bytes for file in self.files.values())
 
 
+# The fields of manifest.json.
+_FILE = fields.schema(
+    "Manifest", format=Whole, sha256=Text, files=dict[str, FileHash], arrays=dict[str, ArraySpec]
+)
+
+
 def hash_file(path: Path, progress: Callable[[int], None] | None = None) -> FileHash:
     """Size and SHA-256 of a file; `progress` is called with the number of bytes read at a time."""
     digest, size, piece = hashlib.sha256(), 0, bytearray(2**20)
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(piece):
             digest.update(memoryview(piece)[:count])
             size += count
@@ -83,14 +99,12 @@ def read(folder: Path) -> Manifest | None:
     if not file.exists():
         return None
     try:
-        text = file.read_text(encoding="utf-8")
-        fields = json.loads(text)
-        files = {name: FileHash(f["bytes"], f["sha256"]) for name, f in fields["files"].items()}
-        arrays = {name: ArraySpec(a["dtype"], tuple(a["shape"])) for name, a in fields["arrays"].items()}
-        found: Manifest | None = Manifest(files, arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        text, found = "", None
-    if found is None or text != _text(found):
+        text = read_text(file)
+        read: Any = fields.read(_FILE, parse_json(text, str(file)), str(file))
+    except InputError as error:
+        raise InputError(f"{error}; damaged: copy or convert the checkpoint again") from error
+    found = Manifest(read.files, read.arrays)
+    if text != _text(found):
         raise InputError(f"{file}: damaged; copy or convert the checkpoint again")
     return found
 
@@ -108,6 +122,7 @@ def verify(
     hashes every n-th file from the i-th on, so that n processes share the work. Raises InputError with the
     list of all files that are missing, unexpected or changed.
     """
+    check_regular_below(folder)
     found = set(_files_of(folder))
     problems = [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
     problems += [f"{name} is not in the manifest" for name in sorted(found - manifest.files.keys())]
@@ -131,7 +146,7 @@ def verify(
     hashed = _hash_files(folder, right_size[index::count], add)
     problems += [f"{name} has changed" for name, found in hashed.items() if found != manifest.files[name]]
     if problems:
-        raise InputError(f"{folder}: damaged: {'; '.join(problems)}; copy or convert the checkpoint again")
+        raise InputError(f"{folder}: damaged: {listed(problems)}; copy or convert the checkpoint again")
 
 
 def quick_verify(folder: Path, manifest: Manifest) -> None:
@@ -155,6 +170,6 @@ def _files_of(folder: Path) -> list[str]:
 
 
 def _text(manifest: Manifest) -> str:
-    fields: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(manifest)}
-    fields["sha256"] = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-    return json.dumps(fields, indent=1, sort_keys=True) + "\n"
+    content: dict[str, Any] = {"format": FORMAT, **dataclasses.asdict(manifest)}
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

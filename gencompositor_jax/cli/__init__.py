@@ -6,6 +6,7 @@ Subcommands import what they need when they run, JAX last, so that a wrong argum
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from gencompositor_jax import __version__, libtpu
@@ -28,6 +29,7 @@ from gencompositor_jax.cli import (
     train,
 )
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_local
 
 COMMANDS = (
     compose,
@@ -48,6 +50,8 @@ COMMANDS = (
     benchmark,
 )
 OVERRIDE = "--config."
+LONGEST = 400  # characters of a message
+TEXTS = ("prompt",)  # arguments that may hold any text
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,6 +78,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises InputError for unknown arguments.
     """
     parser = build_parser()
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("--") and word.endswith("=--") and not word.startswith(OVERRIDE):
+            parser.error(f"{word}: no value")  # argparse would make an empty list of it
     args, rest = parser.parse_known_args(argv)
     takes_config = hasattr(args, "overrides")
     unknown = [a for a in rest if not (takes_config and a.startswith(OVERRIDE))]
@@ -81,6 +88,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if takes_config:
         args.overrides = [a.removeprefix(OVERRIDE) for a in rest]
+    _refuse_addresses(args)
     return args
 
 
@@ -91,14 +99,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(argv)
         code: int | None = args.run(args)
-    except InputError as error:
-        line = " ".join(str(error).split())  # quoted messages of libraries may have several
-        print(f"gencompositor: {line}", file=sys.stderr)
+    except (InputError, OSError, UnicodeError) as error:
+        print(f"gencompositor: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ngencompositor: interrupted, nothing half-written is left", file=sys.stderr)
         return 130
     return code or 0
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error of the user or of the operating system, at most LONGEST characters."""
+    if isinstance(error, UnicodeError):
+        text = f"a name or text can't be encoded ({error.reason if hasattr(error, 'reason') else error})"
+        text += ": rename the file in UTF-8, or write the text again"
+    elif isinstance(error, OSError):
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        text = ": ".join([*names, error.strerror or str(error) or type(error).__name__])
+        text += ": check the path, its permissions and the disk"
+    else:
+        text = str(error)
+    text = " ".join(text.split())  # quoted messages of libraries may have several lines
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 83]}... {text[-79:]}"
+
+
+def _refuse_addresses(args: argparse.Namespace) -> None:
+    """Refuse gs://, s3:// and the like in every argument that names a file or folder, before any is used."""
+    for name, value in vars(args).items():
+        for each in value if isinstance(value, list) else [value]:
+            if name in TEXTS or not isinstance(each, str | Path):
+                continue
+            option = name if name == "overrides" else f"--{name.replace('_', '-')}"
+            check_local(str(each).partition("=")[2] if name == "overrides" else each, option)
 
 
 def entry_point() -> NoReturn:

@@ -122,7 +122,7 @@ def _with_machine(report: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def parse_size(text: str) -> tuple[int, int, int]:
     """Frames, height and width of 49x480x720. Raises InputError for anything else."""
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if found is None:
         raise InputError(f"--size {text}: pass frames, height and width, such as 49x480x720")
     frames, height, width = map(int, found.groups())

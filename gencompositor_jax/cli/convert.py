@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.cli.outputs import note
+from gencompositor_jax.errors import SHOWN, DifferencesError, InputError
 
+LINES = 10  # differences that are printed
 COMPONENTS = ("transformer", "branch", "vae", "scheduler", "text_encoder", "tokenizer")
 
 
@@ -86,7 +88,22 @@ def register(subcommands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check everything, then converts."""
+    """Check everything, then converts. A long list of differences goes to a file beside the output."""
+    from gencompositor_jax.files import atomic_write_text
+
+    try:
+        _run(args)
+    except DifferencesError as error:
+        if len(error.differences) <= SHOWN:
+            raise
+        file = args.out.with_name(f"{args.out.name}.differences.txt")
+        atomic_write_text(file, "\n".join(error.differences) + "\n")
+        for line in error.differences[:LINES]:
+            note(line)
+        raise InputError(f"{error.summary}: {error.differences[0]}; all are in {file}") from error
+
+
+def _run(args: argparse.Namespace) -> None:
     from gencompositor_jax.conversion import text_encoder
     from gencompositor_jax.files import check_new_folder
 
@@ -108,6 +125,9 @@ def run(args: argparse.Namespace) -> None:
         for name, path in found.items()
         if name not in ("scheduler", "tokenizer")
     }
+    for each in opened.values():
+        if each.prefix:
+            print(f"{each.folder}: the prefix {each.prefix!r} of all names is left out")
     parts = convert.Components(
         opened["transformer"], opened.get("branch"), opened["vae"], read_config(scheduler)
     )

@@ -276,10 +276,11 @@ def probe_all(paths: Iterable[str]) -> "dict[str, Media]":
 def changes_of(args: argparse.Namespace) -> "Changes":
     """The fields of the checkpoint's architecture to replace. Raises InputError naming the option."""
     from gencompositor_jax import fields
+    from gencompositor_jax.controls.scene import Sigma, Tau
 
-    for name, high in (("sigma", 200.0), ("tau", 1.0)):
+    for name, kind in (("sigma", Sigma), ("tau", Tau)):
         if getattr(args, name) is not None:
-            fields.number(getattr(args, name), f"--{name}", above=0, high=high)
+            fields.read(kind, getattr(args, name), f"--{name}")
     return cast("Changes", _given(args, _CHANGES))
 
 

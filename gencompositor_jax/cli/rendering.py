@@ -31,6 +31,8 @@ def checkpoint_arch(
     from gencompositor_jax.arch import changed
 
     facts = checkpoints.read_metadata(checkpoints.packaged() if folder is None else folder)
+    if folder is not None:
+        checkpoints.check_sizes(Path(folder), facts.arch)
     checkpoints.check_prompt(prompt, facts.prompts)
     return changed(facts.arch, changes)
 

@@ -99,11 +99,11 @@ def run(args: argparse.Namespace) -> None:
 
 def limits_of(args: argparse.Namespace) -> Limits:
     """The limits of the command line. Raises InputError naming the option."""
-    from gencompositor_jax import fields
+    from gencompositor_jax.errors import within
 
     options = [(option.removeprefix("--").replace("-", "_"), field) for option, field, *_ in LIMITS]
     given = {field: value for option, field in options if (value := getattr(args, option)) is not None}
-    with fields.within("limits: "):
+    with within("limits"):
         return Limits(**given)
 
 
@@ -112,9 +112,9 @@ def token_of(file: str | None) -> str | None:
 
     Never an argument of the command: all users of a machine can read those.
     """
-    from gencompositor_jax import fields
+    from gencompositor_jax.files import read_text
 
-    token = os.environ.get(TOKEN, "") if file is None else fields.read_text(file)
+    token = os.environ.get(TOKEN, "") if file is None else read_text(file)
     token, where = token.strip(), f"--token-file {file}" if file is not None else TOKEN
     if file is None and not token:
         return None

@@ -5,18 +5,23 @@ holds a default for any of them.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
-from typing import TypedDict, get_args
+from typing import Annotated, TypedDict
 
-from gencompositor_jax import fields
+from pydantic import AfterValidator
+
 from gencompositor_jax.arch import DiffusionArch, Solver
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.diffusion import approximations
+from gencompositor_jax.fields import Flag, Number, Text, Whole, checked, within
 
 MAX_SEED = 2**32 - 1
 
 
+def _fast(text: str) -> str | None:
+    return str(approximations.parse(text)) or None
+
+
+@checked
 @dataclasses.dataclass(frozen=True)
 class SamplingOptions:
     """What decides the result besides the model and its inputs; checked when it is made.
@@ -24,18 +29,20 @@ class SamplingOptions:
     Raises InputError naming the field.
     """
 
-    steps: int | None = None  # of the solver, 1 to 1000; None: what the checkpoint is meant for
-    seed: int = 42  # 0 to 2^32 - 1; the same seed gives the same frames
-    solver: Solver | None = None  # likewise
-    paste_back: bool = True  # composite the result into the background at its own size
-    feather: float = 2.0  # soft edge of the paste-back, in model pixels
+    # Of the solver; None, here and below: what the checkpoint is meant for.
+    steps: Annotated[Whole, within(1, 1000)] | None = None
+    seed: Annotated[Whole, within(0, MAX_SEED)] = 42  # the same seed gives the same frames
+    solver: Solver | None = None
+    paste_back: Flag = True  # composite the result into the background at its own size
+    feather: Annotated[Number, within(0, 1000)] = 2.0  # soft edge of the paste-back, in model pixels
     detail: Detail = "auto"  # of the pasted element: its own pixels ("element"), the model's, or by region
-    prompt: str | None = None  # name of a prompt that the checkpoint stores; None is the empty prompt
-    guidance: float = 6.0  # classifier-free guidance scale; without a prompt it has no effect
-    fast: str | None = None  # approximations: drop-blank, cache:N or both; None is the exact pass
+    prompt: Text | None = None  # name of a prompt that the checkpoint stores; None is the empty prompt
+    # Classifier-free guidance scale; without a prompt it has no effect.
+    guidance: Annotated[Number, within(0, 100)] = 6.0
+    # Approximations: drop-blank, cache:N or both; None is the exact pass.
+    fast: Annotated[Text, AfterValidator(_fast)] | None = None
 
     def __post_init__(self) -> None:
-        fields.check(self, READERS)
         if self.steps is not None:
             approximations.parse(self.fast).check(self.steps)
 
@@ -71,20 +78,3 @@ class Sampling(TypedDict, total=False):
     prompt: str | None
     guidance: float
     fast: str | None
-
-
-def _fast(value: object, where: str) -> str | None:
-    return str(approximations.parse(fields.text(value, where), where)) or None
-
-
-READERS: Mapping[str, fields.Reader] = {
-    "steps": fields.optional(partial(fields.integer, low=1, high=1000)),
-    "seed": partial(fields.integer, low=0, high=MAX_SEED),
-    "solver": fields.optional(partial(fields.choice, options=get_args(Solver))),
-    "paste_back": fields.flag,
-    "feather": partial(fields.number, low=0, high=1000),
-    "detail": partial(fields.choice, options=get_args(Detail)),
-    "prompt": fields.optional(fields.text),
-    "guidance": partial(fields.number, low=0, high=100),
-    "fast": fields.optional(_fast),
-}

@@ -45,41 +45,71 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import AfterValidator, InstanceOf
 
 from gencompositor_jax import fields
 from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
 from gencompositor_jax.controls.element.keying import parse_key
 from gencompositor_jax.controls.element.loading import Extend
 from gencompositor_jax.controls.geometry.placement import Anchor
-from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, to_json
+from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
 from gencompositor_jax.controls.geometry.window import Framing
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import PathLike, atomic_write_text
+from gencompositor_jax.fields import Number, Text, Whole, checked, length, within
+from gencompositor_jax.files import PathLike, atomic_write_text, check_local, read_json
 
 VERSION = 1
+MAX_LAYERS, MAX_KEYS = 100, 10_000
 
 
+def _local(path: str) -> str:
+    check_local(path)
+    return path
+
+
+def _key(key: str) -> str:
+    if key not in ("auto", "alpha"):
+        parse_key(key)
+    return key
+
+
+def _version(value: Any) -> Any:
+    if value != VERSION or isinstance(value, bool):
+        raise InputError(
+            f"{fields.shown(value)}; this program reads version {VERSION}, another one wrote the file"
+        )
+    return value
+
+
+ClipPath = Annotated[Text, AfterValidator(_local)]
+Start = Annotated[Number, within(0, 1e9)]
+End = Annotated[Number, within(above=0, high=1e9)]
+Rate = Annotated[Number, within(1e-3, 1000)]
+Sigma = Annotated[Number, within(above=0, high=200)]
+Tau = Annotated[Number, within(above=0, high=1)]
+
+
+@checked
 @dataclasses.dataclass(frozen=True)
 class Layer:
     """One element and its trajectory; checked when it is made. Raises InputError naming the field."""
 
-    foreground: str  # path of a clip or a folder of images
-    trajectory: Trajectory
-    key: str = "auto"  # auto, alpha, white, green, blue or #RRGGBB
-    mask: str | None = None  # path of a mask clip
-    scales: tuple[float, ...] = (1.0,)  # background pixels per element pixel, key frames spread over the clip
-    rotations: tuple[float, ...] = (0.0,)  # degrees counter-clockwise, spread likewise
+    foreground: ClipPath  # path of a clip or a folder of images
+    trajectory: JsonTrajectory
+    key: Annotated[Text, AfterValidator(_key)] = "auto"  # auto, alpha, white, green, blue or #RRGGBB
+    mask: ClipPath | None = None  # path of a mask clip
+    # Background pixels per element pixel, key frames spread over the clip; degrees are spread likewise.
+    scales: Annotated[tuple[Scale, ...], length(1, MAX_KEYS)] = (1.0,)
+    rotations: Annotated[tuple[Rotation, ...], length(1, MAX_KEYS)] = (0.0,)
     anchor: Anchor = "center"
     extend: Extend = "error"  # if the element has fewer frames than the clip
 
-    def __post_init__(self) -> None:
-        fields.check(self, _LAYER)
 
-
+@checked
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """What to compose and how; checked when it is made. Raises InputError naming the field.
@@ -87,23 +117,22 @@ class Scene:
     Paths are absolute, or relative to the working folder.
     """
 
-    background: str
-    layers: tuple[Layer, ...]  # the last one on top
-    start: float = 0.0  # seconds into the background
-    end: float | None = None
-    fps: float | None = None  # None keeps the background's
-    frames: int | None = None  # None: as many as the checkpoint was trained for
-    checkpoint: str | None = None  # None: the embedded model
+    background: ClipPath
+    layers: Annotated[tuple[Layer, ...], length(1, MAX_LAYERS)]  # the last one on top
+    start: Start = 0.0  # seconds into the background
+    end: End | None = None
+    fps: Rate | None = None  # None keeps the background's
+    frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: as many as the checkpoint's
+    checkpoint: ClipPath | None = None  # None: the embedded model
     framing: Framing = "auto"  # the part of the background that the model sees
-    sampling: SamplingOptions = SamplingOptions()
+    sampling: InstanceOf[SamplingOptions] = SamplingOptions()
     weights: Weights | None = None  # the format of the networks' kernels
     tiles: Tiles | None = None  # of the VAE; None, here and below, keeps what the checkpoint says
-    sigma: float | None = None  # of the mask inflation, in model pixels
-    tau: float | None = None  # response from which a pixel of the inflated mask is set
+    sigma: Sigma | None = None  # of the mask inflation, in model pixels
+    tau: Tau | None = None  # response from which a pixel of the inflated mask is set
     latent_mask: LatentMaskRule | None = None
 
     def __post_init__(self) -> None:
-        fields.check(self, _SCENE)
         if self.end is not None and self.end <= self.start:
             raise InputError(f"background.end: {self.end:g} must be after start, {self.start:g} seconds")
 
@@ -122,7 +151,7 @@ class Scene:
 def read_scene(path: PathLike) -> Scene:
     """Reads a project file; its relative paths become absolute. Raises InputError naming the field."""
     folder = pathlib.Path(path).absolute().parent
-    scene = _from_json(fields.read_json(os.fspath(path)), str(path))
+    scene = _from_json(read_json(path), str(path))
     return with_paths(scene, lambda named: os.path.normpath(folder / named))
 
 
@@ -158,29 +187,35 @@ def with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
     )
 
 
+def _annotations(kind: type, *without: str) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(kind) if f.name not in without}
+
+
+_CLIP = ("start", "end", "fps")
+# The fields of a project file.
+_FILE = fields.schema(
+    "Project",
+    version=Annotated[Any, AfterValidator(_version)],
+    background=fields.schema(
+        "Clip", path=ClipPath, start=(Start, 0.0), end=(End | None, None), fps=(Rate | None, None)
+    ),
+    layers=Annotated[tuple[Layer, ...], length(1, MAX_LAYERS)],
+    **_annotations(Scene, "background", "layers", "sampling", *_CLIP),
+    **_annotations(SamplingOptions),
+)
+
+
 def _from_json(value: Any, where: str) -> Scene:
-    names = [field.name for field in dataclasses.fields(Scene) if field.name not in (*_CLIP, "sampling")]
-    sampling_names = [field.name for field in dataclasses.fields(SamplingOptions)]
-    known = ("version", *names, *sampling_names)
-    found = dict(fields.record(value, where, known, ("version", "background", "layers")))
-    with fields.within(f"{where}: "):
-        _check_version(found.pop("version"))
-        clip = fields.record(found.pop("background"), "background", ("path", *_CLIP), ("path",))
-        clip = fields.read(clip, {"path": _path, **_CLIP}, "background.")
-        sampling = SamplingOptions(**{name: found.pop(name) for name in sampling_names if name in found})
-        layers = [
-            _layer(item, f"layers[{i}]")
-            for i, item in enumerate(fields.sequence(found.pop("layers"), "layers"))
-        ]
-        return Scene(clip.pop("path"), tuple(layers), sampling=sampling, **clip, **found)
-
-
-def _layer(value: Any, where: str) -> Layer:
-    names = [field.name for field in dataclasses.fields(Layer)]
-    entry = dict(fields.record(value, where, names, ("foreground", "trajectory")))
-    trajectory = from_json(entry.pop("trajectory"), f"{where}.trajectory")
-    with fields.within(f"{where}."):
-        return Layer(trajectory=trajectory, **entry)
+    found = fields.given(fields.read(_FILE, value, where))
+    clip = fields.given(found.pop("background"))
+    names = [field.name for field in dataclasses.fields(SamplingOptions)]
+    del found["version"]
+    try:
+        sampling = SamplingOptions(**{name: found.pop(name) for name in names if name in found})
+        return Scene(clip.pop("path"), sampling=sampling, **clip, **found)
+    except InputError as error:  # of fields that contradict each other
+        raise InputError(f"{where}: {error}") from error
 
 
 def _to_json(scene: Scene) -> dict[str, Any]:
@@ -193,71 +228,3 @@ def _to_json(scene: Scene) -> dict[str, Any]:
     ]
     sampling = dataclasses.asdict(flat.pop("sampling"))
     return {"version": VERSION, "background": clip, "layers": layers, **flat, **sampling}
-
-
-def _check_version(value: Any) -> None:
-    if value != VERSION or isinstance(value, bool):
-        raise InputError(
-            f"version: {value!r}; this program reads version {VERSION}, another one wrote the file"
-        )
-
-
-def _path(value: Any, where: str) -> str:
-    path = fields.text(value, where)
-    if "://" in path:
-        raise InputError(f"{where}: {path}: only local files are read; download it and pass the file's path")
-    return path
-
-
-def _key(value: Any, where: str) -> str:
-    key = fields.text(value, where)
-    if key not in ("auto", "alpha"):
-        with fields.within(f"{where}: "):
-            parse_key(key)
-    return key
-
-
-def _instance(kind: type) -> fields.Reader:
-    def reader(value: Any, where: str) -> Any:
-        if not isinstance(value, kind):
-            raise InputError(f"{where}: {type(value).__name__}; pass a {kind.__name__}")
-        return value
-
-    return reader
-
-
-def _choice(options: Any) -> fields.Reader:
-    return partial(fields.choice, options=get_args(options))
-
-
-_CLIP: Mapping[str, fields.Reader] = {
-    "start": partial(fields.number, low=0),
-    "end": fields.optional(partial(fields.number, above=0)),
-    "fps": fields.optional(partial(fields.number, above=0, high=1000)),
-}
-
-_LAYER: Mapping[str, fields.Reader] = {
-    "foreground": _path,
-    "key": _key,
-    "mask": fields.optional(_path),
-    "trajectory": _instance(Trajectory),
-    "scales": fields.each(partial(fields.number, above=0)),
-    "rotations": fields.each(fields.number),
-    "anchor": _choice(Anchor),
-    "extend": _choice(Extend),
-}
-
-_SCENE: Mapping[str, fields.Reader] = {
-    "background": _path,
-    "layers": fields.each(_instance(Layer)),
-    **_CLIP,
-    "frames": fields.optional(partial(fields.integer, low=1, high=10**6)),
-    "checkpoint": fields.optional(_path),
-    "framing": _choice(Framing),
-    "sampling": _instance(SamplingOptions),
-    "weights": fields.optional(_choice(Weights)),
-    "tiles": fields.optional(_choice(Tiles)),
-    "sigma": fields.optional(partial(fields.number, above=0, high=200)),
-    "tau": fields.optional(partial(fields.number, above=0, high=1)),
-    "latent_mask": fields.optional(_choice(LatentMaskRule)),
-}

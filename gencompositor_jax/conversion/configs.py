@@ -4,12 +4,22 @@ Options of the release's code that our networks don't have (activation, order of
 the one value that we implement; another value is an error that names the file and the field.
 """
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from gencompositor_jax.arch import DiffusionArch, Layout, ModelArch, Prediction, TransformerArch, VAEArch
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.arch import (
+    DiffusionArch,
+    Layout,
+    ModelArch,
+    Prediction,
+    TransformerArch,
+    VAEArch,
+    Width,
+)
+from gencompositor_jax.errors import InputError, within
+from gencompositor_jax.fields import Flag, Number, Text, Whole, length, read, shown
+from gencompositor_jax.fields import within as bounds
+from gencompositor_jax.files import read_json
 
 TRANSFORMER_CLASSES = ("CogVideoXTransformer3D3BModel_sep",)
 PLAIN_CLASSES = ("CogVideoXTransformer3DModel",)
@@ -62,21 +72,22 @@ class Config:
 
     def wrong(self, field: str, remedy: str) -> InputError:
         """An InputError about a field."""
-        return InputError(f"{self.file}: {field}={self.fields.get(field)!r}: {remedy}")
+        return InputError(f"{self.file}: {field}={shown(self.fields.get(field))}: {remedy}")
 
-    def integer(self, field: str, default: int | None = None, low: int = 1) -> int:
-        """A whole number of at least `low`. Raises InputError; a field without a default must be given."""
-        value = self.fields.get(field, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise self.wrong(field, f"expected a whole number of at least {low}")
-        return value
+    def integer(self, field: str, default: int | None = None, low: int = 1, high: int = 2**20) -> int:
+        """A whole number of low to high. Raises InputError; a field without a default must be given."""
+        return int(self.value(field, Annotated[Whole, bounds(low, high)], default))
 
     def number(self, field: str, default: float) -> float:
-        """A number."""
+        """A number above 0."""
+        return float(self.value(field, Annotated[Number, bounds(above=0, high=1e6)], default))
+
+    def value(self, field: str, kind: Any, default: Any) -> Any:
+        """A field of a type with bounds, see `fields`. Raises InputError; None is a missing field."""
         value = self.fields.get(field, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise self.wrong(field, "expected a number")
-        return float(value)
+        if value is None:
+            raise InputError(f"{self.file}: field {field!r} is missing")
+        return read(kind, value, f"{self.file}: {field}")
 
     def is_class(self, known: tuple[str, ...], remedy: str = "") -> None:
         """Raise InputError unless `_class_name` is one of `known` or absent."""
@@ -93,15 +104,7 @@ class Config:
 
 def read_config(file: Path) -> Config:
     """Read a JSON object. Raises InputError."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{file}: not a JSON object")
-    return Config(file, fields)
+    return Config(file, read(dict[str, Any], read_json(file), str(file)))
 
 
 def transformer_stack(config: Config) -> TransformerArch:
@@ -122,20 +125,18 @@ def vae_arch(config: Config, released_tiles: bool) -> VAEArch:
     """The VAE, with the release's tiles (half the sample size) or none."""
     config.is_class(VAE_CLASSES)
     config.constants(_VAE_CONSTANTS)
-    widths = config.fields.get("block_out_channels")
-    if not isinstance(widths, list) or not widths or not all(isinstance(w, int) and w > 0 for w in widths):
-        raise config.wrong("block_out_channels", "expected a list of widths")
+    widths = config.value("block_out_channels", Annotated[tuple[Width, ...], length(1, 7)], None)
     for field, kind in (("down_block_types", _DOWN), ("up_block_types", _UP)):
-        if any(block != kind for block in config.fields.get(field, [])):
+        if any(block != kind for block in config.value(field, tuple[Text, ...], ())):
             raise config.wrong(field, f"only {kind} is supported")
     tile = (config.integer("sample_height", 480) // 2, config.integer("sample_width", 720) // 2)
     return VAEArch(
-        block_widths=tuple(widths),
+        block_widths=widths,
         layers_per_block=config.integer("layers_per_block", 3),
         latent_channels=config.integer("latent_channels", 16),
         norm_groups=config.integer("norm_num_groups", 32),
         norm_eps=config.number("norm_eps", 1e-6),
-        time_factor=int(config.number("temporal_compression_ratio", 4)),
+        time_factor=config.integer("temporal_compression_ratio", 4),
         scaling_factor=config.number("scaling_factor", 0.7),
         tile=tile if released_tiles else None,
     )
@@ -145,14 +146,14 @@ def diffusion_arch(config: Config) -> DiffusionArch:
     """The noise schedule."""
     config.constants(_SCHEDULER_CONSTANTS)
     kind = config.fields.get("prediction_type", "v_prediction")
-    if kind not in PREDICTIONS:
+    if not isinstance(kind, str) or kind not in PREDICTIONS:
         raise config.wrong("prediction_type", f"supported are {', '.join(PREDICTIONS)}")
     return DiffusionArch(
         train_steps=config.integer("num_train_timesteps", 1000),
         beta_start=config.number("beta_start", 0.00085),
         beta_end=config.number("beta_end", 0.012),
         snr_shift=config.number("snr_shift_scale", 1.0),
-        zero_terminal_snr=bool(config.fields.get("rescale_betas_zero_snr", True)),
+        zero_terminal_snr=config.value("rescale_betas_zero_snr", Flag, True),
         prediction=PREDICTIONS[kind],
     )
 
@@ -171,8 +172,14 @@ def model_arch(
         TRANSFORMER_CLASSES + PLAIN_CLASSES, "not the release's transformer (CogVideoX family)"
     )
     branch.is_class(BRANCH_CLASSES + PLAIN_CLASSES, "not the release's background branch")
-    codec = vae_arch(vae, released_tiles)
-    backbone, side = transformer_stack(transformer), transformer_stack(branch)
+    with within(vae.file):
+        codec = vae_arch(vae, released_tiles)
+    with within(transformer.file):
+        backbone = transformer_stack(transformer)
+    with within(branch.file):
+        side = transformer_stack(branch)
+    with within(scheduler.file):
+        diffusion = diffusion_arch(scheduler)
     channels = codec.latent_channels
     for config in (transformer, branch):
         if config.integer("in_channels", 2 * channels) != 2 * channels:
@@ -191,23 +198,33 @@ def model_arch(
             f"{branch.file}: num_attention_heads, attention_head_dim, patch_size, text_embed_dim or "
             f"max_text_seq_length differ from those of {transformer.file}"
         )
-    arch = ModelArch(
+    with within(transformer.file):
+        arch = _whole(transformer, backbone, side, codec, diffusion, branch_heads, layout)
+        arch.check()
+    return arch
+
+
+def _whole(
+    transformer: Config,
+    backbone: TransformerArch,
+    branch: TransformerArch,
+    codec: VAEArch,
+    diffusion: DiffusionArch,
+    branch_heads: bool,
+    layout: Layout,
+) -> ModelArch:
+    return ModelArch(
         frames=transformer.integer("sample_frames", 49),
         height=codec.space_factor * transformer.integer("sample_height", 60),
         width=codec.space_factor * transformer.integer("sample_width", 90),
         backbone=backbone,
-        branch=side,
+        branch=branch,
         branch_heads=branch_heads,
         codec=codec,
-        diffusion=diffusion_arch(scheduler),
+        diffusion=diffusion,
         layout=layout,
         position_scale=transformer.number("spatial_interpolation_scale", 1.875),
     )
-    try:
-        arch.check()
-    except InputError as error:
-        raise InputError(f"{transformer.file}: {error}") from error
-    return arch
 
 
 def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from gencompositor_jax.conversion.configs import Config
 from gencompositor_jax.conversion.tensor_map import Target, TensorMap
 from gencompositor_jax.conversion.text_encoder import TextEmbeddings
 from gencompositor_jax.conversion.weights_folder import WeightsFolder, stream_and_hash
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import DifferencesError, InputError
 from gencompositor_jax.files import atomic_folder, check_new_folder, check_space
 
 DTYPES = ("keep", "bfloat16", "float16", "float32")
@@ -104,6 +104,7 @@ def check(
         raise InputError(f"--dtype {dtype}: supported are {', '.join(DTYPES)}")
     tensors = {name: each.tensors for name, each in weights.items()}
     where = {name: each.folder for name, each in weights.items()}
+    tensor_map.check_sizes(arch, tensors, where)
     filled = {"null_text", *constants}
     unused = tensor_map.check(wanted, tensors, tensor_map.shapes_by_path(arch), filled, where)
     dtypes = {name: array.dtype.name for name, array in constants.items()}
@@ -240,6 +241,4 @@ class _Writers:
         if self._error is not None:
             raise self._error
         if self._not_finite:
-            raise InputError(
-                f"NaN or infinity in {len(self._not_finite)} tensors: {'; '.join(self._not_finite)}"
-            )
+            raise DifferencesError(f"NaN or infinity in {len(self._not_finite)} tensors", self._not_finite)

@@ -40,6 +40,9 @@ def check(
     layers = min(BRANCH_LAYERS, config.integer("num_layers"))
     branch = Config(config.file, {**config.fields, "num_layers": layers})
     arch = configs.model_arch(config, branch, parts.vae.config, parts.scheduler, True, released_tiles, layout)
+    tensor_map.check_sizes(
+        arch, {"transformer": parts.transformer.tensors}, {"transformer": parts.transformer.folder}
+    )
     rules = tensor_map.component_rules(arch)
     tensors, channels = parts.transformer.tensors, arch.codec.latent_channels
     wanted = _merged(_backbone(rules["transformer"], channels), _branch(rules["branch"], channels, tensors))

@@ -11,13 +11,15 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ml_dtypes
 import numpy as np
 
+from gencompositor_jax import fields
 from gencompositor_jax.conversion.arrays import contiguous
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import open_regular, parse_json
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -53,36 +55,49 @@ def new_buffer(count: int) -> np.ndarray:
     return np.empty(count, np.uint8)
 
 
+_Size = Annotated[fields.Whole, fields.within(0, 2**53)]
+# The fields of a header, which has a `__metadata__` of texts besides.
+_HEADER = fields.map_of(
+    str,
+    fields.schema(
+        "Tensor",
+        dtype=fields.Text,
+        shape=Annotated[tuple[_Size, ...], fields.length(0, 16)],
+        data_offsets=tuple[_Size, _Size],
+    ),
+)
+
+
 class SafetensorsFile:
     """A safetensors file whose header has been read and checked against the file's size."""
 
     def __init__(self, path: Path) -> None:
         """Read the header. Raises InputError for a truncated or damaged file, or one of another type."""
         self.path = path
+        with open_regular(path) as file:
+            self.size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if self.size < 8 or not 2 <= length <= min(MAX_HEADER, self.size - 8):
+                raise InputError(f"{path}: not a safetensors file, or truncated: download it again")
+            self._head = 8 + length
+            text = file.read(length)
         try:
-            self.size = path.stat().st_size
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                if self.size < 8 or not 2 <= length <= min(MAX_HEADER, self.size - 8):
-                    raise InputError(f"{path}: not a safetensors file, or truncated: download it again")
-                self._head = 8 + length
-                header = json.loads(file.read(length))
-            self.metadata: dict[str, str] = header.pop("__metadata__", {})
-            self.tensors = {name: self._tensor(name, fields) for name, fields in header.items()}
-        except OSError as error:
-            raise InputError(f"{path}: can't be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: the header is damaged ({error}): download it again") from error
+            header = fields.read(dict[str, Any], parse_json(text, str(path)), str(path))
+            self.metadata: dict[str, str] = fields.read(
+                dict[str, str], header.pop("__metadata__", {}), f"{path}: __metadata__"
+            )
+            entries: dict[str, Any] = fields.read(_HEADER, header, str(path))
+        except InputError as error:
+            raise InputError(f"{error}; the header is damaged: download it again") from error
+        self.tensors = {name: self._tensor(name, entry) for name, entry in entries.items()}
         self._check_offsets()
 
-    def _tensor(self, name: str, fields: Mapping[str, Any]) -> Tensor:
-        dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
-        if dtype not in DTYPES:
-            raise InputError(f"{self.path}: {name} is of type {dtype}; supported are {', '.join(DTYPES)}")
-        start, end = (self._head + int(offset) for offset in offsets)
-        return Tensor(tuple(int(n) for n in shape), DTYPES[dtype], start, end)
+    def _tensor(self, name: str, entry: Any) -> Tensor:
+        if entry.dtype not in DTYPES:
+            kind, known = fields.shorten(entry.dtype), ", ".join(DTYPES)
+            raise InputError(f"{self.path}: {name} is of type {kind}; supported are {known}")
+        start, end = (self._head + offset for offset in entry.data_offsets)
+        return Tensor(entry.shape, DTYPES[entry.dtype], start, end)
 
     def _check_offsets(self) -> None:
         at = self._head

@@ -18,7 +18,7 @@ from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, TransformerArch, VAEArch
 from gencompositor_jax.codec import vae
 from gencompositor_jax.conversion.safetensors_io import Tensor
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import DifferencesError
 
 # Tensors that some files have and no model reads: the VAE's convolutions that its config switches off.
 KNOWN_UNUSED = {"vae": r"(post_)?quant_conv\.(weight|bias)"}
@@ -127,8 +127,40 @@ def check(
     mapped = {target.array for targets in wanted.values() for each in targets.values() for target in each}
     problems += [f"no tensor for {name}" for name in sorted(shapes.keys() - mapped - filled)]
     if problems:
-        raise InputError(f"the weights don't fit ({len(problems)} differences): {'; '.join(problems)}")
+        raise DifferencesError(f"the weights don't fit ({len(problems)} differences)", problems)
     return unused
+
+
+def check_sizes(
+    arch: ModelArch, tensors: Mapping[str, Mapping[str, Tensor]], where: Mapping[str, Any]
+) -> None:
+    """Raise DifferencesError where the configurations' sizes aren't those of the tensors.
+
+    Computes no shapes, which would allocate tables of the stated size. Arguments as for `check`.
+    """
+    t, rows, columns = arch.token_grid
+    problems = []
+    for component, stack, streams in (("transformer", arch.backbone, 2), ("branch", arch.branch, 1)):
+        found = tensors.get(component, {})
+        channels = "patch_embed.fg_proj.weight" if component == "transformer" else None
+        plain = component == "transformer" and channels not in found  # it has no foreground
+        positions = stack.text_tokens + (1 if plain else streams) * t * rows * columns
+        wanted: dict[str, tuple[int | None, ...]] = {
+            "patch_embed.pos_embedding": (1, positions, stack.width),
+            "patch_embed.proj.weight": (stack.width, None, stack.patch, stack.patch),
+            "patch_embed.text_proj.weight": (stack.width, stack.text_dim),
+        }
+        problems += [
+            f"{where[component]}: {name} is {list(found[name].shape)}, config.json says {list(shape)}"
+            for name, shape in wanted.items()
+            if name in found and not _fits(found[name].shape, shape)
+        ]
+    if problems:
+        raise DifferencesError(f"the weights don't fit ({len(problems)} differences)", problems)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (None, n) for n, w in zip(shape, wanted, strict=True))
 
 
 def _converted_shape(target: Target, tensor: Tensor) -> tuple[int, ...] | None:

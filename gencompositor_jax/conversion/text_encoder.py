@@ -14,9 +14,9 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,10 @@ import numpy as np
 from gencompositor_jax.conversion.arrays import all_finite
 from gencompositor_jax.conversion.configs import Config
 from gencompositor_jax.conversion.weights_folder import WeightsFolder
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import DifferencesError, InputError, within
+from gencompositor_jax.npy import read_npy
+
+MAX_EMBEDDING = 2**26  # numbers; the release's has 226 x 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +60,16 @@ def parse_prompts(given: list[str]) -> dict[str, str]:
 
 def read_null_text(file: Path) -> TextEmbeddings:
     """The empty prompt's embedding from a .npy file. Raises InputError."""
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--null-text {file}: not readable as a .npy file ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.float16, np.float32, np.float64):
+    with within("--null-text"):
+        array = read_npy(file)
+    if array.dtype not in (np.float16, np.float32, np.float64):
         raise InputError(f"--null-text {file}: expected floating-point numbers [tokens, width]")
     array = array[0] if array.ndim == 3 and len(array) == 1 else array
+    if array.ndim != 2 or not 1 <= array.size <= MAX_EMBEDDING:
+        raise InputError(f"--null-text {file}: shape {array.shape}, expected [tokens, width]")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return TextEmbeddings(array.astype(np.float32), {}, {"null_text": {"file": file.name, "sha256": digest}})
+    origin = {"null_text": {"file": file.name, "sha256": digest}}
+    return TextEmbeddings(np.asarray(array, np.float32), {}, origin)
 
 
 def embed(
@@ -80,6 +84,7 @@ def embed(
     Raises InputError where a prompt needs transformers or a tokenizer that is missing.
     """
     arch = t5_arch(encoder.config)
+    _check(encoder, arch)
     lines = [] if null is not None else [padded([], length, arch)]
     if prompts:
         tokenize = load_tokenizer(tokenizer)
@@ -128,20 +133,64 @@ class T5Arch:
 
 def t5_arch(config: Config) -> T5Arch:
     """Sizes from config.json. Raises InputError for feed-forwards other than relu and gated gelu."""
-    kind = config.fields.get("feed_forward_proj", "relu")
-    if kind not in ("relu", "gated-gelu"):
-        raise config.wrong("feed_forward_proj", "supported are relu and gated-gelu")
+    kind = config.value("feed_forward_proj", Literal["relu", "gated-gelu"], "relu")
     return T5Arch(
-        layers=config.integer("num_layers"),
+        layers=config.integer("num_layers", high=1000),
         heads=config.integer("num_heads"),
         head_dim=config.integer("d_kv"),
-        buckets=config.integer("relative_attention_num_buckets", 32),
-        max_distance=config.integer("relative_attention_max_distance", 128),
+        buckets=config.integer("relative_attention_num_buckets", 32, low=4, high=2**16),
+        max_distance=config.integer("relative_attention_max_distance", 128, low=2),
         eps=config.number("layer_norm_epsilon", 1e-6),
         gated=kind == "gated-gelu",
         eos=config.integer("eos_token_id", 1, low=0),
         pad=config.integer("pad_token_id", 0, low=0),
     )
+
+
+def _check(weights: WeightsFolder, arch: T5Arch) -> None:
+    """Raise InputError where a tensor is missing or hasn't the configuration's size."""
+    tensors = weights.tensors
+    table = _table(weights)
+    if table not in tensors or len(tensors[table].shape) != 2:
+        raise InputError(f"{weights.folder}: {table} is missing or has no two axes")
+    vocabulary, width = tensors[table].shape
+    for name, token in (("eos_token_id", arch.eos), ("pad_token_id", arch.pad)):
+        if token >= vocabulary:
+            raise InputError(f"{weights.folder}: {name}={token}, but {table} has {vocabulary} rows")
+    inner, problems = arch.heads * arch.head_dim, []
+    for name, wanted in _expected(arch, width, inner):
+        found = tensors.get(name)
+        if found is None:
+            problems.append(f"{name} is missing")
+        elif len(found.shape) != len(wanted) or any(
+            n not in (None, m) for n, m in zip(wanted, found.shape, strict=True)
+        ):
+            problems.append(f"{name} is {list(found.shape)}, config.json says {list(wanted)}")
+    if problems:
+        raise DifferencesError(f"{weights.folder}: doesn't fit its config.json", problems)
+
+
+def _expected(arch: T5Arch, width: int, inner: int) -> Iterator[tuple[str, tuple[int | None, ...]]]:
+    """Every tensor's name and shape; None for the inner width of the feed-forward."""
+    yield _BIAS, (arch.buckets, arch.heads)
+    yield "encoder.final_layer_norm.weight", (width,)
+    for i in range(arch.layers):
+        for name, tensor in _block_names(i, arch).items():
+            if name.startswith("norm"):
+                yield tensor, (width,)
+            elif name in ("o", "wo"):
+                yield tensor, (width, inner if name == "o" else None)
+            else:
+                yield tensor, (inner if name in "qkv" else None, width)
+
+
+def _table(weights: WeightsFolder) -> str:
+    """The tensor of the tokens' embeddings."""
+    table = "shared.weight"
+    return table if table in weights.tensors else "encoder.embed_tokens.weight"
+
+
+_BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
 def padded(tokens: list[int], length: int, arch: T5Arch) -> np.ndarray:
@@ -152,13 +201,10 @@ def padded(tokens: list[int], length: int, arch: T5Arch) -> np.ndarray:
 
 def encode(weights: WeightsFolder, arch: T5Arch, ids: np.ndarray) -> np.ndarray:
     """Token ids int [B, L] -> embeddings float32 [B, L, D]."""
-    table = "shared.weight"
-    if not any(table in file.tensors for file in weights.files):
-        table = "encoder.embed_tokens.weight"
+    table = _table(weights)
     rows = {i: weights.read(table, slice(i, i + 1))[0] for i in np.unique(ids).tolist()}
     x = jnp.asarray(np.array([[rows[i] for i in line] for line in ids.tolist()]), jnp.float32)
-    first = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    bias = position_bias(jnp.asarray(weights.read(first), jnp.float32), ids.shape[1], arch)
+    bias = position_bias(jnp.asarray(weights.read(_BIAS), jnp.float32), ids.shape[1], arch)
     for i in range(arch.layers):
         x = _block(_block_weights(weights, i, arch), x, bias, arch=arch)
         x.block_until_ready()
@@ -183,6 +229,10 @@ def position_bias(table: jax.Array, length: int, arch: T5Arch) -> jax.Array:
 
 
 def _block_weights(weights: WeightsFolder, i: int, arch: T5Arch) -> dict[str, jax.Array]:
+    return {name: _read(weights, tensor) for name, tensor in _block_names(i, arch).items()}
+
+
+def _block_names(i: int, arch: T5Arch) -> dict[str, str]:
     attention, feed = f"encoder.block.{i}.layer.0.", f"encoder.block.{i}.layer.1."
     names = {
         "norm_1": f"{attention}layer_norm.weight",
@@ -191,8 +241,7 @@ def _block_weights(weights: WeightsFolder, i: int, arch: T5Arch) -> dict[str, ja
         "wo": f"{feed}DenseReluDense.wo.weight",
     }
     inner = ("wi_0", "wi_1") if arch.gated else ("wi",)
-    names |= {each: f"{feed}DenseReluDense.{each}.weight" for each in inner}
-    return {name: _read(weights, tensor) for name, tensor in names.items()}
+    return names | {each: f"{feed}DenseReluDense.{each}.weight" for each in inner}
 
 
 def _read(weights: WeightsFolder, name: str) -> jax.Array:

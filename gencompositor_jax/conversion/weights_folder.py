@@ -12,32 +12,27 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from gencompositor_jax import fields
 from gencompositor_jax.conversion.configs import Config, read_config
+from gencompositor_jax.conversion.prefixes import WeightsFile, WithoutPrefix, common_prefix
 from gencompositor_jax.conversion.safetensors_io import Allocate, OnRead, SafetensorsFile, Tensor, new_buffer
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import DifferencesError, InputError, listed
+from gencompositor_jax.files import check_regular, open_regular, read_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-class WeightsFile(Protocol):
-    """A file of tensors."""
-
-    path: Path
-    size: int
-    tensors: dict[str, Tensor]
-
-    def stream(self, on_read: OnRead, allocate: Allocate = new_buffer) -> Iterator[tuple[str, np.ndarray]]:
-        """All tensors, each in the memory that `allocate` returns for it; `on_read` gets the file's bytes."""
-        ...
-
-    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """One tensor, or some of its rows."""
-        ...
+# The fields of an index: the file of each tensor. A name with a folder in it would leave the component's.
+_INDEX = fields.schema(
+    "Index",
+    metadata=(dict[str, Any], {}),
+    weight_map=fields.map_of(fields.Text, fields.name_of(r"^/\\\x00")),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +42,7 @@ class WeightsFolder:
     name: str  # transformer, branch, vae, text_encoder
     folder: Path
     files: tuple[WeightsFile, ...]
+    prefix: str = ""  # that all names in the files have, and those here haven't
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -95,13 +91,16 @@ def open_weights(name: str, path: Path, allow_pickle: bool = False) -> WeightsFo
         files = tuple(
             _open(file, allow_pickle) for file in ([path] if path.is_file() else [_only_file(name, path)])
         )
+    prefix = common_prefix([tensor for file in files for tensor in file.tensors])
+    if prefix:
+        files = tuple(WithoutPrefix(file, prefix) for file in files)
     seen: dict[str, Path] = {}
     for file in files:
         for tensor in file.tensors:
             if tensor in seen:
                 raise InputError(f"{file.path}: {tensor} is also in {seen[tensor].name}")
             seen[tensor] = file.path
-    return WeightsFolder(name, folder, files)
+    return WeightsFolder(name, folder, files, prefix)
 
 
 def stream_and_hash(
@@ -131,21 +130,22 @@ def _indexed(folder: Path) -> tuple[WeightsFile, ...] | None:
         raise InputError(
             f"{folder}: several indices ({', '.join(i.name for i in indices)}); keep one of them"
         )
-    named = read_config(indices[0]).fields.get("weight_map")
-    if not isinstance(named, dict) or not named:
-        raise InputError(f"{indices[0]}: weight_map is missing")
+    index: Any = fields.read(_INDEX, read_json(indices[0]), str(indices[0]))
+    named = index.weight_map
+    if not named:
+        raise InputError(f"{indices[0]}: weight_map is empty; download it again")
     shards = sorted(set(named.values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         raise InputError(
-            f"{folder}: {', '.join(missing)} missing, but {indices[0].name} names them: download again"
+            f"{folder}: {listed(missing)} missing, but {indices[0].name} names them: download again"
         )
     files = tuple(SafetensorsFile(folder / shard) for shard in shards)
     found = {(tensor, file.path.name) for file in files for tensor in file.tensors}
     problems = [f"{t} is not in {f}" for t, f in sorted(set(named.items()) - found)]
     problems += [f"{t} of {f} is not in the index" for t, f in sorted(found - set(named.items()))]
     if problems:
-        raise InputError(f"{indices[0]}: {'; '.join(problems)}")
+        raise DifferencesError(str(indices[0]), problems)
     return files
 
 
@@ -187,6 +187,7 @@ class PickleFile:
             raise InputError(
                 f"{path}: torch is missing to read it: pip install 'gencompositor-jax[torch]'"
             ) from error
+        check_regular(path)
         self.path, self.size = path, path.stat().st_size
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
@@ -208,7 +209,7 @@ class PickleFile:
 
     def stream(self, on_read: OnRead, allocate: Allocate = new_buffer) -> Iterator[tuple[str, np.ndarray]]:
         """All tensors; `on_read` gets the file's bytes before the first."""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             while piece := file.read(2**24):
                 on_read(memoryview(piece))
         for name in self._state:

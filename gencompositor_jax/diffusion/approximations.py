@@ -53,7 +53,7 @@ def parse(text: str | None, where: str = "fast") -> Approximations:
     for word in text.split(","):
         name, _, number = word.strip().partition(":")
         known = (name == "drop-blank" and word.strip() == name) or (
-            name == "cache" and number.isdecimal() and 2 <= int(number) <= MOST_CACHED
+            name == "cache" and number.isdecimal() and len(number) < 3 and 2 <= int(number) <= MOST_CACHED
         )
         if not known or name in found:
             raise InputError(

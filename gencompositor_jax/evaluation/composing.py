@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, cases, heldout, layouts, manifest, prediction
 from gencompositor_jax.evaluation.cases import Case
 from gencompositor_jax.evaluation.results import Protocol
+from gencompositor_jax.fields import Whole
 from gencompositor_jax.files import atomic_folder
 from gencompositor_jax.inference.rendering import render
 from gencompositor_jax.masks.inflation import inflate
@@ -49,9 +50,9 @@ class DatasetOptions:
     sampling: SamplingOptions = SamplingOptions()
 
     def __post_init__(self) -> None:
-        fields.choice(self.protocol, "--protocol", get_args(Protocol))
-        fields.choice(self.method, "--method", get_args(Method))
-        fields.optional(partial(fields.integer, low=1, high=10**6))(self.clips, "--clips")
+        fields.read(Protocol, self.protocol, "--protocol")
+        fields.read(Method, self.method, "--method")
+        fields.read(Annotated[Whole, fields.within(1, 10**6)] | None, self.clips, "--clips")
         if self.checkpoint is not None and self.method != "model":
             raise InputError(f"--checkpoint: --method {self.method} uses none; leave one of them out")
 

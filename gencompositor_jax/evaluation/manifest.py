@@ -13,18 +13,19 @@ mask. `real` is the clip that FVD and KVD compare with, by default the backgroun
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.placement import Anchor
-from gencompositor_jax.controls.geometry.trajectory import Trajectory, parse_trajectory
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.controls.geometry.trajectory import Rotation, Scale, Trajectory, parse_trajectory
+from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.evaluation.layouts import ReferenceClip
+from gencompositor_jax.fields import Text, Whole
+from gencompositor_jax.files import read_json
 
 MANIFEST = "manifest.json"
 VERSION = 1
 PATHS = ("background", "foreground", "mask", "real")
-KNOWN = ("name", *PATHS, "trajectory", "scale", "rotation", "anchor", "key")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +44,40 @@ class Group:
     key: str = "auto"
 
 
+# The fields of the manifest.
+_FILE = fields.schema(
+    "Groups",
+    version=Whole,
+    frames=Annotated[Whole, fields.within(1, 10**6)],
+    groups=Annotated[
+        fields.list_of(
+            fields.schema(
+                "Group",
+                name=Text,
+                background=Text,
+                foreground=Text,
+                mask=(Text | None, None),
+                real=(Text | None, None),
+                trajectory=Text,
+                scale=(Scale, 1.0),
+                rotation=(Rotation, 0.0),
+                anchor=(Anchor, "center"),
+                key=(Text, "auto"),
+            )
+        ),
+        fields.length(1, 10**6),
+    ],
+)
+
+
 def read_groups(folder: Path) -> tuple[list[Group], int]:
     """The groups, and the number of frames of each. Raises InputError naming the field or the file."""
     path = folder / MANIFEST
-    content = fields.record(
-        fields.read_json(path), str(path), ("version", "frames", "groups"), ("version", "groups", "frames")
-    )
-    if content["version"] != VERSION:
-        raise InputError(f"{path}: version {content['version']!r}; this release reads {VERSION}")
-    frames = fields.integer(content["frames"], f"{path}: frames", 1, 10**6)
-    groups = [
-        _group(entry, folder, f"{path}: groups[{i}]")
-        for i, entry in enumerate(fields.sequence(content["groups"], f"{path}: groups"))
-    ]
+    content = fields.read(_FILE, read_json(path), str(path))
+    if content.version != VERSION:
+        raise InputError(f"{path}: version {content.version}; this release reads {VERSION}")
+    frames: int = content.frames
+    groups = [_group(each, folder, f"{path}: groups[{i}]") for i, each in enumerate(content.groups)]
     if len({group.name for group in groups}) < len(groups):
         raise InputError(f"{path}: two groups have one name: names are those of the results")
     return groups, frames
@@ -71,20 +93,15 @@ def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceCli
 
 
 def _group(entry: Any, folder: Path, where: str) -> Group:
-    found = dict(fields.record(entry, where, KNOWN, ("name", "background", "foreground", "trajectory")))
+    found = fields.given(entry)
     for name in PATHS:
         if found.get(name) is not None:
-            found[name] = folder / fields.text(found[name], f"{where}.{name}")
+            found[name] = folder / found[name]
             if not found[name].exists():
                 raise InputError(f"{where}.{name}: {found[name]}: no such file")
-    for name, low in (("scale", 1e-6), ("rotation", -1e6)):
-        if name in found:
-            found[name] = fields.number(found[name], f"{where}.{name}", low)
-    name = fields.text(found["name"], f"{where}.name")
+    name = found["name"]
     if Path(name).name != name:
         raise InputError(f"{where}.name: {name}: is the name of a result, without folders")
-    if "anchor" in found:
-        fields.choice(found["anchor"], f"{where}.anchor", ("center", "bottom"))
-    with fields.within(f"{where}.trajectory: "):
-        found["trajectory"] = parse_trajectory(fields.text(found["trajectory"], "text"))
+    with within(f"{where}.trajectory"):
+        found["trajectory"] = parse_trajectory(found["trajectory"])
     return Group(**found)

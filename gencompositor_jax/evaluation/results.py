@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import layouts
 from gencompositor_jax.evaluation.layouts import ReferenceClip
 from gencompositor_jax.evaluation.measures import Clip
+from gencompositor_jax.fields import Whole
 
 Protocol = Literal["hyoutube", "trajectory", "procedural"]
 Size = tuple[int, int]  # height and width
@@ -37,10 +37,10 @@ class ResultsOptions:
     weights: Mapping[str, Path] = dataclasses.field(default_factory=dict)  # see `weights.GIVEN`
 
     def __post_init__(self) -> None:
-        fields.choice(self.protocol, "--protocol", get_args(Protocol))
+        fields.read(Protocol, self.protocol, "--protocol")
         for name in ("clips", "frames"):
-            fields.optional(partial(fields.integer, low=1, high=10**6))(getattr(self, name), f"--{name}")
-        fields.integer(self.stride, "--stride", 1, 1000)
+            fields.read(Annotated[Whole, fields.within(1, 10**6)] | None, getattr(self, name), f"--{name}")
+        fields.read(Annotated[Whole, fields.within(1, 1000)], self.stride, "--stride")
         names = [name for name, _ in self.results]
         if not names:
             raise InputError("--results: pass the folder of a method's results")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from gencompositor_jax import arch, fields
+from gencompositor_jax import arch
 from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import layouts, learned, manifest, measures, summaries
 from gencompositor_jax.evaluation.layouts import ReferenceClip
 from gencompositor_jax.evaluation.learned import Learned
@@ -101,7 +102,8 @@ def chosen_measures(options: ResultsOptions) -> tuple[dict[str, Measure], Learne
     compared = options.protocol != "trajectory"
     known = (*plain, *(name for name in learned.NAMES if compared or name not in learned.COMPARED))
     for name in options.metrics or ():
-        fields.choice(name, "--metrics", known)
+        if name not in known:
+            raise InputError(f"--metrics: {name!r}; choose one of {', '.join(known)}")
     wanted = known if options.metrics is None else options.metrics
     loaded = learned.load([name for name in wanted if name in learned.NAMES], dict(options.weights))
     every = {**plain, **loaded.measures}

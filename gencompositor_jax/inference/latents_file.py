@@ -8,7 +8,7 @@ as sampled, and for each `made_from_0`, ..., a hash of everything that the sampl
 import dataclasses
 import hashlib
 import json
-import zipfile
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write
+from gencompositor_jax.npy import read_npz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +52,18 @@ class LayerLatents:
 
 def read(path: Path) -> dict[str, Any]:
     """All arrays of a file; none if it doesn't exist. Raises InputError for another kind of file."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            found = dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        found = read_npz(path)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ")
         raise InputError(
-            f"{path}: not a file of latents ({error}); delete it, or write the result elsewhere"
+            f"{path}: not a file of latents ({reason}); delete it, or write elsewhere"
         ) from error
-    if "made_from_0" not in found:
+    numbers = [name.rpartition("_")[2] for name in found if name.startswith("made_from_")]
+    latents = [found.get(f"latents_{number}") for number in numbers]
+    if not numbers or any(each is None or each.ndim != 4 or each.dtype != np.float32 for each in latents):
         raise InputError(
             f"{path}: holds something else than latents; delete it, or write the result elsewhere"
         )

@@ -16,18 +16,21 @@ import pickle
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jaxlib
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from gencompositor_jax import fields
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_folder
+from gencompositor_jax.fields import Text, Whole, length
+from gencompositor_jax.files import atomic_folder, read_bytes, read_json
 
 FORMAT = 1
 INDEX = "programs.json"
+MAX_PROGRAM = 2**32  # bytes of one executable
 
 Run = Callable[..., Any]  # (jitted function, its arguments, its static ones by name) -> its result
 
@@ -143,10 +146,8 @@ class Programs:
             )
         signatures, executables = {}, {}
         for key, entry in index["programs"].items():
-            signatures[key] = Signature(
-                entry["name"], tuple(entry["arguments"]), entry["tree"], entry["static"]
-            )
-            executables[key] = _unpack(_read(folder, key, entry["sha256"]))
+            signatures[key] = Signature(entry.name, entry.arguments, entry.tree, entry.static)
+            executables[key] = _unpack(_read(folder, key, entry))
         return cls(folder, index["made_for"], signatures, executables)
 
     def check(self, needed: Mapping[str, Any]) -> None:
@@ -244,25 +245,46 @@ def _unpack(packed: bytes) -> Any:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     file = folder / INDEX
-    if not file.is_file():
+    if not file.exists():
         raise InputError(f"--compiled {folder}: has no {INDEX}; pass a folder of gencompositor compile")
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        known = index["format"] == FORMAT and {"machine", "made_for", "programs"} <= index.keys()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: damaged ({error}); run gencompositor compile again") from error
-    if not known:
-        raise InputError(f"{file}: of another version; run gencompositor compile again")
-    return dict(index)
+        found = fields.read(dict[str, Any], read_json(file), str(file))
+        if found.get("format") != FORMAT:
+            raise InputError(f"{file}: of another version")
+        return fields.given(fields.read(_FILE, found, str(file)))
+    except InputError as error:
+        raise InputError(f"{error}; run gencompositor compile again") from error
 
 
-def _read(folder: Path, key: str, sha256: str) -> bytes:
+_Texts = Annotated[tuple[str, ...], length(0, 100_000)]
+# The fields of programs.json. A key is the name of a file in the same folder.
+_FILE = fields.schema(
+    "Index",
+    format=Whole,
+    machine=dict[str, Any],
+    made_for=dict[str, Any],
+    programs=fields.map_of(
+        fields.name_of("A-Za-z0-9_.-"),
+        fields.schema(
+            "Program",
+            sha256=Text,
+            bytes=Annotated[Whole, fields.within(0, MAX_PROGRAM)],
+            name=Text,
+            arguments=_Texts,
+            tree=str,
+            static=dict[str, Any],
+        ),
+    ),
+)
+
+
+def _read(folder: Path, key: str, entry: Any) -> bytes:
     """A file's content, after its hash was checked: it is about to be executed."""
     try:
-        packed = (folder / key).read_bytes()
-    except OSError as error:
-        raise InputError(f"{folder}/{key}: {error.strerror}; run gencompositor compile again") from error
-    if hashlib.sha256(packed).hexdigest() != sha256:
+        packed = read_bytes(folder / key, entry.bytes)
+    except InputError as error:
+        raise InputError(f"{error}; run gencompositor compile again") from error
+    if hashlib.sha256(packed).hexdigest() != entry.sha256:
         raise InputError(f"{folder}/{key}: damaged; run gencompositor compile again")
     return packed
 

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gencompositor_jax import fields
 from gencompositor_jax.controls.scene import with_paths
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import parse_json
 from gencompositor_jax.jobs.report import JobFiles
 from gencompositor_jax.jobs.spec import Job, job_of
 
@@ -39,7 +39,7 @@ def read_manifest(path: Path) -> list[Line]:
     for number, text in _lines(path):
         where, out = f"{path}: line {number}", None
         try:
-            value = fields.parse_json(text, str(path), number)
+            value = parse_json(text, str(path), number)
             out = value["out"] if isinstance(value, dict) and isinstance(value.get("out"), str) else None
             job = job_of(value, lambda named: os.path.normpath(folder / named), where)
             for file in JobFiles(Path(job.out)).all:

@@ -14,11 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax import fields
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.controls.scene import write_scene
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import atomic_write_text, read_json
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -58,7 +57,7 @@ class JobFiles:
         if not self.report.is_file():
             return None
         try:
-            found = fields.read_json(self.report)
+            found = read_json(self.report)
         except InputError:
             return None
         return found if isinstance(found, dict) and found.get("job") == digest else None

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from gencompositor_jax import fields
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import atomic_write_text, parse_json
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles
 
@@ -86,7 +85,7 @@ def _read_all(root: Path) -> dict[int, Result]:
     for path in sorted(root.glob("results*.jsonl"), key=lambda path: path.stat().st_mtime):
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                row: Any = fields.parse_json(text, str(path))
+                row: Any = parse_json(text, str(path))
                 result = Result(**row)
             except (InputError, TypeError):
                 continue

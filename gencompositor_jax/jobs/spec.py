@@ -16,7 +16,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.trajectory import (
@@ -29,7 +29,8 @@ from gencompositor_jax.controls.geometry.trajectory import (
 )
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.scene import Layer, Scene, read_scene, with_paths
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
+from gencompositor_jax.fields import Flag, Number, Text
 
 Resolve = Callable[[str], str]  # a path as it is written -> the file; InputError for one that may not be read
 
@@ -40,6 +41,8 @@ _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingOptions))
 _OF_PROJECT = ("out", "project", "checkpoint", *_SCENE, *_SAMPLING)
 _OF_LAYER = ("background", "foreground", "trajectory", "relative", "timing", "mask", *_LAYER)
 FIELDS = (*_OF_PROJECT, *_OF_LAYER)
+_ENTRIES: dict[str, Any] = dict.fromkeys(FIELDS, (Any, None)) | {"out": Any}
+_FILE = fields.schema("Job", **_ENTRIES)
 _POINTS = re.compile(r"[0-9eE.,;+\-\s]*")
 
 
@@ -51,7 +54,7 @@ class Job:
     out: str  # a video, or a folder for PNG images, relative to the folder of all outputs
 
     def __post_init__(self) -> None:
-        path = pathlib.PurePath(fields.text(self.out, "out"))
+        path = pathlib.PurePath(fields.read(Text, self.out, "out"))
         if path.is_absolute() or ".." in path.parts or "\0" in self.out or not path.name:
             raise InputError(f"out: {self.out!r}; pass a path inside the folder of the outputs")
         object.__setattr__(self, "out", path.as_posix())
@@ -63,8 +66,8 @@ def job_of(value: Any, resolve: Resolve, where: str = "job") -> Job:
     resolve: applied to every path in the value, and to those in its project file, which are absolute then.
     Raises InputError naming `where`, and the field.
     """
-    entry = dict(fields.record(value, where, FIELDS, ("out",)))
-    with fields.within(f"{where}: "):
+    entry = fields.given(fields.read(_FILE, value, where))
+    with within(where):
         out = entry.pop("out")
         return Job(_of_project(entry, resolve) if "project" in entry else _of_layer(entry, resolve), out)
 
@@ -72,7 +75,7 @@ def job_of(value: Any, resolve: Resolve, where: str = "job") -> Job:
 def _of_project(entry: Mapping[str, Any], resolve: Resolve) -> Scene:
     if clash := [name for name in entry if name in _OF_LAYER]:
         raise InputError(f"{clash[0]}: the project file has it; change it there")
-    scene = with_paths(read_scene(resolve(fields.text(entry["project"], "project"))), resolve)
+    scene = with_paths(read_scene(resolve(fields.read(Text, entry["project"], "project"))), resolve)
     own = {name: entry[name] for name in _SCENE if name in entry}
     if "checkpoint" in entry:
         own["checkpoint"] = _checkpoint(entry, resolve)
@@ -90,12 +93,12 @@ def _of_layer(entry: Mapping[str, Any], resolve: Resolve) -> Scene:
         if name in layer and not isinstance(layer[name], list):
             layer[name] = [layer[name]]
     if entry.get("mask") is not None:
-        layer["mask"] = resolve(fields.text(entry["mask"], "mask"))
+        layer["mask"] = resolve(fields.read(Text, entry["mask"], "mask"))
     return Scene(
-        background=resolve(fields.text(entry["background"], "background")),
+        background=resolve(fields.read(Text, entry["background"], "background")),
         layers=(
             Layer(
-                foreground=resolve(fields.text(entry["foreground"], "foreground")),
+                foreground=resolve(fields.read(Text, entry["foreground"], "foreground")),
                 trajectory=_trajectory(entry, resolve),
                 **layer,
             ),
@@ -108,11 +111,11 @@ def _of_layer(entry: Mapping[str, Any], resolve: Resolve) -> Scene:
 
 def _checkpoint(entry: Mapping[str, Any], resolve: Resolve) -> str | None:
     given = entry.get("checkpoint")
-    return None if given is None else resolve(fields.text(given, "checkpoint"))
+    return None if given is None else resolve(fields.read(Text, given, "checkpoint"))
 
 
 def _trajectory(entry: Mapping[str, Any], resolve: Resolve) -> Trajectory:
-    given, relative = entry["trajectory"], fields.flag(entry.get("relative", False), "relative")
+    given, relative = entry["trajectory"], fields.read(Flag, entry.get("relative", False), "relative")
     if isinstance(given, str):
         found = _of_text(given.strip(), relative, resolve)
     elif isinstance(given, list) and given and all(isinstance(point, list) for point in given):
@@ -122,7 +125,7 @@ def _trajectory(entry: Mapping[str, Any], resolve: Resolve) -> Trajectory:
         found = dataclasses.replace(found, relative=found.relative or relative)
     if entry.get("timing") is None:
         return found
-    timing: Any = fields.choice(entry["timing"], "timing", ("arc", "frames"))
+    timing: Any = fields.read(Literal["arc", "frames"], entry["timing"], "timing")
     return dataclasses.replace(found, timing=timing)
 
 
@@ -138,4 +141,4 @@ def _of_text(text: str, relative: bool, resolve: Resolve) -> Trajectory:
 def _point(value: list[Any], where: str) -> tuple[float, float]:
     if len(value) != 2:
         raise InputError(f"{where}: {len(value)} numbers; pass [x, y]")
-    return fields.number(value[0], where), fields.number(value[1], where)
+    return fields.read(Number, value[0], where), fields.read(Number, value[1], where)

@@ -12,8 +12,8 @@ from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gencompositor_jax import fields
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import parse_json
 from gencompositor_jax.jobs.uploads import TooLarge, Uploads
 
 FIELDS_BYTES = 2**20  # of the fields of a job
@@ -151,7 +151,7 @@ class _Form:
 
 def _fields(text: bytes) -> dict[str, Any]:
     try:
-        found = fields.parse_json(text.decode("utf-8"), "job")
+        found = parse_json(text.decode("utf-8"), "job")
     except UnicodeDecodeError as error:
         raise Malformed(f"job: not UTF-8 text (byte {error.start})") from error
     except InputError as error:

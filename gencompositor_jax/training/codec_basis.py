@@ -3,7 +3,6 @@
 It is a frozen part of the model. A run keeps it in its folder, so that resuming doesn't depend on the data.
 """
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write
 from gencompositor_jax.multihost import agree, wait_for_all
+from gencompositor_jax.npy import read_npz
 from gencompositor_jax.pixels import to_signed
 from gencompositor_jax.training.validation import fixed_clips
 
@@ -68,10 +68,9 @@ def videos(source: ClipSource, seed: int) -> Iterator[np.ndarray]:
 def read(file: Path, arch: LinearCodecArch) -> linear.Basis:
     """A basis of a run's folder. Raises InputError if it is damaged or of another codec."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file}: can't be read ({error}); restore it, or pass another --workdir") from error
+        found = read_npz(file)
+    except InputError as error:
+        raise InputError(f"{error}; restore it, or pass another --workdir") from error
     shapes = jax.tree.map(np.shape, linear.init(arch)._asdict())
     if jax.tree.map(np.shape, found) != shapes:
         raise InputError(f"{file}: is of another codec than this run's; pass another --workdir")

@@ -7,16 +7,22 @@ anything else is loaded.
 import ast
 import difflib
 import math
+import os
 import re
 import runpy
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import ml_collections
 
+from gencompositor_jax.arch import preset
+from gencompositor_jax.data_pipelines.sources import KINDS
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_local
 from gencompositor_jax.model.fusion_block import Remat
+from gencompositor_jax.sharding import AXES
 
 # The configs that are installed with the package.
 PACKAGED = Path(__file__).parents[1] / "configs"
@@ -26,38 +32,57 @@ PACKAGED = Path(__file__).parents[1] / "configs"
 OPEN = "arch_changes"
 
 # Lowest and highest value of numbers that nothing else checks before the first step.
+BELOW_1 = 0.999_999_9  # of decays
 RANGES: dict[str, tuple[float, float]] = {
-    "steps": (1, math.inf),
-    "batch_size": (1, math.inf),
-    "lora.rank": (0, math.inf),
-    "loss.mask_weight": (0, math.inf),
-    "loss.timestep_bias": (1e-3, math.inf),
-    "loss.weight_cap": (0, math.inf),
+    "seed": (0, 2**32 - 1),
+    "steps": (1, 10**8),
+    "batch_size": (1, 2**16),
+    "lora.rank": (0, 2**14),
+    "lora.alpha": (-1e6, 1e6),
+    "loss.mask_weight": (0, 1e6),
+    "loss.timestep_bias": (1e-3, 1e3),
+    "loss.weight_cap": (0, 1e9),
     "distill.intervals": (0, 1000),
     "tokens.video": (1e-3, 1),
     "tokens.foreground": (1e-3, 1),
-    "optimizer.learning_rate": (0, math.inf),
-    "optimizer.warmup": (0, math.inf),
-    "optimizer.b1": (0, 1),
-    "optimizer.b2": (0, 1),
-    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.learning_rate": (0, 1e3),
+    "optimizer.warmup": (0, 10**8),
+    "optimizer.b1": (0, BELOW_1),
+    "optimizer.b2": (0, BELOW_1),
+    "optimizer.weight_decay": (0, 1e3),
     "optimizer.clip": (0, math.inf),
-    "optimizer.ema": (0, 1),
-    "optimizer.accumulate": (1, math.inf),
+    "optimizer.ema": (0, BELOW_1),
+    "optimizer.accumulate": (1, 2**16),
     "checkpoint.every": (1, math.inf),
     "checkpoint.keep_last": (1, math.inf),
     "checkpoint.keep_every": (1, math.inf),
     "log_every": (1, math.inf),
     "validation.every": (0, math.inf),
-    "validation.clips": (1, math.inf),
-    "validation.steps": (1, math.inf),
+    "validation.clips": (1, 1000),
+    "validation.steps": (1, 1000),
     "profile.first": (0, math.inf),
-    "profile.steps": (0, math.inf),
+    "profile.steps": (0, 1000),
+    "data.workers": (0, 1024),
+    "data.prefetch": (1, 1024),
+    "data.max_broken": (0, 1),
+    "data.fps": (1e-3, 1000),
+    "data.clips": (0, 10**8),
+    "data.followed_clips": (0, 10**8),
+    "data.followed": (0, 1),
+    "data.removal": (0, 1),
+    "data.mask_shapes": (0, 1),
+    "data.colour_cast": (0, 10),
 }
+GAMMA = (1e-2, 1e2)  # range of data.gamma
 CHOICES = {
     "compute_dtype": ("float32", "bfloat16", "float16"),
     "remat": get_args(Remat),
+    "init_missing": ("error", "fresh"),
+    "data.source": KINDS,
+    "data.start": ("first", "random"),
 }
+FOLDERS = ("init", "data.path")
+MAX_AXIS = 2**20  # devices
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -106,16 +131,41 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, known in CHOICES.items():
         if key in values and values[key] not in known:
             raise InputError(f"config.{key}={values[key]!r}: known are {', '.join(known)}")
+    low, high = values.get("data.gamma", (1.0, 1.0))
+    if not GAMMA[0] <= low <= high <= GAMMA[1]:
+        raise InputError(
+            f"config.data.gamma={low, high}: pass two numbers in order, {GAMMA[0]:g} to {GAMMA[1]:g}"
+        )
+    for key in FOLDERS:
+        path = values.get(key, "")
+        check_local(path, f"config.{key}:")
+        if path and os.path.lexists(path) and not os.path.isdir(path):
+            raise InputError(f"config.{key}={path}: is no folder; pass one")
+    if "arch" in config and OPEN in config:
+        preset(config.arch, config[OPEN].to_dict())
+    for axis in AXES:
+        size = values.get(f"mesh.{axis}", 1)
+        if size != -1 and not 1 <= size <= MAX_AXIS:
+            raise InputError(f"config.mesh.{axis}={size}: pass a number of devices, or -1 for the rest")
     patterns = {key: values[key] for key in ("trainable", "lora.targets") if key in values}
     rules = values.get("sharding.rules", ())
     for rule in rules:
         if not (isinstance(rule, tuple) and len(rule) == 2 and isinstance(rule[1], tuple)):
             raise InputError(f"config.sharding.rules: {rule!r} is not (regular expression, (axis, ...))")
+        if unknown := [axis for axis in _axes(rule[1]) if axis not in AXES]:
+            axes = ", ".join(AXES)
+            raise InputError(f"config.sharding.rules: unknown axis {unknown[0]!r}; pass one of {axes}")
     for key, pattern in [*patterns.items(), *(("sharding.rules", rule[0]) for rule in rules)]:
         try:
             re.compile(pattern)
         except (re.error, TypeError) as error:
             raise InputError(f"config.{key}={pattern!r}: not a regular expression ({error})") from error
+
+
+def _axes(entries: Iterable[Any]) -> list[Any]:
+    """The axes in a rule: None shards nothing, and a tuple has several."""
+    nested = [axis for each in entries for axis in (each if isinstance(each, tuple) else (each,))]
+    return [axis for axis in nested if axis is not None]
 
 
 def near(word: str, known: Iterable[str]) -> list[str]:
@@ -138,6 +188,10 @@ def _get_config(spec: str) -> ml_collections.ConfigDict:
         get_config = runpy.run_path(str(path)).get("get_config")
     except SyntaxError as error:
         raise InputError(f"--config {file}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # whatever the file does
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), 1)
+        raise InputError(f"--config {file}, line {line}: {error!r}") from error
     if get_config is None:
         raise InputError(f"--config {file}: has no get_config(arg)")
     try:
@@ -195,7 +249,10 @@ def _set_open(section: ml_collections.ConfigDict, key: str, text: str) -> None:
         section = section[part]
         if not isinstance(section, ml_collections.ConfigDict):
             raise InputError(f"--config.{OPEN}.{key}: {part} is a value and has no keys")
-    section[name] = _literal(text)
+    try:
+        section[name] = _literal(text)
+    except TypeError as error:
+        raise InputError(f"--config.{OPEN}.{key}: is a section; pass one of its fields") from error
 
 
 def parse(text: str, kind: type, now: Any = None) -> Any:

@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
+from gencompositor_jax import fields
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import atomic_write_text, read_json
 
 KINDS = ("productive", "data wait", "checkpoint", "validation", "start", "restart")
 FILE = "goodput.json"
@@ -204,8 +205,21 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {"seconds": {}, "reached": 0, "starts": 0}
     try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        seconds = {kind: float(fields["seconds"][kind]) for kind in KINDS}
-        return {"seconds": seconds, "reached": int(fields["reached"]), "starts": int(fields["starts"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: can't be read ({error}); delete it to measure from 0 again") from error
+        found: Any = fields.read(_FILE, read_json(file), str(file))
+    except InputError as error:
+        raise InputError(f"{error}; delete it to measure from 0 again") from error
+    if missing := [kind for kind in KINDS if kind not in found.seconds]:
+        raise InputError(f"{file}: field {missing[0]!r} is missing; delete it to measure from 0 again")
+    seconds = {kind: found.seconds[kind] for kind in KINDS}
+    return {"seconds": seconds, "reached": found.reached, "starts": found.starts}
+
+
+_Steps = Annotated[fields.Whole, fields.within(0, 2**53)]
+# The fields of goodput.json that are read again.
+_FILE = fields.schema(
+    "Goodput",
+    extra="ignore",
+    seconds=dict[str, Annotated[fields.Number, fields.within(0, 1e12)]],
+    reached=_Steps,
+    starts=_Steps,
+)

@@ -7,9 +7,10 @@ With several processes all of them run this, each with its own rows of every bat
 import json
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
 from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import atomic_write_text, check_local
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.multihost import CompiledTogether
 from gencompositor_jax.perf import flops, hardware
@@ -76,12 +77,13 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
 
         # ---- State: that of the last checkpoint, or a new one.
         restored = checkpointer.restore(state_lib.shapes(config, arch, optimizer, mesh)[0])
-        write_config(workdir, config)  # only after `restore`, which refuses a config of other shapes
         basis = codec_basis(config, arch, source, workdir)
         if restored is None:
             first_step, unreported = 0, []
         else:
             first_step, unreported = restored.step, restored.data["unreported"]
+            check_batch_size(workdir, restored.data, config.batch_size)
+        write_config(workdir, config)  # only now: a config that doesn't fit is refused above
         known = None if restored is None else restored.state
         state, frozen = state_lib.initial_state(config, arch, optimizer, mesh, known, basis)
         del restored, known  # their arrays are donated to the first step
@@ -114,7 +116,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             unreported.extend(to_python(jax.device_get(metrics)) for metrics in pending)
             pending.clear()
             with goodput.waiting("checkpoint"):
-                checkpointer.save(step, state, {"next_batch": step, "unreported": unreported})
+                data = {"next_batch": step, "batch_size": config.batch_size, "unreported": unreported}
+                checkpointer.save(step, state, data)
 
         def save_model(step: int) -> None:
             arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
@@ -176,8 +179,23 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     return None if preempted else workdir / "model"
 
 
+def check_batch_size(workdir: Path, data: Mapping[str, Any], batch_size: int) -> None:
+    """Raise InputError where a run resumes with batches of another size.
+
+    Step n reads examples n * batch_size and following: some would be repeated, or left out.
+    data: of the checkpoint; those of earlier versions don't have the size.
+    """
+    before = data.get("batch_size", batch_size)
+    if before != batch_size:
+        raise InputError(
+            f"config.batch_size={batch_size}: the run in {workdir} has batches of {before}, which count its "
+            f"place in the data; pass --config.batch_size={before}, or another --workdir"
+        )
+
+
 def make_folder(workdir: Path) -> None:
     """Create the folder of a run. Raises InputError if that fails."""
+    check_local(workdir, "--workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,6 +10,7 @@ logged once.
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 
 from gencompositor_jax.controls.media.sheet import write_png
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import MAX_TABLE, atomic_write_text, read_text
 from gencompositor_jax.training.goodput import format_duration
 
 # Metrics of one step as Python numbers and lists. A checkpoint holds those not logged yet, as JSON.
@@ -135,8 +136,8 @@ class MetricWriter:
 
 def _drop_rows_after(file: Path, step: int) -> None:
     """Drop the rows of later steps, and a line that a killed process left unfinished."""
-    if file.exists():
-        before = file.read_text(encoding="utf-8")
+    if os.path.lexists(file):
+        before = read_text(file, MAX_TABLE)
         after = "".join(f"{line}\n" for line in before.splitlines() if _step_of(line) <= step)
         if after != before:
             atomic_write_text(file, after)
@@ -145,7 +146,7 @@ def _drop_rows_after(file: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
 
 

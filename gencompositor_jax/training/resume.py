@@ -10,17 +10,18 @@ With several processes every function here is called by all of them, on one shar
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from gencompositor_jax import checkpoints
+from gencompositor_jax import checkpoints, fields
 from gencompositor_jax.checkpoints import manifest
 from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_regular_below
 from gencompositor_jax.multihost import processes_where
 from gencompositor_jax.training import partition
 
@@ -28,6 +29,16 @@ SHOWN = 12  # differing arrays in an error message
 LONGEST = 300  # characters of another library's error in a message
 
 Leaves = Mapping[str, Any]  # arrays, or their shapes, types and shardings, by their paths a/b/c
+
+
+# The JSON values beside the arrays; `batch_size` is missing in those of earlier versions.
+_DATA = fields.schema(
+    "Data",
+    extra="ignore",
+    next_batch=Annotated[fields.Whole, fields.within(0)],
+    batch_size=(fields.Count, None),
+    unreported=list[dict[str, Any]],
+)
 
 
 class Restored(NamedTuple):
@@ -92,11 +103,12 @@ def _read(folder: Path, wanted: Leaves) -> tuple[Leaves, dict[str, Any]]:
     """Arrays and JSON values of one checkpoint. Raises InputError, or _DamagedError on all processes."""
     hashes, problem = None, None
     try:
+        check_regular_below(folder)
         hashes = manifest.read(folder)
         if hashes is not None:  # small files and sizes first, to report early what doesn't fit
             manifest.verify(folder, hashes, hash_up_to=manifest.SMALL_FILE)
         stored = _stored(folder)
-        data = ocp.JsonCheckpointHandler().restore(folder / "data")
+        data = fields.given(fields.read(_DATA, ocp.JsonCheckpointHandler().restore(folder / "data")))
     except Exception as error:  # Orbax has no error class of its own for a damaged folder
         problem = _shorten(folder, error)
     _raise_on_all_processes(problem)

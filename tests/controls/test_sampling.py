@@ -3,13 +3,13 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from gencompositor_jax.controls.sampling import READERS, Sampling, SamplingOptions
+from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.errors import InputError
 
 
-def test_every_option_has_a_reader_and_is_a_keyword_argument():
+def test_every_option_is_a_keyword_argument():
     names = [field.name for field in dataclasses.fields(SamplingOptions)]
-    assert names == list(READERS) == list(Sampling.__annotations__)
+    assert names == list(Sampling.__annotations__)
     assert get_type_hints(Sampling) == get_type_hints(SamplingOptions)
 
 

@@ -98,5 +98,5 @@ def test_null_text_or_text_encoder(release, convert):
 
 def test_an_unsupported_feed_forward_is_refused(release, encoder, convert):
     (encoder / "config.json").write_text(json.dumps(CONFIG | {"feed_forward_proj": "gated-silu"}))
-    with pytest.raises(InputError, match=r"text_encoder/config\.json: feed_forward_proj='gated-silu'"):
+    with pytest.raises(InputError, match=r"text_encoder/config\.json: feed_forward_proj: 'gated-silu'"):
         convert(null=False)

@@ -359,7 +359,7 @@ def test_broken_lines_are_named(listed, tmp_path, line, match):
         ("a.csv", "target,maske\na,b\n", "line 2: unknown field maske"),
         ("a.csv", "target,mask\na\n", "line 2: field mask is missing"),
         ("a.csv", "target,mask,start\na,b,soon\n", "line 2: start 'soon'"),
-        ("a.jsonl", "{not json", "isn't a JSON object"),
+        ("a.jsonl", "{not json", "line 1, column 2"),
         ("a.jsonl", "[1]", "line 1: isn't an object"),
         ("a.jsonl", '{"target": "a", "mask": "b", "start": [1]}', "line 1: start"),
     ],

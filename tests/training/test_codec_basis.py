@@ -54,7 +54,7 @@ def test_no_basis_for_other_codecs_and_for_a_run_from_a_checkpoint(few, tmp_path
 def test_a_file_that_does_not_fit_is_refused(few, tmp_path):
     file = tmp_path / codec_basis.FILE
     file.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="not readable"):
         codec_basis.codec_basis(base(), ARCH, few, tmp_path)
     np.savez(file, mean=np.zeros(3))
     with pytest.raises(InputError, match="another codec"):

@@ -139,6 +139,16 @@ def test_a_config_of_other_shapes_is_refused_and_changes_nothing(uninterrupted):
     assert (workdir / "config.json").read_text() == before
 
 
+def test_another_batch_size_is_refused_and_changes_nothing(uninterrupted):
+    """Its place in the data is counted in batches."""
+    workdir, _ = uninterrupted
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"batch_size=4: .* has batches of \d+.*--config\.batch_size="):
+        loop.train(configured("batch_size=4"), workdir)
+    assert (workdir / "config.json").read_text() == before
+    loop.check_batch_size(workdir, {"next_batch": 3}, 4)  # of a version that didn't store it
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

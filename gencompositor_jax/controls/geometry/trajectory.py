@@ -11,18 +11,20 @@ key frames have times, else to "arc".
 """
 
 import dataclasses
-import math
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.curves import arc_path, interpolate
 from gencompositor_jax.controls.geometry.tracking import track_point
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.fields import Flag, Fraction, Number, checked, length, within
+from gencompositor_jax.files import read_json, read_text
 
 Timing = Literal["arc", "time", "frames"]
 
@@ -30,19 +32,26 @@ TRACK = "track:"
 FILES = (".txt", ".csv", ".json")
 PIXEL_RANGE = (-1e6, 1e6)  # positions outside the frame are allowed
 RELATIVE_RANGE = (-4.0, 5.0)  # values beyond are probably pixels
+MAX_POINTS = 100_000  # an hour of a recording at 24 frames per second has fewer
+
+Coordinate = Annotated[Number, within(*PIXEL_RANGE)]
+Scale = Annotated[Number, within(above=0, high=1e6)]  # background pixels per pixel of the element
+Rotation = Annotated[Number, within(-1e6, 1e6)]  # degrees, counter-clockwise
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Keyframe:
     """One point of the trajectory. Values that are None are interpolated between other key frames."""
 
-    x: float
-    y: float
-    time: float | None = None  # 0 (first frame) .. 1 (last frame)
-    scale: float | None = None  # native pixels per element pixel
-    rotation: float | None = None  # degrees, counter-clockwise
+    x: Coordinate
+    y: Coordinate
+    time: Fraction | None = None  # 0 (first frame) .. 1 (last frame)
+    scale: Scale | None = None
+    rotation: Rotation | None = None
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
     """The trajectory as the user gave it. InputError if its fields contradict each other.
@@ -57,13 +66,26 @@ class Trajectory:
     `track`: the only key frame is a point of the background in the first frame, which the element follows.
     """
 
-    keyframes: tuple[Keyframe, ...]
-    relative: bool = False
+    keyframes: Annotated[tuple[Keyframe, ...], length(1, MAX_POINTS)]
+    relative: Flag = False
     timing: Timing = "arc"
-    track: bool = False
+    track: Flag = False
 
     def __post_init__(self) -> None:
-        _check(self, "trajectory")
+        _check(self)
+
+
+def _described(value: Any) -> Any:
+    """A JSON object with the key frames of a list, and with `timing`."""
+    entry = {"keyframes": value} if isinstance(value, list) else value
+    if not isinstance(entry, dict) or "timing" in entry or not isinstance(entry.get("keyframes"), list):
+        return entry
+    timed = all(isinstance(key, dict) and key.get("time") is not None for key in entry["keyframes"])
+    return {**entry, "timing": "time" if timed else "arc"}
+
+
+# As JSON files have it: an object, or only the list of key frames.
+JsonTrajectory = Annotated[Trajectory, BeforeValidator(_described)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,27 +140,17 @@ def from_points(
     points: Sequence[Sequence[float]] | np.ndarray, relative: bool = False, timing: Timing = "arc"
 ) -> Trajectory:
     """A trajectory through (x, y) points."""
-    return Trajectory(tuple(Keyframe(float(x), float(y)) for x, y in points), relative, timing)
+    keyframes = [{"x": float(x), "y": float(y)} for x, y in points]
+    made: Trajectory = fields.read(
+        Trajectory, {"keyframes": keyframes, "relative": relative, "timing": timing}, "trajectory"
+    )
+    return made
 
 
 def from_json(value: Any, where: str) -> Trajectory:
     """The trajectory in a JSON value; error messages start with `where`, a file or field."""
-    if isinstance(value, list):
-        value = {"keyframes": value}
-    entry = fields.record(value, where, ("keyframes", "relative", "timing", "track"), ("keyframes",))
-    keys = []
-    for i, item in enumerate(fields.sequence(entry["keyframes"], f"{where}: keyframes")):
-        at = f"{where}: keyframes[{i}]"
-        key = fields.record(item, at, ("x", "y", "time", "scale", "rotation"), ("x", "y"))
-        keys.append(Keyframe(**{name: fields.number(v, f"{at}.{name}") for name, v in key.items()}))
-    default = "time" if all(key.time is not None for key in keys) else "arc"
-    timing: Any = fields.choice(entry.get("timing", default), f"{where}: timing", ("arc", "time", "frames"))
-    relative = fields.flag(entry.get("relative", False), f"{where}: relative")
-    track = fields.flag(entry.get("track", False), f"{where}: track")
-    try:
-        return Trajectory(tuple(keys), relative, timing, track)
-    except InputError as error:
-        raise InputError(str(error).replace("trajectory", where, 1)) from error
+    found: Trajectory = fields.read(JsonTrajectory, value, where)
+    return found
 
 
 def to_json(trajectory: Trajectory) -> dict[str, Any]:
@@ -188,8 +200,8 @@ def resolve_path(
         xy = np.stack([np.interp(at, key_times, axis) for axis in xy.T], axis=1)
     else:
         xy, key_times = arc_path(xy, frames)
-    scale = _own(trajectory, "scale", key_times, at, 1.0) * _spread(scales, "scale", at, above=0.0)
-    rotation = _own(trajectory, "rotation", key_times, at, 0.0) + _spread(rotations, "rotation", at)
+    scale = _own(trajectory, "scale", key_times, at, 1.0) * _spread(scales, "scale", at, Scale)
+    rotation = _own(trajectory, "rotation", key_times, at, 0.0) + _spread(rotations, "rotation", at, Rotation)
     return Path(xy, scale, rotation, report)
 
 
@@ -202,20 +214,20 @@ def _own(traj: Trajectory, name: str, key_times: np.ndarray, at: np.ndarray, def
     return interpolate(key_times[given], np.array([values[i] for i in given], np.float64), at)
 
 
-def _spread(values: Sequence[float], name: str, at: np.ndarray, above: float = -math.inf) -> np.ndarray:
+def _spread(values: Sequence[float], name: str, at: np.ndarray, kind: Any) -> np.ndarray:
     """Values evenly spaced over the clip, interpolated: [T]."""
     if not len(values):
         raise InputError(f"{name}: empty; pass at least one number")
-    keys = np.array([fields.number(float(value), name, above=above) for value in values])
+    keys = np.array([fields.read(kind, float(value), name) for value in values])
     return interpolate(np.linspace(0, 1, len(keys)), keys, at)
 
 
 def _read_file(path: str, relative: bool) -> Trajectory:
     if path.lower().endswith(".json"):
-        trajectory = from_json(fields.read_json(path), path)
+        trajectory = from_json(read_json(path), path)
         return dataclasses.replace(trajectory, relative=trajectory.relative or relative)
     points = []
-    for i, line in enumerate(fields.read_text(path).splitlines(), start=1):
+    for i, line in enumerate(read_text(path).splitlines(), start=1):
         parts = re.split(r"\s*,\s*|\s+", line.strip())
         if parts == [""]:
             continue
@@ -246,7 +258,7 @@ def _decimal(token: str, where: str) -> float:
         value = float(token.replace("_", "?"))  # float() accepts 1_000
     except ValueError:
         raise InputError(f"{where}: {token[:60]!r} is not a number") from None
-    return fields.number(value, where)
+    return float(fields.read(Number, value, where))
 
 
 def _exists(name: str) -> bool:
@@ -265,30 +277,25 @@ def _hint_relative(points: Sequence[tuple[float, float]], relative: bool) -> Non
         )
 
 
-def _check(trajectory: Trajectory, where: str) -> None:
+def _check(trajectory: Trajectory) -> None:
+    """What the fields say together."""
     keys = trajectory.keyframes
-    if not keys:
-        raise InputError(f"{where}: no points; give at least one")
-    low, high = RELATIVE_RANGE if trajectory.relative else PIXEL_RANGE
-    unit = " (relative)" if trajectory.relative else ""
-    for i, key in enumerate(keys):
-        at = f"{where}: keyframes[{i}]"
-        fields.number(key.x, f"{at}.x{unit}", low, high)
-        fields.number(key.y, f"{at}.y{unit}", low, high)
-        if key.time is not None:
-            fields.number(key.time, f"{at}.time", 0.0, 1.0)
-        if key.scale is not None:
-            fields.number(key.scale, f"{at}.scale", above=0.0)
-        if key.rotation is not None:
-            fields.number(key.rotation, f"{at}.rotation")
+    if trajectory.relative:
+        low, high = RELATIVE_RANGE
+        for i, key in enumerate(keys):
+            for name in ("x", "y"):
+                value = getattr(key, name)
+                if not low <= value <= high:
+                    where = f"keyframes[{i}].{name} (relative)"
+                    raise InputError(f"{where}: {value:g} must be within {low:g}..{high:g}")
     times = [key.time for key in keys if key.time is not None]
     if trajectory.track and len(keys) != 1:
-        raise InputError(f"{where}: {len(keys)} key frames; tracking takes one")
+        raise InputError(f"{len(keys)} key frames; tracking takes one")
     if len(times) != (len(keys) if trajectory.timing == "time" else 0):
         raise InputError(
-            f"{where}: {len(times)} of {len(keys)} key frames have a time, timing is {trajectory.timing!r}; "
+            f"{len(times)} of {len(keys)} key frames have a time, timing is {trajectory.timing!r}; "
             "give all of them a time, or none"
         )
     for i, (a, b) in enumerate(zip(times, times[1:], strict=False), start=1):
         if b <= a:
-            raise InputError(f"{where}: keyframes[{i}].time is {b:g} after {a:g}; times must increase")
+            raise InputError(f"keyframes[{i}].time is {b:g} after {a:g}; times must increase")
