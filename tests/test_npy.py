@@ -39,6 +39,13 @@ def test_what_a_header_states_is_not_trusted(tmp_path: Path, content: bytes) -> 
             read(tmp_path / name)
 
 
+def test_the_header_of_an_archives_array_is_compared_before_memory_is_allocated(tmp_path: Path) -> None:
+    for shape, says in (("(1099511627776, 2)", "has the shape"), ("(9, 9)", "another size than its header")):
+        (tmp_path / "a.npz").write_bytes(archive({"a.npy": header_only("<f4", shape)}, compressed=False))
+        with pytest.raises(InputError, match=says):
+            read_npz(tmp_path / "a.npz")
+
+
 def test_compressed_archives_are_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(2**20))
     with pytest.raises(InputError, match="is compressed"):

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from gencompositor_jax import checkpoints
-from gencompositor_jax.checkpoints import manifest
+from gencompositor_jax.checkpoints import format, manifest
 from gencompositor_jax.cli import main
 from gencompositor_jax.errors import InputError
 
@@ -90,6 +90,24 @@ def test_checkpoints_without_a_manifest_load_but_cannot_be_verified(folder, caps
     assert main(["inspect", str(folder), "--verify"]) == 2
     with pytest.raises(InputError, match="has no manifest"):
         checkpoints.load(folder, verify=True)
+
+
+def test_sizes_are_compared_before_any_shape_is_computed(folder, monkeypatch):
+    """Of a stated size, computing shapes would allocate tables."""
+    facts = json.loads((folder / "model.json").read_text())
+    facts["arch"]["frames"] = 9
+    (folder / "model.json").write_text(json.dumps(facts))
+    (folder / manifest.NAME).unlink()
+    monkeypatch.setattr(format, "array_shapes", lambda *_: pytest.fail("shapes were computed"))
+    with pytest.raises(InputError, match=r"do not fit the architecture: .*positions is \(25, 16\), not"):
+        checkpoints.stored_specs(folder)
+
+
+def test_arrays_that_their_files_cannot_hold_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(format, "SMALL_ARRAYS", 0)
+    monkeypatch.setattr(format, "MAX_COMPRESSION", 0.5)
+    with pytest.raises(InputError, match="bytes are stated, the files have"):
+        checkpoints.stored_specs(folder)
 
 
 @pytest.mark.parametrize("name", ["manifest.json.part", ".manifest.json.1a2b3c4d-5.part"])

@@ -231,7 +231,7 @@ def test_folders_without_a_data_set_are_refused(tmp_path, built, folder):
     with pytest.raises(InputError, match="version 7"):
         ArrayRecordSource(out, ARCH)
     (out / "dataset.json").write_text("[]")
-    with pytest.raises(InputError, match="another kind of data"):
+    with pytest.raises(InputError, match="an object is expected"):
         ArrayRecordSource(out, ARCH)
 
 

@@ -47,10 +47,10 @@ def header_only(dtype: str, shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
 
 
-def archive(files: dict[str, bytes]) -> bytes:
+def archive(files: dict[str, bytes], compressed: bool = True) -> bytes:
     """A .npz file."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as written:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as written:
         for name, content in files.items():
             written.writestr(name, content)
     return out.getvalue()
@@ -67,8 +67,8 @@ def latents() -> Iterator[tuple[str, bytes]]:
     yield "a bomb of 4 GB", archive({"made_from_0.npy": made, "latents_0.npy": _bomb()})
     yield "a bomb of 4 GB in another array", archive({"made_from_0.npy": made, "other.npy": _bomb()})
     for name, content in arrays_of_numbers():
-        yield f"latents {name}", archive({"made_from_0.npy": made, "latents_0.npy": content})
-        yield f"made_from {name}", archive({"made_from_0.npy": content, "latents_0.npy": drawn})
+        yield f"latents {name}", archive({"made_from_0.npy": made, "latents_0.npy": content}, False)
+        yield f"made_from {name}", archive({"made_from_0.npy": content, "latents_0.npy": drawn}, False)
 
 
 _BOMB: list[bytes] = []
