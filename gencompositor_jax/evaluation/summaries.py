@@ -20,14 +20,18 @@ Measures = dict[str, Measure]
 def report(
     options: ResultsOptions, values: dict[str, Scores], chosen: Measures, lengths: set[int], sizes: set[Size]
 ) -> dict[str, Any]:
-    """The report of each method's values: JSON values. Metrics of whole sets of clips are added to it."""
+    """The report of each method's values: JSON values. Metrics of whole sets of clips are added to it.
+
+    Published figures are left out for the procedural benchmark in HYouTube's layout: they are of HYouTube.
+    """
+    other_data = (options.reference / benchmark.MANIFEST).exists()
     return {
         "protocol": stated(options, len(next(iter(values.values()))), lengths, sizes),
         "columns": {name: column(m.label, m.better, m.digits) for name, m in chosen.items()},
         "methods": {name: summary(scores, chosen) for name, scores in values.items()},
         "differences": differences(values, chosen),
         "subsets": subsets(options, values, chosen),
-        "published": [dataclasses.asdict(row) for row in PUBLISHED[options.protocol]],
+        "published": [] if other_data else [dataclasses.asdict(row) for row in PUBLISHED[options.protocol]],
         "absent": {},
         "clips": rounded(values),
         "versions": {

@@ -86,6 +86,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 def test_encoders_give_features_of_length_1_by_the_model_s_own_path(encoders):
     import torch
     import transformers
@@ -103,6 +104,7 @@ def test_encoders_give_features_of_length_1_by_the_model_s_own_path(encoders):
     assert np.linalg.norm(vision.load_encoder(encoders["dino"], "dino")(frames), axis=1) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_all_metrics_on_encoders_are_loaded_and_in_range(encoders):
     names = ("clip_similarity", "subject_consistency", "background_consistency", "aesthetic_quality")
     found = learned.load(names, encoders)
@@ -127,12 +129,14 @@ def test_consistency_is_the_mean_of_the_cosines_with_the_frame_before_and_the_fi
     assert found == pytest.approx([(0.5 + 0.5) / 2, 0])  # negative cosines count as 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "kind"), [("dino", "clip"), ("clip", "dino")])
 def test_another_kind_of_model_is_refused(encoders, encoder, kind):
     with pytest.raises(InputError, match=f"a {kind} model"):
         vision.load_encoder(encoders[encoder], kind)
 
 
+@pytest.mark.slow
 def test_an_aesthetic_head_of_another_width_is_refused(encoders, tmp_path):
     import torch
 

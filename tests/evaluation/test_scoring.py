@@ -75,7 +75,7 @@ def test_subsets_are_means_over_their_clips(report, reference):
         assert subset["methods"]["better"]["psnr"]["mean"] == pytest.approx(np.mean(rows), rel=1e-5)
 
 
-def test_the_conditions_are_stated(report, reference, better):
+def test_the_conditions_and_published_figures_are_stated(report, reference, better, tmp_path):
     stated = report["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["height_width"]) == (CLIPS, [9], [[64, 96]])
     assert stated["resize"] == "none" and stated["stride"] == 1
@@ -88,6 +88,7 @@ def test_the_conditions_are_stated(report, reference, better):
     assert stated["height_width"] == [[256, 256]] and "bilinear" in stated["resize"]
     text = tables.markdown(other)
     assert "1 clips of 3 frames, stride 2, 256 x 256 pixels" in text
+    assert not report["published"]
     assert "| CO2Net (published) |" in text and "37.61" in text and "Published: " in text
 
 
