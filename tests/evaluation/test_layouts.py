@@ -94,6 +94,14 @@ def test_a_single_object_may_have_the_name_of_its_video(tmp_path):
         layouts.result_of(tmp_path / "results", clip, alone=False)
 
 
+def test_the_folder_of_a_video_with_two_objects_is_no_result(tmp_path):
+    clips = layouts.reference_clips(reference(tmp_path / "reference"))
+    images(tmp_path / "results" / "abc", 90)
+    with pytest.raises(InputError, match="2 of 2 clips"):
+        layouts.check_complete(tmp_path / "results", clips)
+    assert layouts.check_complete(tmp_path / "results", clips[:1]) == [tmp_path / "results" / "abc"]
+
+
 def test_missing_and_ambiguous_images_are_named(tmp_path):
     folder = images(tmp_path, 20)
     with pytest.raises(InputError, match="no image named 00020"):

@@ -79,15 +79,18 @@ def test_the_conditions_and_published_figures_are_stated(report, reference, bett
     stated = report["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["height_width"]) == (CLIPS, [9], [[64, 96]])
     assert stated["resize"] == "none" and stated["stride"] == 1
+    plain = tmp_path / "reference"
+    shutil.copytree(reference, plain)
+    (plain / benchmark.MANIFEST).unlink()  # published figures aren't of the benchmark
     options = ResultsOptions(
-        "hyoutube", (("a", better),), reference, clips=1, frames=3, stride=2, metrics=PLAIN[:3]
+        "hyoutube", (("a", better),), plain, clips=1, frames=5, stride=4, metrics=PLAIN[:3]
     )
     other = scoring.score(options)
     stated = other["protocol"]
-    assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 2)
+    assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 4)
     assert stated["height_width"] == [[256, 256]] and "bilinear" in stated["resize"]
     text = tables.markdown(other)
-    assert "1 clips of 3 frames, stride 2, 256 x 256 pixels" in text
+    assert "1 clips of 3 frames, stride 4, 256 x 256 pixels" in text
     assert not report["published"]
     assert "| CO2Net (published) |" in text and "37.61" in text and "Published: " in text
 
