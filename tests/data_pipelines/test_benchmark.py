@@ -60,6 +60,8 @@ def test_each_idea_measures_its_own_change():
         after = benchmark.ideas({**clip, **change})
         raised = {name for name in benchmark.IDEAS if abs(after[name] - before[name]) > 1e-9}
         assert raised == {idea} and after[idea] > before[idea]
+    inverted = np.where(silhouette[..., None], 255 - clip["target"], clip["target"])
+    assert benchmark.ideas({**clip, "target": inverted})["shadow"] == before["shadow"]
 
 
 def test_the_training_layout_is_read_by_its_source(tmp_path):
