@@ -109,6 +109,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--only", choices=("methods", "sensitivity"), help="one of the two tables")
     parser.add_argument(
         "--out", type=Path, help="folder for everything; no file of the repository is changed"
     )
