@@ -4,11 +4,20 @@ import dataclasses
 
 import numpy as np
 
+from gencompositor_jax.controls.media.frames import Frames
+
 
 @dataclasses.dataclass(frozen=True)
-class Element:
+class Cutout:
     """An element on its canvas: the union of its bounding boxes over all frames, so its size is constant."""
 
-    frames: np.ndarray  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
+    frames: Frames  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
     name: str  # for messages: the file or folder it comes from
     key: str = "alpha"  # how it was extracted: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
+
+
+@dataclasses.dataclass(frozen=True)
+class Element(Cutout):
+    """A cutout in memory."""
+
+    frames: np.ndarray

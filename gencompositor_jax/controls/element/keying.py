@@ -15,10 +15,12 @@ with F the nearest pixel that is certainly element. (1), solved for F, gives the
 
 import dataclasses
 import re
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.media.frames import Frames
 from gencompositor_jax.errors import InputError
 
 REMEDIES = "pass a clip with alpha (--key alpha), a mask clip (--mask), or film it on green (--key green)"
@@ -49,7 +51,7 @@ class Screen:
     solid: float  # scores from this on are opaque element
 
 
-def measure_screen(frames: np.ndarray, key: str, name: str) -> Screen:
+def measure_screen(frames: Frames, key: str, name: str) -> Screen:
     """Measure the background's colour and noise at the frame's borders.
 
     Args:
@@ -149,19 +151,41 @@ def key_out(frames: np.ndarray, screen: Screen, name: str) -> np.ndarray:
         InputError: no element, no background, or parts of the element so close to the background's colour
             that they would vanish. The message names the key that was tried and the remedies.
     """
+    out, found = key_frames(frames, screen)
+    check_key(found, frames.shape[1] * frames.shape[2], screen, name)
+    return out
+
+
+class Found(NamedTuple):
+    """What a key found in each frame, in pixels, float [T]."""
+
+    area: np.ndarray  # of the certain element
+    faint: np.ndarray  # of parts that differ little from the background
+    hollow: np.ndarray  # of enclosed background
+    scattered: np.ndarray  # 1 where there are only small pieces
+
+
+def key_frames(frames: np.ndarray, screen: Screen) -> tuple[np.ndarray, Found]:
+    """`key_out` of some frames of a clip, without its checks."""
     out = np.zeros((*frames.shape[:3], 4), np.uint8)
-    area, faint, hollow = (np.zeros(len(frames)) for _ in range(3))
-    scattered = []
+    found = Found(*np.zeros((4, len(frames))))
     for t, frame in enumerate(frames):
         scores = score(frame, screen)
-        element, hollow[t] = _solid_parts(scores, screen)
-        area[t] = element.sum()
+        element, found.hollow[t] = _solid_parts(scores, screen)
+        found.area[t] = element.sum()
         if not screen.hue:
-            faint[t] = _faint_parts(frame, scores, element, screen)
-            scattered.append(_is_scattered(element))
+            found.faint[t] = _faint_parts(frame, scores, element, screen)
+            found.scattered[t] = _is_scattered(element)
         box = _box(element, margin=4)
         out[t][box] = _matte(frame[box], scores[box], element[box], screen)
-    size = frames.shape[1] * frames.shape[2]
+    return out, found
+
+
+def check_key(found: Found, size: int, screen: Screen, name: str) -> None:
+    """Raises InputError unless what a key found in a clip with `size` pixels per frame is an element; see
+    `key_out`.
+    """
+    area, faint, hollow, scattered = found
     tried = f"{name}: key {screen.name} was tried"
     if area.max() <= 2 * _SPECK * size:
         if faint.max() > 0.01 * size:
@@ -179,12 +203,11 @@ def key_out(frames: np.ndarray, screen: Screen, name: str) -> np.ndarray:
             f"{tried}; {hollow.sum() / (area.sum() + hollow.sum()):.0%} of the element's inside has that "
             f"colour, which may be a hole or a part of it: {REMEDIES}"
         )
-    if scattered and np.mean(scattered) > 0.5:
+    if scattered.mean() > 0.5:
         raise InputError(
             f"{tried} and only small scattered pieces were found; most of the element probably has that "
             f"colour: {REMEDIES}"
         )
-    return out
 
 
 def despill(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -313,14 +336,14 @@ def _nearest(seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return at[labels, 0], at[labels, 1]
 
 
-def _border(frames: np.ndarray) -> np.ndarray:
+def _border(frames: Frames) -> np.ndarray:
     """Pixels of a thin ring at the frame's edge, uint8 [N, 3], of frames spread over the clip."""
     chosen = np.linspace(0, len(frames) - 1, min(_SAMPLED_FRAMES, len(frames))).astype(int)
     h, w = frames.shape[1:3]
     width = max(1, min(h, w) // 60)
     ring = np.ones((h, w), bool)
     ring[width : h - width, width : w - width] = False
-    return frames[chosen][:, ring].reshape(-1, 3)
+    return np.concatenate([frames[int(t)][ring] for t in chosen])
 
 
 def _dominant(border: np.ndarray) -> np.ndarray:

@@ -2,14 +2,23 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
-from gencompositor_jax.controls.element.element import Element
-from gencompositor_jax.controls.element.keying import key_out, measure_screen, parse_key, soft_edges
-from gencompositor_jax.controls.media.video import Media, MediaLike, probe, read_video
+from gencompositor_jax.controls.element.element import Cutout, Element
+from gencompositor_jax.controls.element.keying import (
+    Found,
+    Screen,
+    check_key,
+    key_frames,
+    measure_screen,
+    parse_key,
+    soft_edges,
+)
+from gencompositor_jax.controls.media.frames import STEP, Computed, picked, pieces
+from gencompositor_jax.controls.media.video import Footage, Media, MediaLike, open_video, probe, read_video
 from gencompositor_jax.errors import InputError
 
 Extend = Literal["error", "loop", "hold"]
@@ -17,6 +26,9 @@ Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> m
 
 _NOISE = 8  # alpha this close to 0 or 255 is rounded to it: coding noise
 _MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are video in limited range
+
+
+CutoutT = TypeVar("CutoutT", bound=Cutout)
 
 
 def load_element(
@@ -50,6 +62,61 @@ def load_element(
             does not fit; no element, or one that the key would damage. The message says what was tried
             and what to pass.
     """
+    footage = _checked(media, key, mask, segmenter)
+    video = read_video(
+        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
+    )
+    method = _method(video, key, mask, segmenter, start, end)
+    cut = np.empty((*video.frames.shape[:3], 4), np.uint8)
+    box = _canvas(video, method, cut)
+    return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name)
+
+
+def open_element(
+    media: MediaLike,
+    *,
+    key: str = "auto",
+    mask: MediaLike | None = None,
+    segmenter: Segmenter | None = None,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    frames: int | None = None,
+) -> Cutout:
+    """What `load_element` returns, with frames that are read and keyed when they are asked for.
+
+    The clip is read once for its checks. A segmenter gets all frames at once, in memory.
+    """
+    footage = _checked(media, key, mask, segmenter)
+    video = open_video(
+        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
+    )
+    method = _method(video, key, mask, segmenter, start, end)
+    box = _canvas(video, method)
+    shape = len(video.frames), box[0].stop - box[0].start, box[1].stop - box[1].start, 4
+
+    def make(first: int, stop: int) -> np.ndarray:
+        return np.ascontiguousarray(method.cut(video.frames[first:stop], first)[0][:, *box])
+
+    return Cutout(Computed(shape, make), video.path, method.name)
+
+
+class _Method(NamedTuple):
+    """How an element is cut out of its clip."""
+
+    name: str
+    # Frames and the first one's index -> RGBA with straight alpha, and what a key found.
+    cut: Callable[[np.ndarray, int], tuple[np.ndarray, Found | None]]
+    screen: Screen | None = None
+
+
+def _own(key: str, mask: MediaLike | None, segmenter: Segmenter | None) -> bool:
+    """Whether the clip's own alpha may be used."""
+    return mask is None and segmenter is None and key in ("auto", "alpha")
+
+
+def _checked(media: MediaLike, key: str, mask: MediaLike | None, segmenter: Segmenter | None) -> Media:
+    """The probed clip, after what can be checked without its frames."""
     given = {f"key {key!r}": key != "auto", "a mask": mask is not None, "a segmenter": segmenter is not None}
     passed = [name for name, is_given in given.items() if is_given]
     if len(passed) > 1:
@@ -63,24 +130,64 @@ def load_element(
             "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
         )
     if mask is not None:
-        mask = probe(mask)
-        _check_mask(mask, media)
-    own = not passed or key == "alpha"
-    video = read_video(media, fps=fps, start=start, end=end, frames=frames, alpha=own)
-    rgb = np.ascontiguousarray(video.frames[..., :3]) if video.frames.shape[-1] == 4 else video.frames
+        _check_mask(probe(mask), media)
+    return media
+
+
+def _method(
+    video: Footage,
+    key: str,
+    mask: MediaLike | None,
+    segmenter: Segmenter | None,
+    start: float,
+    end: float | None,
+) -> _Method:
+    """The method for a clip. All of its frames are read where they decide."""
+    frames, name = video.frames, video.path
     if mask is not None:
-        cut, key = soft_edges(rgb, _mask_alpha(mask, len(rgb), video.fps, start, end, video.path)), "mask"
-    elif segmenter is not None:
-        cut, key = soft_edges(rgb, _soften(_segment(segmenter, rgb, video.path))), "segmenter"
-    elif video.frames.shape[-1] == 4 and (key == "alpha" or video.frames[..., 3].min() < 255 - _NOISE):
-        cut, key = _own_alpha(video.frames, video.path), "alpha"
-    else:
-        screen = measure_screen(rgb, key, video.path)
-        cut, key = key_out(rgb, screen, video.path), screen.name
-    return Element(_crop(cut), video.path, key)
+        alpha = _mask_alpha(probe(mask), len(frames), video.fps, start, end, name)
+        return _Method("mask", lambda part, first: (soft_edges(_rgb(part), alpha(first, len(part))), None))
+    if segmenter is not None:
+        masks = _segment(segmenter, np.asarray(frames)[..., :3], name)
+
+        def by_masks(part: np.ndarray, first: int) -> tuple[np.ndarray, None]:
+            return soft_edges(_rgb(part), _soften(masks[first : first + len(part)])), None
+
+        return _Method("segmenter", by_masks)
+    if frames.shape[-1] == 4:
+        ranges = [(int(part[..., 3].min()), int(part[..., 3].max())) for part in pieces(frames)]
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if key == "alpha" or low < 255 - _NOISE:
+            _check_alpha(low, high, name)
+            return _Method("alpha", lambda part, _: (_own_alpha(part), None))
+    rgb = Computed((*frames.shape[:3], 3), lambda first, stop: _rgb(frames[first:stop]))
+    screen = measure_screen(rgb, key, name)
+    return _Method(screen.name, lambda part, _: key_frames(_rgb(part), screen), screen)
 
 
-def fit_length(element: Element, frames: int, extend: Extend = "error") -> Element:
+def _canvas(video: Footage, method: _Method, out: np.ndarray | None = None) -> tuple[slice, slice]:
+    """Rows and columns of the bounding box of all that is not transparent in some frame.
+
+    out: gets the frames, uint8 [T, H, W, 4]. Raises InputError where a key found no element.
+    """
+    extent = np.zeros(video.frames.shape[1:3], np.uint8)
+    founds, first = [], 0
+    for part in pieces(video.frames):
+        cut, found = method.cut(part, first)
+        extent = np.maximum(extent, cut[..., 3].max(axis=0))
+        if out is not None:
+            out[first : first + len(part)] = cut
+        if found is not None:
+            founds.append(found)
+        first += len(part)
+    if method.screen is not None:
+        found = Found(*map(np.concatenate, zip(*founds, strict=True)))
+        check_key(found, extent.size, method.screen, video.path)
+    x, y, w, h = cv2.boundingRect(extent)
+    return slice(y, y + h), slice(x, x + w)
+
+
+def fit_length(element: CutoutT, frames: int, extend: Extend = "error") -> CutoutT:
     """The element with exactly `frames` frames: the first ones, or extended if there are too few.
 
     Args:
@@ -101,23 +208,33 @@ def fit_length(element: Element, frames: int, extend: Extend = "error") -> Eleme
             f"{element.name}: has {have} frames, {frames} are needed: pass --frames {have} or less, "
             "a longer clip, or extend='loop' or 'hold'"
         )
+    if have == frames:
+        return element
     wanted = np.arange(frames)
     chosen = wanted % have if extend == "loop" else np.minimum(wanted, have - 1)
-    return dataclasses.replace(element, frames=element.frames[chosen])
+    if isinstance(element.frames, np.ndarray):
+        return dataclasses.replace(element, frames=element.frames[chosen])
+    return dataclasses.replace(element, frames=picked(element.frames, chosen))
 
 
-def _own_alpha(frames: np.ndarray, name: str) -> np.ndarray:
-    alpha = frames[..., 3]
-    if alpha.min() >= 255 - _NOISE:
+def _check_alpha(low: int, high: int, name: str) -> None:
+    if low >= 255 - _NOISE:
         raise InputError(
             f"{name}: key alpha was tried, but alpha is opaque everywhere; "
             "pass --key white, green, blue or '#RRGGBB' for its background, or a mask clip (--mask)"
         )
-    if alpha.max() <= _NOISE:
+    if high <= _NOISE:
         raise InputError(f"{name}: key alpha was tried and no element was found: alpha is 0 everywhere")
-    out = frames.copy()
+
+
+def _own_alpha(frames: np.ndarray) -> np.ndarray:
+    out, alpha = frames.copy(), frames[..., 3]
     out[..., 3] = np.where(alpha <= _NOISE, 0, np.where(alpha >= 255 - _NOISE, 255, alpha))
     return out
+
+
+def _rgb(frames: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(frames[..., :3]) if frames.shape[-1] == 4 else frames
 
 
 def _check_mask(mask: Media, clip: Media) -> None:
@@ -130,25 +247,41 @@ def _check_mask(mask: Media, clip: Media) -> None:
 
 def _mask_alpha(
     mask: Media, frames: int, fps: float, start: float, end: float | None, clip: str
-) -> np.ndarray:
-    """float32 [frames, H, W], 0..1, from a mask clip."""
+) -> Callable[[int, int], np.ndarray]:
+    """From a mask clip: (index, count) -> float32 [count, H, W], 0..1."""
     still = mask.frames == 1
-    video = read_video(mask) if still else read_video(mask, fps=fps, start=start, end=end)
-    grey = video.frames[:frames].max(axis=-1)  # a mask painted in any colour
-    if still:
-        grey = np.repeat(grey, frames, axis=0)
-    if len(grey) < frames:
+    video = open_video(mask) if still else open_video(mask, fps=fps, start=start, end=end)
+    count = len(video.frames)
+    if count < frames and not still:
         raise InputError(
-            f"{video.path}: has {len(grey)} frames at {fps:g} fps, {clip} has {frames}: "
-            f"pass --frames {len(grey)} or less, or a mask clip of the same length"
+            f"{video.path}: has {count} frames at {fps:g} fps, {clip} has {frames}: "
+            f"pass --frames {count} or less, or a mask clip of the same length"
         )
-    if grey.max() < 128:
+
+    def levels(part: np.ndarray) -> np.ndarray:
+        grey = part.max(axis=-1)  # a mask painted in any colour
+        return np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)
+
+    white, soft = 0, False
+    for first in range(0, min(count, frames), STEP):
+        part = video.frames[first : min(first + STEP, frames, count)]
+        white = max(white, int(part.max()))
+        soft = soft or bool(((levels(part) > 0) & (levels(part) < 1)).any())
+    if white < 128:
         raise InputError(
             f"{video.path}: the mask was tried and no element was found: it is black in all frames; "
             "paint white where the element is"
         )
-    alpha = np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)
-    return alpha if ((alpha > 0) & (alpha < 1)).any() else _soften(alpha > 0.5)
+    picture = levels(video.frames[0:1]) if still else None
+
+    def alpha(first: int, count: int) -> np.ndarray:
+        if picture is not None:
+            found = np.repeat(picture, count, axis=0)
+        else:
+            found = levels(video.frames[first : first + count])
+        return found if soft else _soften(found > 0.5)
+
+    return alpha
 
 
 def _segment(segmenter: Segmenter, frames: np.ndarray, name: str) -> np.ndarray:
@@ -165,9 +298,3 @@ def _segment(segmenter: Segmenter, frames: np.ndarray, name: str) -> np.ndarray:
 def _soften(masks: np.ndarray) -> np.ndarray:
     """Binary masks, bool [T, H, W] -> alpha, float32 0..1: a soft edge of two pixels on the same outline."""
     return np.stack([cv2.GaussianBlur(m.astype(np.float32), (5, 5), 0.8) for m in masks])
-
-
-def _crop(cut: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 4] -> [T, h, w, 4]: the bounding box of all that is not transparent in some frame."""
-    x, y, w, h = cv2.boundingRect(cut[..., 3].max(axis=0))
-    return np.ascontiguousarray(cut[:, y : y + h, x : x + w])

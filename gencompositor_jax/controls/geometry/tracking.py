@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.media.frames import Frames
 from gencompositor_jax.errors import InputError
 
 GRID = 9  # side of the grid of points around the given one that are tracked with it
@@ -14,7 +15,7 @@ KEEP = 0.3  # fraction of the grid's points inside the frame that must pass the 
 MIN_TEXTURE = 1.0  # squared grey levels per pixel: the gradient of noise of about two grey levels
 
 
-def track_point(frames: np.ndarray, xy: tuple[float, float]) -> tuple[np.ndarray, int | None, str]:
+def track_point(frames: Frames, xy: tuple[float, float]) -> tuple[np.ndarray, int | None, str]:
     """Track the point `xy` of the first frame through uint8 RGB frames [T, H, W, 3].
 
     Returns the positions float64 [T, 2], the first frame in which the point was lost (None if never; after it
@@ -24,11 +25,14 @@ def track_point(frames: np.ndarray, xy: tuple[float, float]) -> tuple[np.ndarray
     height, width = frames.shape[1:3]
     if not (np.isfinite(xy).all() and 0 <= xy[0] < width and 0 <= xy[1] < height):
         raise InputError(f"track:{xy[0]:g},{xy[1]:g}: outside the background of {width}x{height} pixels")
-    before = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
-    _check_texture(before, xy)
     out = np.repeat(np.array([xy], np.float64), len(frames), axis=0)
-    for t in range(1, len(frames)):
-        after = cv2.cvtColor(frames[t], cv2.COLOR_RGB2GRAY)
+    before: np.ndarray | None = None
+    for t, frame in enumerate(frames):
+        after = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
+        if before is None:
+            _check_texture(after, xy)
+            before = after
+            continue
         moved, reason = _step(before, after, out[t - 1])
         if moved is None:
             x, y = out[t - 1]

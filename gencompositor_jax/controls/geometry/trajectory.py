@@ -22,6 +22,7 @@ from pydantic import BeforeValidator
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.curves import arc_path, interpolate
 from gencompositor_jax.controls.geometry.tracking import track_point
+from gencompositor_jax.controls.media.frames import Frames
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Flag, Fraction, Number, checked, length, within
 from gencompositor_jax.files import read_json, read_text
@@ -165,7 +166,7 @@ def resolve_path(
     frames: int,
     size: tuple[int, int],
     scales: Sequence[float] = (1.0,),
-    background: np.ndarray | None = None,
+    background: Frames | None = None,
     rotations: Sequence[float] = (0.0,),
 ) -> Path:
     """Position, scale and rotation of the element in each of `frames` frames.

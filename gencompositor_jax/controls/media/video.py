@@ -6,11 +6,13 @@
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from gencompositor_jax.controls.media.decoding import decode
+from gencompositor_jax.controls.media.decoding import decode, decoded
+from gencompositor_jax.controls.media.frames import Computed, Frames
 from gencompositor_jax.controls.media.images import ImageSequence, is_image, read_headers, read_images
 from gencompositor_jax.controls.media.inputs import check_size, local_path
 from gencompositor_jax.controls.media.stream import PictureStream, read_stream
@@ -27,12 +29,19 @@ _ROUNDING = 1e-3  # seconds: Matroska and Flash keep stamps in milliseconds
 
 
 @dataclass(frozen=True)
-class Video:
-    """Decoded frames."""
+class Footage:
+    """Frames and their rate; `frames` need not be in memory."""
 
-    frames: np.ndarray  # uint8 RGB [T, H, W, 3] or RGBA with straight alpha [T, H, W, 4]
+    frames: Frames  # uint8 RGB [T, H, W, 3] or RGBA with straight alpha [T, H, W, 4]
     fps: float
     path: str  # the file or folder they were read from; any name for frames from elsewhere
+
+
+@dataclass(frozen=True)
+class Video(Footage):
+    """Decoded frames, in memory."""
+
+    frames: np.ndarray
 
 
 def probe(media: MediaLike) -> Media:
@@ -77,14 +86,16 @@ def read_video(
         InputError: what `probe` refuses, arguments out of range, a trim beyond the end, frames that
             together exceed the memory limit (`MAX_BYTES`), damaged frames.
     """
-    media, indices, channels, rate = _choose(media, fps, start, end, frames, alpha)
+    chosen = _choose(media, fps, start, end, frames, alpha)
+    media, indices = chosen.media, chosen.indices
+    check_size(media.path, media.width, media.height, len(indices), chosen.channels)
     if isinstance(media, ImageSequence):
-        pixels = np.empty((len(indices), media.height, media.width, channels), np.uint8)
-        for slot, image in enumerate(read_images([media.images[i] for i in indices], alpha=channels == 4)):
+        pixels = np.empty((len(indices), media.height, media.width, chosen.channels), np.uint8)
+        for slot, image in enumerate(chosen.from_frame(0)):
             pixels[slot] = image
     else:
-        pixels = decode(media, indices, alpha=channels == 4)
-    return Video(pixels, rate, str(media.path))
+        pixels = decode(media, indices, alpha=chosen.channels == 4)
+    return Video(pixels, chosen.rate, str(media.path))
 
 
 def check_clip(
@@ -95,16 +106,62 @@ def check_clip(
     end: float | None = None,
     frames: int | None = None,
 ) -> float:
-    """Raise InputError where `read_video` would, as far as that is known before anything is decoded; returns
-    the rate.
+    """Raise InputError where `open_video` would, before anything is decoded; returns the rate."""
+    return _choose(media, fps, start, end, frames, False).rate
+
+
+def open_video(
+    media: MediaLike,
+    *,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    frames: int | None = None,
+    alpha: bool = False,
+) -> Footage:
+    """What `read_video` returns, with frames that are decoded when they are asked for.
+
+    In order they are read once; others cost a seek. Damaged frames raise InputError only then. The memory
+    limit holds for a single frame.
     """
-    return _choose(media, fps, start, end, frames, False)[-1]
+    chosen = _choose(media, fps, start, end, frames, alpha)
+    media, length = chosen.media, len(chosen.indices)
+    ahead: tuple[int, Iterator[np.ndarray]] = (-1, iter(()))
+
+    def make(first: int, stop: int) -> np.ndarray:
+        nonlocal ahead
+        if first != ahead[0]:
+            ahead = first, chosen.from_frame(first)
+        out = np.empty((stop - first, media.height, media.width, chosen.channels), np.uint8)
+        for slot in range(len(out)):
+            out[slot] = next(ahead[1])
+        ahead = stop, ahead[1]
+        return out
+
+    shape = (length, media.height, media.width, chosen.channels)
+    return Footage(Computed(shape, make), chosen.rate, str(media.path))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    media: Media
+    indices: np.ndarray  # int [T], increasing, with repeats
+    channels: int
+    rate: float
+
+    def from_frame(self, first: int) -> Iterator[np.ndarray]:
+        """The frames from `first` on, one by one."""
+        indices, alpha = self.indices[first:], self.channels == 4
+        if isinstance(self.media, ImageSequence):
+            yield from read_images([self.media.images[i] for i in indices], alpha)
+        else:
+            yield from decoded(self.media, indices, alpha)
 
 
 def _choose(
     media: MediaLike, fps: float | None, start: float, end: float | None, frames: int | None, alpha: bool
-) -> tuple[Media, np.ndarray, int, float]:
-    """What `read_video` reads: the media, the indices of the frames, the channels and the rate."""
+) -> _Chosen:
+    """Which frames of which media `read_video` reads."""
     _check_arguments(fps, start, end, frames)
     media = probe(media)
     channels = 4 if alpha and media.has_alpha else 3
@@ -115,9 +172,9 @@ def _choose(
         steady = media.fps if media.has_audio and media.varies else None
         resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else steady
         times, length, rate = media.times, media.end, resampled or media.fps
-    indices = _pick(str(media.path), times, length, resampled, start, end, frames)
-    check_size(media.path, media.width, media.height, len(indices), channels)
-    return media, indices, channels, rate
+    return _Chosen(
+        media, _pick(str(media.path), times, length, resampled, start, end, frames), channels, rate
+    )
 
 
 def _pick(
