@@ -149,7 +149,7 @@ def prepare(soak: Soak) -> None:
         fields = fields_of(kind, str(root / f"street{kind % 2}.mp4"))
         options = {name: fields[name] for name in ("scale", "seed", "steps")}
         composite = compositor.compose(fields["background"], root / "bird", fields["trajectory"], **options)
-        soak.expected[kind] = composite.frames
+        soak.expected[kind] = np.asarray(composite.frames)
 
 
 def submit(soak: Soak, kind: int, upload: bool, headers: dict[str, str]) -> str:

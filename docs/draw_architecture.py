@@ -167,7 +167,7 @@ def scene() -> dict[str, np.ndarray]:
         "masked": np.where(mask[..., None], 0, clip.background),
         "foreground": centred_foreground(element, path, view),
         "noise": np.random.default_rng(0).integers(0, 255, (9, 16, 24, 3), dtype=np.uint8),
-        "result": composite.frames,
+        "result": np.asarray(composite.frames),
         "path": path.xy / (demo.WIDTH, demo.HEIGHT),
     }
 

@@ -27,18 +27,23 @@ from gencompositor_jax.checkpoints.restore import load_sharded
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.element.loading import Extend, Segmenter
-from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask
+from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask, shortest
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import Trajectory, as_trajectory
 from gencompositor_jax.controls.geometry.window import Framing
-from gencompositor_jax.controls.media.video import Video
+from gencompositor_jax.controls.media.video import Video, probe
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, check_new_folder
 from gencompositor_jax.inference import meshes
-from gencompositor_jax.inference.compiling import compile_pass, keep_compiled_programs, requirements
+from gencompositor_jax.inference.compiling import (
+    check_programs,
+    compile_pass,
+    keep_compiled_programs,
+    requirements,
+)
 from gencompositor_jax.inference.pipeline import OnStep, generate
 from gencompositor_jax.inference.programs import Programs, directly
 from gencompositor_jax.inference.rendering import Composite, render
@@ -148,7 +153,9 @@ class Compositor:
             anchor: the point of the element that follows the trajectory, "center" or "bottom".
             key, mask, segmenter: how the element is cut out of a file; see `load_element`.
             extend: "loop" or "hold" if the element has fewer frames than the result.
-            frames: of the result, 4k+1; None is what the checkpoint was trained for.
+            frames: of the result; None is all of the background's, or of the element's if they are fewer and
+                `extend` is "error". A clip longer than the model's is sampled in windows, and its frames are
+                computed as they are read.
             fps, start, end: which frames of the background file; see `read_video`.
             framing: what the model sees of the background; see `make_stage`.
             latents, progress: see `render`.
@@ -157,8 +164,11 @@ class Compositor:
         Raises InputError before anything heavy if the input can't be used.
         """
         options = SamplingOptions(**sampling)
+        background, foreground = _probed(background), _probed(foreground)
+        if frames is None:
+            frames = shortest(background, [(foreground, extend)], fps, start, end)
         arch = arch_for(self.arch, frames)
-        clip = load_background(background, arch.frames, fps, start, end)
+        clip = load_background(background, frames, fps, start, end, window=arch.frames)
         element = fitting_element(foreground, clip, extend, key, mask, segmenter)
         layer = ElementLayer(
             element, as_trajectory(trajectory), _as_tuple(scale), _as_tuple(rotation), anchor
@@ -185,8 +195,11 @@ class Compositor:
         The other arguments are those of `compose`; the foreground is white, as in the release.
         """
         options = SamplingOptions(**sampling)
+        background = _probed(background)
+        if frames is None:
+            frames = shortest(background, (), fps, start, end)
         arch = arch_for(self.arch, frames)
-        clip = load_background(background, arch.frames, fps, start, end)
+        clip = load_background(background, frames, fps, start, end, window=arch.frames)
         layer = RemovalLayer(load_mask(mask, clip, start, end))
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)
         return self.render(stage, options, latents=latents, progress=progress)
@@ -210,6 +223,7 @@ class Compositor:
         checkpoints.check_prompt(options.prompt, self.model.prompts)
         if self.programs is not None:
             self.programs.check(requirements(stage.arch, options, self.weights))
+            check_programs(self.programs, stage.arch, len(stage.background.frames))
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         file = None if latents is None else Path(latents)
         with jax.set_mesh(self.mesh):
@@ -249,8 +263,9 @@ class Compositor:
         """Compiles what `render` runs into a folder, for `Programs.load` on a machine like this one.
 
         The programs serve all clips of that many frames with as many steps per call (`part_length`) and
-        guidance, or none, alike. Each is run once. Returns the folder's bytes. Raises InputError where the
-        folder exists and `overwrite` is False, before anything heavy.
+        guidance, or none, alike. Those of a clip longer than the model's serve other long ones, too, if their
+        first chunks (`chunk_sizes`) have as many frames. Each is run once. Returns the folder's bytes. Raises
+        InputError where the folder exists and `overwrite` is False, before anything heavy.
         """
         options = SamplingOptions(**sampling)
         checkpoints.check_prompt(options.prompt, self.model.prompts)
@@ -260,7 +275,7 @@ class Compositor:
         arch = arch_for(self.arch, frames)
         model = self._at_size(arch.frames, arch.height, arch.width)
         with jax.set_mesh(self.mesh):
-            return compile_pass(model, options, self.weights, Path(folder), overwrite)
+            return compile_pass(model, options, self.weights, Path(folder), overwrite, frames)
 
 
 def _placed(model: Model, mesh: Mesh) -> Model:
@@ -273,6 +288,11 @@ def _mesh_of(model: Model) -> Mesh | None:
     """The mesh that a model's arrays are on."""
     where = getattr(model.arrays["null_text"], "sharding", None)
     return where.mesh if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh) else None
+
+
+def _probed(given: Any) -> Any:
+    """A path as probed media, anything else as it is."""
+    return probe(given) if isinstance(given, str | os.PathLike) else given
 
 
 def _as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:

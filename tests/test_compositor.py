@@ -56,8 +56,10 @@ def test_same_seed_same_frames_and_one_program_per_shape(compositor):
     assert other.frames.shape == (5, 48, 120, 3)
     different = compositor.compose(scenery(), disc(), TRAJECTORY, steps=4, seed=8)
     assert (first.raw != different.raw).any()
-    # Another number of frames is another shape.
-    compositor.compose(scenery(9), disc(9), TRAJECTORY, steps=4, frames=9)
+    # Fewer frames are held up to this shape, or to a smaller one.
+    compositor.compose(scenery(3), disc(3), TRAJECTORY, steps=4, frames=3)
+    assert program._cache_size() == 1
+    compositor.compose(scenery(1), disc(1), TRAJECTORY, steps=4, frames=1)
     assert program._cache_size() == 2
 
 
@@ -252,17 +254,18 @@ def test_a_small_element_gets_a_window_and_a_large_one_the_whole(compositor):
     ("change", "names"),
     [
         ({"background": np.zeros((5, 64, 96, 4), np.uint8)}, "background"),
-        ({"background": scenery(3)}, "frames"),
+        ({"background": scenery(3), "frames": 5}, "frames"),
         ({"background": scenery().astype(np.float32)}, "uint8"),
         ({"foreground": disc()[..., :3]}, "RGBA"),
         ({"foreground": np.zeros((5, 8, 8, 4), np.uint8)}, "no element"),
-        ({"foreground": disc(3)}, "3 frames"),
+        ({"foreground": disc(3), "frames": 5}, "3 frames"),
         ({"trajectory": []}, "trajectory"),
         ({"trajectory": [(np.nan, 3.0)]}, "finite"),
         ({"trajectory": [(500.0, 300.0)]}, "outside"),
         ({"scale": -1.0}, "scale"),
         ({"scale": float("nan")}, "scale"),
-        ({"frames": 6}, r"4k\+1"),
+        ({"frames": 0}, "frames=0"),
+        ({"frames": 6}, "6 are needed"),
         ({"steps": 0}, "steps"),
         ({"seed": -1}, "seed"),
         ({"solver": "euler"}, "solver"),

@@ -25,7 +25,7 @@ def register(subcommands: Any) -> None:
         "--frames",
         type=int,
         metavar="N",
-        help="of a clip, 4k+1 (default: what the checkpoint was trained for)",
+        help="of a clip (default: what the checkpoint was trained for)",
     )
     options.add_steps(parser)
     parser.add_argument("--prompt", metavar="NAME", help="for a prompt with guidance (default: without one)")

@@ -52,14 +52,22 @@ def run(args: argparse.Namespace) -> None:
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     """What is allowed but may surprise."""
     from gencompositor_jax.controls.geometry.detail import SOLID
+    from gencompositor_jax.controls.media.frames import pieces
     from gencompositor_jax.diffusion import sampler
 
     found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
     if stage.arch.frames != arch.frames:
         found.append(f"{stage.arch.frames} frames: the checkpoint was trained for {arch.frames}")
+    if stage.is_long:
+        count, window = len(stage.background.frames), arch.frames
+        found.append(f"{count} frames: sampled in windows of the {window} the checkpoint was trained for")
     if scene.sampling.detail == "element":
         placed = [shot.element for shot in stage.shots if shot.element is not None]
-        soft = [element.name for element in placed if element.frames[..., 3].max() < 255 * SOLID]
+        soft = [
+            element.name
+            for element in placed
+            if all(part[..., 3].max() < 255 * SOLID for part in pieces(element.frames))
+        ]
         found += [f"--detail element: {name} is nowhere half opaque, so the model draws it" for name in soft]
     steps, _ = scene.sampling.schedule(arch.diffusion)
     if sampler.leaves_noise(steps, arch.diffusion.train_steps):

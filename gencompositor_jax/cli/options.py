@@ -83,7 +83,7 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
         "--frames",
         type=int,
         metavar="N",
-        help="how many, 4k+1 (default: what the checkpoint was trained for)",
+        help="how many (default: all of the background, or of the element if it is shorter and not extended)",
     )
     clip.add_argument("--fps", type=float, help="resample to this rate (default: the background's)")
     clip.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default 0)")

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from gencompositor_jax.controls.media.video import Video
+    from gencompositor_jax.controls.media.frames import Frames
+    from gencompositor_jax.controls.media.video import Footage
     from gencompositor_jax.controls.scene import Scene
 
 SHOWN = 5  # times on a contact sheet
@@ -68,39 +68,55 @@ class Outputs:
 
 def write(
     outputs: Outputs,
-    rows: list[tuple[str, np.ndarray]],
-    frames: np.ndarray,
-    facts: dict[str, Any],
-    background: "Video",
+    rows: "list[tuple[str, Frames]]",
+    frames: "Frames",
+    facts: Callable[[], dict[str, Any]],
+    background: "Footage",
     scene: "Scene | None",
     overwrite: bool,
     start: float = 0.0,
 ) -> None:
     """Writes everything, each file whole or not at all, the report last, and prints their names.
 
-    background: the `Video` whose rate and sound (from `start` seconds on) the result has.
+    facts: the report, asked for once all frames are written. background: the footage whose rate and sound
+    (from `start` seconds on) the result has.
     """
+    from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.controls.media.frames import Computed, step_of
     from gencompositor_jax.controls.media.sheet import contact_sheet, write_png
     from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
     from gencompositor_jax.controls.scene import write_scene
     from gencompositor_jax.files import atomic_write
 
     started = time.perf_counter()
-    if outputs.is_folder:
-        write_image_folder(outputs.video, frames, overwrite)
-    else:
-        sound = background.path
-        write_video(
-            outputs.video, frames, background.fps, audio_from=sound, audio_start=start, overwrite=overwrite
-        )
+    with bar(len(frames), "writing", "frame") as progress:
+
+        def make(first: int, stop: int) -> Any:
+            made = frames[first:stop]
+            progress(stop, len(frames))
+            return made
+
+        shown = Computed(frames.shape, make, step=step_of(frames))
+        if outputs.is_folder:
+            write_image_folder(outputs.video, shown, overwrite)
+        else:
+            write_video(
+                outputs.video,
+                shown,
+                background.fps,
+                audio_from=background.path,
+                audio_start=start,
+                overwrite=overwrite,
+            )
     write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
     beside = [outputs.sheet, outputs.facts]
     if scene is not None:
         write_scene(outputs.project, scene)
         beside.append(outputs.project)
-    facts["seconds"]["write"] = round(time.perf_counter() - started, 3)
+    report = facts()
+    report["seconds"]["write"] = round(time.perf_counter() - started, 3)
     with atomic_write(outputs.facts, overwrite) as part:
-        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     height, width = frames.shape[1:3]
     print(f"{outputs.video}: {len(frames)} frames of {width}x{height} at {background.fps:g} fps")
     print(f"beside it: {', '.join(beside)}")

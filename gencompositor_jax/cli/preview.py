@@ -1,12 +1,15 @@
 """`gencompositor preview`: mask, trajectory and a plain paste, without a model."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gencompositor_jax.cli import options, rendering
 from gencompositor_jax.cli.outputs import Outputs, note, write
+
+if TYPE_CHECKING:
+    from gencompositor_jax.controls.media.frames import Frames
 
 
 def register(subcommands: Any) -> None:
@@ -28,24 +31,39 @@ def run(args: argparse.Namespace) -> None:
     stage, _, seconds = rendering.read_stage(scene)
 
     from gencompositor_jax.controls import shot as shots
+    from gencompositor_jax.controls.conditions import check_mask
     from gencompositor_jax.controls.geometry.placement import paste_over
+    from gencompositor_jax.controls.media.frames import Computed
     from gencompositor_jax.controls.media.sheet import overlay
-
-    background = stage.background.frames
-    size = background.shape[1:3]
-    mask = np.zeros(background.shape[:3], bool)
-    drawn = background
-    for shot in stage.shots:
-        inside = shots.conditions(shot, shots.shown(shot, background), stage.arch).mask[..., 0] > 0
-        mask |= shots.mask_in_background(shot, inside, size)
-        paste = shots.plain_paste(shot, size)
-        if paste is not None:
-            drawn = paste_over(drawn, paste)
-        if shot.path is not None and shot.path.report:
-            note(shot.path.report)
-    drawn = overlay(drawn, mask, rendering.paths_of(stage))
-    rows = [("input", background), ("mask", drawn), ("foreground", stage.shots[-1].foreground)]
     from gencompositor_jax.jobs.report import versions
 
+    background, paths = stage.background.frames, rendering.paths_of(stage)
+    size = background.shape[1], background.shape[2]
+    for shot in stage.shots:
+        if shot.path is not None and shot.path.report:
+            note(shot.path.report)
+    inflated = [False] * len(stage.shots)
+
+    def draw(first: int, stop: int) -> np.ndarray:
+        frames = background[first:stop]
+        drawn, mask = frames, np.zeros(frames.shape[:3], bool)
+        for i, whole in enumerate(stage.shots):
+            shot = shots.piece(whole, slice(first, stop))
+            inside = shots.inflated_mask(shot, stage.arch)
+            inflated[i] |= bool(inside.any())
+            mask |= shots.mask_in_background(shot, inside, size)
+            paste = shots.plain_paste(shot, size)
+            if paste is not None:
+                drawn = paste_over(drawn, paste)
+        if stop == len(background):
+            check_mask(all(inflated))
+        return overlay(drawn, mask, paths, first)
+
+    def foreground(first: int, stop: int) -> np.ndarray:
+        return shots.piece(stage.shots[-1], slice(first, stop)).foreground
+
+    drawn = Computed(background.shape, draw)
+    seen = Computed((len(background), stage.arch.height, stage.arch.width, 3), foreground)
+    rows: list[tuple[str, Frames]] = [("input", background), ("mask", drawn), ("foreground", seen)]
     facts = {"command": "preview", "seconds": {"read": round(seconds, 3)}, "versions": versions()}
-    write(outputs, rows, drawn, facts, stage.background, scene, args.overwrite, scene.start)
+    write(outputs, rows, drawn, lambda: facts, stage.background, scene, args.overwrite, scene.start)

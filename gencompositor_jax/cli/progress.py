@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int, int], None]]:
+def bar(total: int, what: str = "sampling", unit: str = "step") -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr if it is a terminal; yields its callback (done, total)."""
-    with tqdm(total=total, desc="sampling", unit="step", leave=False, disable=None) as shown:
+    with tqdm(total=total, desc=what, unit=unit, leave=False, disable=None) as shown:
 
-        def show(done: int, _: int) -> None:
+        def show(done: int, total: int) -> None:
+            shown.total = total  # a long clip has several steps of windows in each of the solver's
             shown.update(done - shown.n)
 
         yield show

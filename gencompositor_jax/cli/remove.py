@@ -39,14 +39,20 @@ def run(args: argparse.Namespace) -> None:
         note("--detail element: a removal has no element whose pixels could be kept")
 
     from gencompositor_jax.cli.rendering import checkpoint_arch, render
-    from gencompositor_jax.controls.footage import load_background, load_mask
+    from gencompositor_jax.controls.footage import load_background, load_mask, shortest
     from gencompositor_jax.controls.shot import RemovalLayer
     from gencompositor_jax.controls.stage import arch_for, make_stage
 
     started = time.perf_counter()
     start = args.start or 0.0
-    arch = arch_for(checkpoint_arch(args.checkpoint, sampling.prompt, **changes), args.frames)
-    background = load_background(probed[args.background], arch.frames, args.fps, start, args.end)
+    arch = checkpoint_arch(args.checkpoint, sampling.prompt, **changes)
+    count = args.frames
+    if count is None:
+        count = shortest(probed[args.background], (), args.fps, start, args.end)
+    arch = arch_for(arch, count)
+    background = load_background(
+        probed[args.background], count, args.fps, start, args.end, window=arch.frames
+    )
     layer = RemovalLayer(load_mask(probed[args.mask], background, start, args.end))
     stage = make_stage(background, [layer], arch, args.framing or "auto", sampling.paste_back)
     render(

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gencompositor_jax.cli.outputs import Outputs, note, write
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch, Weights
     from gencompositor_jax.compositor import Compositor
+    from gencompositor_jax.controls.media.frames import Frames
     from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
@@ -91,7 +92,7 @@ def render(
     from gencompositor_jax.jobs.report import facts_of
 
     started = time.perf_counter()
-    programs = None if compiled is None else _programs(compiled, stage.arch, options, weights)
+    programs = None if compiled is None else _programs(compiled, stage, options, weights)
     compositor = load(checkpoint, programs, weights, mesh, **changes)
     seconds = {"read": read_seconds, "load": time.perf_counter() - started}
     options = options.settled(stage.arch.diffusion)
@@ -100,10 +101,13 @@ def render(
     with bar(options.schedule(stage.arch.diffusion)[0] * len(stage.shots)) as progress:
         composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
     composite = dataclasses.replace(composite, seconds=seconds | composite.seconds)
-    facts = {"command": command, **facts_of(composite, compositor.mesh)}
     if "sample" not in composite.seconds:
         note(f"nothing was sampled: an earlier run left {outputs.latents}")
     rows = _sheet_rows(composite, stage)
+
+    def facts() -> dict[str, Any]:
+        return {"command": command, **facts_of(composite, compositor.mesh)}
+
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
 
@@ -115,29 +119,31 @@ def paths_of(stage: "Stage") -> np.ndarray | None:
 
 
 def _programs(
-    folder: str, arch: "ModelArch", options: "SamplingOptions", weights: "Weights | None"
+    folder: str, stage: "Stage", options: "SamplingOptions", weights: "Weights | None"
 ) -> "Programs":
     """The compiled programs of a folder. Raises InputError where they don't fit the run."""
     from gencompositor_jax.errors import InputError
-    from gencompositor_jax.inference.compiling import requirements
+    from gencompositor_jax.inference.compiling import check_programs, requirements
     from gencompositor_jax.inference.programs import Programs
 
     if options.fast is not None:
         raise InputError("--fast: the programs of --compiled run the exact pass; pass one of the two")
     programs = Programs.load(folder)
-    programs.check(requirements(arch, options, weights))
+    programs.check(requirements(stage.arch, options, weights))
+    check_programs(programs, stage.arch, len(stage.background.frames))
     return programs
 
 
-def _sheet_rows(composite: "Composite", stage: "Stage") -> list[tuple[str, np.ndarray]]:
+def _sheet_rows(composite: "Composite", stage: "Stage") -> "list[tuple[str, Frames]]":
     """The rows of the contact sheet; a small window gets a row of its own."""
-    from gencompositor_jax.controls.geometry.window import cut
-    from gencompositor_jax.controls.media.sheet import overlay
+    from gencompositor_jax.controls.geometry.window import cut, piece
+    from gencompositor_jax.controls.media.frames import Computed
+    from gencompositor_jax.controls.media.sheet import overlaid
 
     if composite.mask.shape == composite.background.shape[:3]:
-        mask = overlay(composite.background, composite.mask, paths_of(stage))
+        mask = overlaid(composite.background, composite.mask, paths_of(stage))
     else:  # the model's own frames
-        mask = overlay(composite.frames, composite.mask)
+        mask = overlaid(composite.frames, composite.mask)
     rows = [
         ("input", composite.background),
         ("mask", mask),
@@ -147,5 +153,9 @@ def _sheet_rows(composite: "Composite", stage: "Stage") -> list[tuple[str, np.nd
     window = stage.shots[-1].window
     fraction = np.prod(window.size) / np.prod(composite.frames.shape[1:3])
     if composite.frames is not composite.raw and fraction < 0.5:
-        rows.append(("closer", cut(composite.frames, window)))
+
+        def closer(first: int, stop: int) -> np.ndarray:
+            return cut(composite.frames[first:stop], piece(window, slice(first, stop)))
+
+        rows.append(("closer", Computed((len(composite.frames), *window.size, 3), closer)))
     return rows

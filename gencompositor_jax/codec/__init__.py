@@ -107,6 +107,13 @@ def error_weights(params: Params, arch: CodecArch) -> Float[jax.Array, " C"] | N
     return linear.error_weights(linear.Basis(**params), arch) if isinstance(arch, LinearCodecArch) else None
 
 
+def padded_frames(arch: CodecArch, frames: int) -> int:
+    """The least number of frames, at least `frames`, that the codec can encode."""
+    if isinstance(arch, VAEArch) and frames > 1:
+        frames = max(frames, arch.frames_per_chunk)
+    return -(-(frames - 1) // arch.time_factor) * arch.time_factor + 1
+
+
 def check_video_shape(arch: CodecArch, shape: tuple[int, ...]) -> None:
     """Raises InputError unless `shape` is a video [B, T, H, W, 3] that the codec can encode.
 

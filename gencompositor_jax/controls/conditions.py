@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gencompositor_jax.arch import Inflation, ModelArch
+from gencompositor_jax.controls.media.frames import held
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks.inflation import blacken, inflate
 from gencompositor_jax.pixels import to_signed
@@ -70,6 +71,15 @@ def make_conditions(
     Raises:
         InputError: shapes or types differ from these, or nothing of the mask is left to be generated.
     """
+    inputs = network_inputs(background, target_mask, foreground, inflation)
+    check_mask(bool(inputs.mask.any()))
+    return inputs._replace(offsets=offsets)
+
+
+def network_inputs(
+    background: np.ndarray, target_mask: np.ndarray, foreground: np.ndarray, inflation: Inflation
+) -> Conditions:
+    """`make_conditions` also where nothing is to be generated: of a piece of a clip."""
     frames = _video(background, "background")
     element = _video(foreground, "foreground")
     if element.shape != frames.shape:
@@ -81,12 +91,22 @@ def make_conditions(
             f"mask of shape {target_mask.shape}: the background has {frames.shape[:3]}; pass equal ones"
         )
     mask = inflate(target_mask, inflation)
-    if not mask.any():
+    masked = to_signed(blacken(frames, mask))
+    return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element))
+
+
+def check_mask(is_set: bool) -> None:
+    """Raises InputError unless an inflated mask is set anywhere in its clip."""
+    if not is_set:
         raise InputError(
             "mask: nothing is left to be generated once specks are dropped; draw the element larger (--scale)"
         )
-    masked = to_signed(blacken(frames, mask))
-    return Conditions(mask[..., None].astype(np.float32), masked, to_signed(element), offsets)
+
+
+def padded(conditions: Conditions, frames: int) -> Conditions:
+    """Conditions of a clip whose last frame is held up to so many frames."""
+    mask, background, foreground, offsets = conditions
+    return Conditions(held(mask, frames), held(background, frames), held(foreground, frames), offsets)
 
 
 def _video(frames: np.ndarray, name: str) -> np.ndarray:

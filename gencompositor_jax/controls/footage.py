@@ -1,15 +1,30 @@
 """Footage: backgrounds, elements and masks, from files or from arrays, as a stage needs them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch
-from gencompositor_jax.controls.element.element import Element
-from gencompositor_jax.controls.element.loading import Extend, Segmenter, fit_length, load_element
+from gencompositor_jax.controls.element.element import Cutout, Element
+from gencompositor_jax.controls.element.loading import (
+    Extend,
+    Segmenter,
+    fit_length,
+    load_element,
+    open_element,
+)
+from gencompositor_jax.controls.media.frames import Computed, Frames, pieces
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
-from gencompositor_jax.controls.media.video import Media, MediaLike, Video, probe, read_video
+from gencompositor_jax.controls.media.video import (
+    Footage,
+    Media,
+    MediaLike,
+    Video,
+    open_video,
+    probe,
+    read_video,
+)
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.shot import ElementLayer
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
@@ -23,12 +38,22 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
 
     probed: what is known of its clips already, by their paths. Raises InputError for all that can be wrong.
     """
-    arch, known = arch_for(arch, scene.frames), probed or {}
+    known = dict(probed or {})
 
-    def media(path: str) -> MediaLike:
-        return known.get(path, path)
+    def media(path: str) -> Media:
+        if path not in known:
+            known[path] = probe(path)
+        return known[path]
 
-    background = load_background(media(scene.background), arch.frames, scene.fps, scene.start, scene.end)
+    count = scene.frames
+    if count is None:
+        elements = [(media(layer.foreground), layer.extend) for layer in scene.layers]
+        count = shortest(media(scene.background), elements, scene.fps, scene.start, scene.end)
+    window = arch_for(arch, count)
+
+    background = load_background(
+        media(scene.background), count, scene.fps, scene.start, scene.end, window=window.frames
+    )
     layers = [
         ElementLayer(
             fitting_element(
@@ -45,7 +70,40 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
         )
         for layer in scene.layers
     ]
-    return make_stage(background, layers, arch, scene.framing, scene.sampling.paste_back)
+    return make_stage(background, layers, window, scene.framing, scene.sampling.paste_back)
+
+
+def shortest(
+    background: MediaLike | Video | np.ndarray,
+    elements: Sequence[tuple[MediaLike | Cutout | np.ndarray, Extend]] = (),
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+) -> int:
+    """Frames of a result for which no number is given: those of the background, or of a shorter element that
+    is not to be extended. Reads no frames.
+    """
+    if isinstance(background, np.ndarray):
+        count, rate = len(background) if background.ndim else 1, fps or DEFAULT_FPS
+    else:
+        clip: Footage
+        if isinstance(background, Video):
+            clip = background
+        else:
+            clip = open_video(background, fps=fps, start=start, end=end)
+        count, rate = len(clip.frames), clip.fps
+    for given, extend in elements:
+        if extend != "error":
+            continue
+        if isinstance(given, Cutout | np.ndarray):
+            own = len(given.frames if isinstance(given, Cutout) else given)
+        else:
+            given = probe(given)
+            if given.frames == 1:  # a picture is held
+                continue
+            own = len(open_video(given, fps=rate, end=count / rate).frames)
+        count = min(count, own)
+    return count
 
 
 def load_background(
@@ -54,12 +112,22 @@ def load_background(
     fps: float | None = None,
     start: float = 0.0,
     end: float | None = None,
-) -> Video:
-    """A background of so many frames: a file or folder (see `read_video`), or uint8 RGB [T, H, W, 3]."""
+    window: int | None = None,
+) -> Footage:
+    """A background of so many frames: a file or folder (see `read_video`), or uint8 RGB [T, H, W, 3].
+
+    window: a file with more frames is read as they are asked for, and once now to find damage; None reads it
+    into memory.
+    """
     if isinstance(given, np.ndarray):
         given = Video(given, fps or DEFAULT_FPS, "background")
     if not isinstance(given, Video):
-        return read_video(given, fps=fps, start=start, end=end, frames=frames)
+        if window is None or frames <= window:
+            return read_video(given, fps=fps, start=start, end=end, frames=frames)
+        footage = open_video(given, fps=fps, start=start, end=end, frames=frames)
+        for _ in pieces(footage.frames):
+            pass
+        return footage
     pixels = given.frames
     if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise InputError(
@@ -74,14 +142,14 @@ def load_background(
 
 
 def fitting_element(
-    given: MediaLike | Element | np.ndarray,
-    background: Video,
+    given: MediaLike | Cutout | np.ndarray,
+    background: Footage,
     extend: Extend = "error",
     key: str = "auto",
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
-) -> Element:
-    """An element at the background's rate and with as many frames.
+) -> Cutout:
+    """An element at the background's rate and with as many frames; in memory if the background is.
 
     given: a file or folder, cut out as `load_element` does, or uint8 straight-alpha RGBA [T, h, w, 4]. A
     single picture is held, whatever `extend` says.
@@ -89,20 +157,26 @@ def fitting_element(
     count = len(background.frames)
     if isinstance(given, np.ndarray):
         given = _element_of(given)
-    if not isinstance(given, Element):
+    if not isinstance(given, Cutout):
         given = probe(given)
         if given.frames == 1:
             extend = "hold"
         seconds = count / background.fps  # later frames would only widen the element's canvas
-        given = load_element(given, key=key, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds)
+        # A picture is keyed once.
+        whole = given.frames == 1 or isinstance(background.frames, np.ndarray)
+        read = load_element if whole else open_element
+        given = read(given, key=key, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds)
+    if len(given.frames) == 1 and extend == "hold":
+        held = np.broadcast_to(np.asarray(given.frames), (count, *given.frames.shape[1:]))
+        return dataclasses.replace(given, frames=held)
     return fit_length(given, count, extend)
 
 
 def load_mask(
-    given: MediaLike | np.ndarray, background: Video, start: float = 0.0, end: float | None = None
-) -> np.ndarray:
+    given: MediaLike | np.ndarray, background: Footage, start: float = 0.0, end: float | None = None
+) -> Frames:
     """The mask of a removal, bool [T, H, W]: a clip, folder or picture of the background's size, white where
-    something is to be removed, or an array of that shape.
+    something is to be removed, or an array of that shape. In memory if the background is.
 
     A clip follows the background by time and is trimmed like it; a single picture serves all frames.
     """
@@ -119,14 +193,24 @@ def load_mask(
             f"{given.path}: {given.width}x{given.height} pixels, the background has {size[2]}x{size[1]}; "
             "pass a mask of the same size"
         )
+    mask: Frames
     if given.frames == 1:
-        frames = np.repeat(read_video(given).frames, size[0], axis=0)
+        mask = np.broadcast_to(_inside(read_video(given).frames), size)
+    elif isinstance(background.frames, np.ndarray):
+        mask = _inside(read_video(given, fps=background.fps, start=start, end=end, frames=size[0]).frames)
     else:
-        frames = read_video(given, fps=background.fps, start=start, end=end, frames=size[0]).frames
-    mask = frames.max(axis=-1) >= MASK_LEVEL
-    if not mask.any():
+        clip = open_video(given, fps=background.fps, start=start, end=end, frames=size[0]).frames
+        mask = Computed(size, lambda first, stop: _inside(clip[first:stop]), bool)
+    painted = False
+    for part in pieces(mask):  # to the end, which finds damage
+        painted = bool(part.any()) or painted
+    if not painted:
         raise InputError(f"{given.path}: black in all {size[0]} frames; paint white what is to be removed")
-    return np.asarray(mask)
+    return mask
+
+
+def _inside(frames: np.ndarray) -> np.ndarray:
+    return np.asarray(frames.max(axis=-1) >= MASK_LEVEL)
 
 
 def _element_of(pixels: np.ndarray) -> Element:

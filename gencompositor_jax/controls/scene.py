@@ -122,7 +122,7 @@ class Scene:
     start: Start = 0.0  # seconds into the background
     end: End | None = None
     fps: Rate | None = None  # None keeps the background's
-    frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: as many as the checkpoint's
+    frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: see `footage.shortest`
     checkpoint: ClipPath | None = None  # None: the embedded model
     framing: Framing = "auto"  # the part of the background that the model sees
     sampling: InstanceOf[SamplingOptions] = SamplingOptions()

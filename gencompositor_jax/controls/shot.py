@@ -5,28 +5,34 @@ part of the background that the model sees, a view scales it.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from gencompositor_jax import codec
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
-from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.element.element import Cutout, Element
+from gencompositor_jax.controls.geometry import trajectory as trajectories
 from gencompositor_jax.controls.geometry import window as windows
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens
-from gencompositor_jax.controls.geometry.paste_back import make_transfer, native_mask, paste_back
+from gencompositor_jax.controls.geometry.paste_back import Transfer, make_transfer, native_mask, paste_back
 from gencompositor_jax.controls.geometry.placement import (
     Anchor,
     centred_foreground,
+    check_visible,
     distance_from_centre,
     paste_of,
-    trajectory_to_mask,
+    silhouette,
 )
 from gencompositor_jax.controls.geometry.trajectory import Path, Trajectory, resolve_path
 from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, mask_to_model, to_model
 from gencompositor_jax.controls.geometry.window import Framing, Window
+from gencompositor_jax.controls.media.frames import Frames, held, pieces
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.masks.inflation import inflate
 
 # With framing "auto", an element whose longer side covers fewer of the model's tokens gets a window.
 MIN_TOKENS = 4.0
@@ -36,7 +42,7 @@ MIN_TOKENS = 4.0
 class ElementLayer:
     """An element of T frames, and where it goes."""
 
-    element: Element
+    element: Cutout
     trajectory: Trajectory
     scales: tuple[float, ...] = (1.0,)  # background pixels per element pixel, key frames spread over the clip
     rotations: tuple[float, ...] = (0.0,)  # degrees counter-clockwise, spread likewise
@@ -47,24 +53,61 @@ class ElementLayer:
 class RemovalLayer:
     """What is to be removed."""
 
-    mask: np.ndarray  # bool native [T, H, W]
+    mask: Frames  # bool native [T, H, W]
 
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """One layer, ready for the network."""
+    """One layer, ready for the network. A long clip's is used in pieces, whose frames are in memory."""
 
     window: Window
     view: View
-    target_mask: np.ndarray  # bool [T, h, w]: what is to be generated, before inflation
-    foreground: np.ndarray  # uint8 [T, h, w, 3]: the element centred on white; all white for a removal
-    element: Element | None = None  # None for a removal
+    removed: Frames | None = None  # bool native [T, H, W], of a removal
+    element: Cutout | None = None  # None for a removal
     path: Path | None = None  # in native pixels
     anchor: Anchor = "center"
     offsets: np.ndarray | None = None  # int32 [t, 2], of the foreground, for the layout `trajectory`
+    rest: np.ndarray | None = None  # float [T, 2], where that shows the element; see `whole_tokens`
+
+    @functools.cached_property
+    def target_mask(self) -> np.ndarray:
+        """What is to be generated, before inflation: bool [T, h, w]."""
+        if self.path is None:
+            return mask_to_model(windows.cut(np.asarray(self.removed), self.window), self.view)
+        return silhouette(self._element, windows.shift(self.path, self.window), self.anchor, self.view)
+
+    @functools.cached_property
+    def foreground(self) -> np.ndarray:
+        """The element centred on white, all white for a removal: uint8 [T, h, w, 3]."""
+        if self.path is None:
+            return np.full((len(self.window.origins), *self.view.model, 3), 255, np.uint8)
+        moved = windows.shift(self.path, self.window)
+        return centred_foreground(self._element, moved, self.view, self.rest)
+
+    def paste(self, view: View) -> np.ndarray:
+        """The placed element in the window, under a view of it: uint8 straight-alpha RGBA [T, h, w, 4]."""
+        assert self.path is not None, "a removal has no element"
+        return paste_of(self._element, windows.shift(self.path, self.window), self.anchor, view)
+
+    @property
+    def _element(self) -> Element:
+        assert self.element is not None
+        return Element(np.asarray(self.element.frames), self.element.name)
 
 
-def element_shot(layer: ElementLayer, background: np.ndarray, arch: ModelArch, framing: Framing) -> Shot:
+def piece(shot: Shot, part: slice) -> Shot:
+    """The shot in some of the frames, which are read. Its offsets stay those of the whole."""
+    return dataclasses.replace(
+        shot,
+        window=windows.piece(shot.window, part),
+        removed=None if shot.removed is None else shot.removed[part],
+        element=None if shot.element is None else Element(shot.element.frames[part], shot.element.name),
+        path=None if shot.path is None else trajectories.piece(shot.path, part),
+        rest=None if shot.rest is None else shot.rest[part],
+    )
+
+
+def element_shot(layer: ElementLayer, background: Frames, arch: ModelArch, framing: Framing) -> Shot:
     """Places an element along its trajectory over a background, uint8 native [T, H, W, 3].
 
     Raises InputError where the element is never visible, or the trajectory can't be resolved.
@@ -78,31 +121,37 @@ def element_shot(layer: ElementLayer, background: np.ndarray, arch: ModelArch, f
     window = _window(path, anchor, canvas, max(canvas) * path.scale.max(), tuple(native), arch, framing)
     view, moved = make_view(window.size, (arch.height, arch.width)), windows.shift(path, window)
     try:
-        mask = trajectory_to_mask(element, moved, anchor, view)
+        check_visible(element, moved, anchor, view)
     except InputError:
-        trajectory_to_mask(element, path, anchor, identity_view(tuple(native)))  # an error in native pixels
+        check_visible(
+            element, path, anchor, identity_view((native[0], native[1]))
+        )  # an error in native pixels
         raise
-    shift, offsets = None, None
-    if arch.offset_cell is not None:
-        distance = distance_from_centre(element, moved, anchor, view)
-        offsets, shift = whole_tokens(distance, arch.offset_cell)
-    foreground = centred_foreground(element, moved, view, shift)
-    return Shot(window, view, mask, foreground, element, path, anchor, offsets)
+    shot = Shot(window, view, element=element, path=path, anchor=anchor)
+    if arch.offset_cell is None:
+        return shot
+    distance = distance_from_centre(element, moved, anchor, view)
+    length = codec.padded_frames(arch.codec, frames)
+    offsets, rest = whole_tokens(held(distance, length), arch.offset_cell)
+    return dataclasses.replace(shot, offsets=offsets, rest=rest[:frames])
 
 
 def removal_shot(layer: RemovalLayer, arch: ModelArch, framing: Framing) -> Shot:
     """Removes what a mask covers: the foreground is white, as in the release."""
-    mask = layer.mask
-    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
+    count, *native = layer.mask.shape
+    covered = np.zeros(native, bool)
+    for part in pieces(layer.mask):
+        covered |= part.any(axis=0)
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
     box = np.array([(columns[0], rows[0]), (columns[-1], rows[-1])], np.float64)
-    path = Path(np.repeat(box.mean(0, keepdims=True), len(mask), 0), np.ones(len(mask)), np.zeros(len(mask)))
+    path = Path(np.repeat(box.mean(0, keepdims=True), count, 0), np.ones(count), np.zeros(count))
     size = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
-    native = mask.shape[1], mask.shape[2]
-    window = _window(path, "center", size, max(size), native, arch, framing)
+    window = _window(path, "center", size, max(size), tuple(native), arch, framing)
     view = make_view(window.size, (arch.height, arch.width))
-    target = mask_to_model(windows.cut(mask, window), view)
-    offsets = None if arch.offset_cell is None else no_offsets(arch.latent_shape[0])
-    return Shot(window, view, target, np.full((*target.shape, 3), 255, np.uint8), offsets=offsets)
+    if arch.offset_cell is None:
+        return Shot(window, view, layer.mask)
+    length = codec.padded_frames(arch.codec, count)
+    return Shot(window, view, layer.mask, offsets=no_offsets((length - 1) // arch.codec.time_factor + 1))
 
 
 def shown(shot: Shot, frames: np.ndarray) -> np.ndarray:
@@ -111,8 +160,16 @@ def shown(shot: Shot, frames: np.ndarray) -> np.ndarray:
 
 
 def conditions(shot: Shot, seen: np.ndarray, arch: ModelArch) -> Conditions:
-    """The network's inputs for a shot over `seen`, uint8 model frames [T, h, w, 3]."""
+    """The network's inputs for a shot over `seen`, uint8 model frames [T, h, w, 3].
+
+    Raises InputError where nothing is left to be generated.
+    """
     return make_conditions(seen, shot.target_mask, shot.foreground, arch.inflation, shot.offsets)
+
+
+def inflated_mask(shot: Shot, arch: ModelArch) -> np.ndarray:
+    """What is to be generated, bool [T, h, w]; empty where that is nothing."""
+    return inflate(shot.target_mask, arch.inflation)
 
 
 class Result(NamedTuple):
@@ -139,19 +196,31 @@ def put_back(
     """
     below = windows.cut(frames, shot.window)
     transfer, share = None, 0.0
-    if shot.element is not None and shot.path is not None and detail != "model":
-        moved, whole = windows.shift(shot.path, shot.window), identity_view(shot.window.size)
-        small, large = (paste_of(shot.element, moved, shot.anchor, view) for view in (shot.view, whole))
+    if shot.element is not None and detail != "model":
+        pastes = shot.paste(shot.view), shot.paste(identity_view(shot.window.size))
         seen = to_model(below, shot.view)
-        transfer = make_transfer(seen, generated, inside, (small, large), arch.cell[1], detail)
+        transfer = make_transfer(seen, generated, inside, pastes, arch.cell[1], detail)
         if transfer is not None:
-            alpha = small[..., 3] * inside
+            alpha = pastes[0][..., 3] * inside
             share = float((transfer.fit.trust * alpha).sum() / alpha.sum())
-    parts, mask = paste_back(below, generated, inside, shot.view, feather, transfer)
-    nothing = np.zeros(frames.shape[:3], bool)
-    return Result(
-        windows.put_back(frames, parts, shot.window), windows.put_back(nothing, mask, shot.window), share
+    result, mask = pasted(shot, frames, generated, inside, feather, transfer)
+    return Result(result, mask, share)
+
+
+def pasted(
+    shot: Shot,
+    frames: np.ndarray,
+    generated: np.ndarray,
+    inside: np.ndarray,
+    feather: float,
+    transfer: Transfer | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`put_back` with a transfer that is known: frames and mask, at the background's size."""
+    parts, mask = paste_back(
+        windows.cut(frames, shot.window), generated, inside, shot.view, feather, transfer
     )
+    nothing = np.zeros(frames.shape[:3], bool)
+    return windows.put_back(frames, parts, shot.window), windows.put_back(nothing, mask, shot.window)
 
 
 def mask_in_background(shot: Shot, inside: np.ndarray, native: tuple[int, int]) -> np.ndarray:
@@ -162,9 +231,16 @@ def mask_in_background(shot: Shot, inside: np.ndarray, native: tuple[int, int]) 
 
 def plain_paste(shot: Shot, native: tuple[int, int]) -> np.ndarray | None:
     """The element where it goes, uint8 straight-alpha RGBA [T, H, W, 4]; None for a removal."""
-    if shot.element is None or shot.path is None:
+    if shot.path is None:
         return None
-    return paste_of(shot.element, shot.path, shot.anchor, identity_view(native))
+    return dataclasses.replace(shot, window=whole_window(len(shot.path.xy), native)).paste(
+        identity_view(native)
+    )
+
+
+def whole_window(frames: int, native: tuple[int, int]) -> Window:
+    """The whole background in every frame."""
+    return Window(np.zeros((frames, 2), int), native)
 
 
 def _window(
@@ -183,4 +259,4 @@ def _window(
     small = extent * min(make_view(whole, model).scale) < MIN_TOKENS * arch.cell[1]
     if framing == "follow" or (framing == "auto" and small):
         return windows.window_around(path, anchor, canvas, whole, model)
-    return Window(np.zeros((len(path.xy), 2), int), whole)
+    return whole_window(len(path.xy), whole)

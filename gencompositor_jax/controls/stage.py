@@ -5,32 +5,42 @@ the command line, a project file), `make_stage` places it.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from gencompositor_jax import codec
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.geometry.window import Framing
-from gencompositor_jax.controls.media.video import Video
+from gencompositor_jax.controls.media.video import Footage
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer, Shot, element_shot, removal_shot
+from gencompositor_jax.errors import InputError
+
+HELD = 8  # arrays of the latents' size that a long clip has in memory
+MAX_LATENTS = 8 * 2**30  # bytes of them: 12,000 frames of 480 x 720 with the released codec
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A background at its own size, and the layers to be composited into it."""
 
-    background: Video  # uint8 RGB [T, H, W, 3]
+    background: Footage  # uint8 RGB [T, H, W, 3]
     shots: tuple[Shot, ...]  # the last one on top
-    arch: ModelArch  # the checkpoint's, at this clip's number of frames
+    arch: ModelArch  # the checkpoint's, at the frames of one window of this clip
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the clip has more frames than a window, so that it is processed in pieces."""
+        return len(self.background.frames) > self.arch.frames
 
 
 def make_stage(
-    background: Video,
+    background: Footage,
     layers: Sequence[ElementLayer | RemovalLayer],
     arch: ModelArch,
     framing: Framing = "auto",
     paste_back: bool = True,
 ) -> Stage:
-    """Places layers over a background of `arch.frames` frames.
+    """Places layers over a background of T frames; `arch` is that of `arch_for`.
 
     framing: "whole" shows the model the whole background, "follow" a window that follows the layer, "auto"
     such a window where the element would be too small in the whole. Without paste-back the model's frames are
@@ -47,11 +57,27 @@ def make_stage(
 
 
 def arch_for(arch: ModelArch, frames: int | None) -> ModelArch:
-    """The architecture at another number of frames; None keeps its own.
+    """The architecture for a clip of so many frames; None keeps its own number.
 
-    Raises InputError where a clip of that length can't be encoded.
+    A shorter clip is encoded whole: its last frame is held up to what the codec can encode. A longer one is
+    sampled in windows of the architecture's own frames. Raises InputError for a number below 1, or one whose
+    latents would need more than `MAX_LATENTS` bytes.
     """
-    arch = dataclasses.replace(arch, frames=frames) if frames is not None else arch
-    arch.check()
     codec.check_video_shape(arch.codec, (1, arch.frames, arch.height, arch.width, 3))
+    if frames is None or frames == arch.frames:
+        return arch
+    if frames < 1:
+        raise InputError(f"frames={frames}: pass at least 1")
+    if frames < arch.frames:
+        arch = dataclasses.replace(arch, frames=min(arch.frames, codec.padded_frames(arch.codec, frames)))
+        arch.check()
+        return arch
+    per_latent = 4 * HELD * math.prod(arch.latent_shape[1:])
+    most = MAX_LATENTS // per_latent * arch.codec.time_factor
+    if frames > most:
+        needed = per_latent * frames / arch.codec.time_factor / 2**30
+        raise InputError(
+            f"frames={frames}: its latents need {needed:.0f} GiB, the limit is {MAX_LATENTS >> 30} GiB: "
+            f"pass {most} or less, and compose longer clips in parts"
+        )
     return arch

@@ -71,19 +71,35 @@ def computed_steps(steps: int, every: int) -> Bool[np.ndarray, " {steps}"]:
     return computed
 
 
+def shown_cells(
+    foregrounds: Sequence[Float[np.ndarray, "T H W 3"]] | Float[np.ndarray, "B T H W 3"], arch: ModelArch
+) -> Bool[np.ndarray, "rows columns"]:
+    """The cells of the token grid in which some foreground isn't white in some frame.
+
+    foregrounds: in [-1, 1], 1 is white, of the clips that are sampled together.
+    """
+    _, rows, columns = arch.token_grid
+    cell = arch.codec.space_factor * arch.backbone.patch
+    marked = (np.asarray(foregrounds) < 1).any(axis=(0, 1, -1))
+    return np.asarray(marked.reshape(rows, cell, columns, cell).any(axis=(1, 3)))
+
+
 def kept_tokens(
     foregrounds: Sequence[Float[np.ndarray, "T H W 3"]] | Float[np.ndarray, "B T H W 3"], arch: ModelArch
 ) -> Int[np.ndarray, " F"] | None:
     """Ascending int32 indices of the foreground tokens to keep; None for all of them.
 
-    foregrounds: in [-1, 1], 1 is white, of the clips that are sampled together. A cell of the token grid is
-    kept for all frames or dropped for all. A VAE's receptive field exceeds a latent's own pixels, so the
-    neighbours of a cell that isn't blank are kept, too.
+    A cell of the token grid is kept for all frames or dropped for all; foregrounds: see `shown_cells`.
     """
-    t, rows, columns = arch.token_grid
-    cell = arch.codec.space_factor * arch.backbone.patch
-    marked = (np.asarray(foregrounds) < 1).any(axis=(0, 1, -1))
-    shown = np.asarray(marked.reshape(rows, cell, columns, cell).any(axis=(1, 3)))
+    return tokens_of(shown_cells(foregrounds, arch), arch)
+
+
+def tokens_of(shown: Bool[np.ndarray, "rows columns"], arch: ModelArch) -> Int[np.ndarray, " F"] | None:
+    """`kept_tokens` for cells of `shown_cells`.
+
+    A VAE's receptive field exceeds a latent's own pixels, so the neighbours of a cell that isn't blank are
+    kept, too.
+    """
     if isinstance(arch.codec, VAEArch):
         shown = _grown(shown)
     count, cells = int(shown.sum()), shown.size
@@ -94,7 +110,7 @@ def kept_tokens(
     blank = np.flatnonzero(~shown)
     filling = blank[np.arange(size - count) * len(blank) // max(1, size - count)]
     chosen = np.sort(np.concatenate([np.flatnonzero(shown), filling]))
-    return (np.arange(t)[:, None] * cells + chosen).reshape(-1).astype(np.int32)
+    return (np.arange(arch.token_grid[0])[:, None] * cells + chosen).reshape(-1).astype(np.int32)
 
 
 def _grown(shown: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows columns"]:

@@ -68,13 +68,13 @@ def trajectories(folder: Path, clips: int | None = None) -> Iterator[Case]:
         size = background.frames.shape[2], background.frames.shape[1]
         path = resolve_path(group.trajectory, count, size, (group.scale,), tracked, (group.rotation,))
         layer = ElementLayer(
-            Element(extended(element.frames, frames), element.name, element.key),
+            Element(extended(np.asarray(element.frames), frames), element.name, element.key),
             from_points(extended(path.xy, frames), timing="frames"),
             tuple(extended(path.scale, frames).tolist()),
             tuple(extended(path.rotation, frames).tolist()),
             group.anchor,
         )
-        video = Video(extended(background.frames, frames), background.fps, background.path)
+        video = Video(extended(np.asarray(background.frames), frames), background.fps, background.path)
         yield Case(group.name, video, layer, count)
 
 

@@ -70,10 +70,25 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def fingerprint(facts: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
+class Fingerprint:
     """A hash of facts (values that JSON can hold) and of arrays: their numbers, shapes and dtypes."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self._hash = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+
+    def add(self, array: np.ndarray) -> None:
+        """The next array."""
+        self._hash.update(f"{array.dtype}{array.shape}".encode())
+        self._hash.update(np.ascontiguousarray(array).view(np.uint8).data)
+
+    def digest(self) -> str:
+        """In hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def fingerprint(facts: Mapping[str, Any], arrays: Iterable[np.ndarray]) -> str:
+    """The `Fingerprint` of facts and arrays."""
+    found = Fingerprint(facts)
     for array in arrays:
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return found.hexdigest()
+        found.add(array)
+    return found.digest()

@@ -134,7 +134,9 @@ def sample_clip(
         flags = None if computed is None else computed[index : index + 1]
         for b in blocks:
             own = prediction[:, b * size : (b + 1) * size]
-            advanced = run(solve, own, states[b], index, part, keys.steps, np.int32(b), flags, arch=arch)
+            advanced = run(
+                solve, own, states[b], np.int32(index), part, keys.steps, np.int32(b), flags, arch=arch
+            )
             states[b] = jax.tree.map(np.asarray, advanced)
     return np.concatenate([state.x for state in states], axis=1)[:, :total]
 

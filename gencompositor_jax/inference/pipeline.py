@@ -10,9 +10,10 @@ be interrupted between two parts, and JAX can keep the programs on disk. The bat
 to the last: one clip is a batch of one. Under `jax.set_mesh` the clips are sharded over the mesh's rows.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -97,17 +98,23 @@ def generate(
         latents = _sample(model, conditions, numbers, seeds, options, size, run, on_step, timer)
         if store is not None:
             store.write(np.asarray(latents))
-    with timer("decode"):
-        try:
-            frames = run(decode, model.arrays["codec"], latents, arch=model.arch)
-            return gathered(frames)[: len(numbers)]
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            resume = f"; {store} keeps the latents, the same call resumes from them" if store else ""
-            raise InputError(
-                f"the device has too little memory to decode: decode in tiles (tiles=released){resume}"
-            ) from error
+    with timer("decode"), enough_memory_to_decode(store):
+        frames = run(decode, model.arrays["codec"], latents, arch=model.arch)
+        return gathered(frames)[: len(numbers)]
+
+
+@contextlib.contextmanager
+def enough_memory_to_decode(store: LatentStore | None) -> Iterator[None]:
+    """Raises InputError, with the remedy, where the device has too little memory."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        resume = f"; {store} keeps the latents, the same call resumes from them" if store else ""
+        raise InputError(
+            f"the device has too little memory to decode: decode in tiles (tiles=released){resume}"
+        ) from error
 
 
 def _sample(

@@ -1,39 +1,49 @@
 """Rendering a stage: one sampling pass per layer, each composited into the result so far."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gencompositor_jax.arch import Inflation, VAEArch, to_json
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls import shot
-from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.conditions import Conditions, padded
+from gencompositor_jax.controls.media.frames import Computed, Frames
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.inference import latents_file
+from gencompositor_jax.inference import latents_file, provenance
+from gencompositor_jax.inference.long_rendering import generate_layers
 from gencompositor_jax.inference.pipeline import OnStep, generate
 from gencompositor_jax.inference.programs import Programs, Run, directly
 from gencompositor_jax.inference.timer import Timer
-from gencompositor_jax.model import int8
 
 
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """A finished composite and how it came about."""
+    """A finished composite and how it came about.
 
-    frames: np.ndarray  # uint8 RGB [T, H, W, 3]: at the background's size, or the model's without paste-back
-    mask: np.ndarray  # bool [T, H, W]: what was generated; with paste-back all else equals the background
-    raw: np.ndarray  # uint8 RGB [T, h, w, 3]: the model's own frames (of the last layer)
-    background: np.ndarray  # uint8 RGB [T, H, W, 3]: the input, at its own size
-    foreground: np.ndarray  # uint8 RGB [T, h, w, 3]: what the model was shown (of the last layer)
+    The frames of a clip of one window are arrays. Those of a longer clip are computed where they are asked
+    for, a few at a time in order: slices and iteration give arrays, `np.asarray` all frames in memory.
+    """
+
+    frames: Frames  # uint8 RGB [T, H, W, 3]: at the background's size, or the model's without paste-back
+    mask: Frames  # bool [T, H, W]: what was generated; with paste-back all else equals the background
+    raw: Frames  # uint8 RGB [T, h, w, 3]: the model's own frames (of the last layer)
+    background: Frames  # uint8 RGB [T, H, W, 3]: the input, at its own size
+    foreground: Frames  # uint8 RGB [T, h, w, 3]: what the model was shown (of the last layer)
     fps: float
     settings: dict[str, Any]
-    transferred: tuple[float, ...]  # per layer with paste-back: the share with the element's own pixels
+    find_transferred: Callable[[], tuple[float, ...]]
     seconds: dict[str, float]  # per stage; a shape's first call compiles within encode, sample and decode
+
+    @property
+    def transferred(self) -> tuple[float, ...]:
+        """Per layer with paste-back: the share with the element's own pixels."""
+        return self.find_transferred()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,19 +65,21 @@ class Composing:
 
 def begin(stage: Stage, options: SamplingOptions) -> Composing:
     """The composite before its first layer: the background."""
-    return Composing(stage, options.settled(stage.arch.diffusion), stage.background.frames)
+    return Composing(stage, options.settled(stage.arch.diffusion), np.asarray(stage.background.frames))
 
 
 def next_conditions(now: Composing) -> Conditions:
-    """The network's inputs for the next layer, [T, H, W, C]."""
+    """The network's inputs for the next layer, [T, H, W, C] of the model's frames: the last one is held."""
     layer = now.stage.shots[now.layer]
     seen = shot.shown(layer, now.frames) if now.options.paste_back or now.raw is None else now.raw
-    return shot.conditions(layer, seen, now.stage.arch)
+    return padded(shot.conditions(layer, seen, now.stage.arch), now.stage.arch.frames)
 
 
 def with_layer(now: Composing, given: Conditions, raw: np.ndarray) -> Composing:
     """The composite with the next layer: raw, uint8 [T, h, w, 3], is what the model generated for `given`."""
-    options, inside, frames = now.options, given.mask[..., 0] > 0, raw
+    count = len(now.frames)
+    raw = raw[:count]
+    options, inside, frames = now.options, given.mask[:count, ..., 0] > 0, raw
     transferred = now.transferred
     if options.paste_back:
         layer, arch = now.stage.shots[now.layer], now.stage.arch
@@ -90,7 +102,7 @@ def finished(now: Composing, seconds: dict[str, float]) -> Composite:
         foreground=now.stage.shots[-1].foreground,
         fps=now.stage.background.fps,
         settings=_settings(now.stage, now.options, now.frames),
-        transferred=now.transferred,
+        find_transferred=lambda: now.transferred,
         seconds=seconds,
     )
 
@@ -112,7 +124,11 @@ def render(
         latents_file.read(latents)
     if isinstance(run, Programs) and options.fast is not None:
         raise InputError(f"fast={options.fast}: compiled programs run the exact pass; pass one of the two")
-    timer, now = Timer(), begin(stage, options)
+    timer = Timer()
+    if stage.is_long:
+        options = options.settled(stage.arch.diffusion)
+        return _render_long(model, stage, options, run, timer, latents, progress)
+    now = begin(stage, options)
     options = now.options
     steps, _ = options.schedule(stage.arch.diffusion)
     total = steps * len(stage.shots)
@@ -121,7 +137,8 @@ def render(
             conditions = next_conditions(now)
         store = None
         if latents is not None:
-            made_from = _made_from(model, conditions, i, options)
+            arrays = [x for x in conditions if x is not None]
+            made_from = latents_file.fingerprint(provenance.facts(model, i, options), arrays)
             store = latents_file.LayerLatents(latents, i, made_from)
         raw = generate(
             model,
@@ -138,32 +155,39 @@ def render(
     return finished(now, timer.seconds)
 
 
-def _made_from(model: Model, conditions: Conditions, number: int, options: SamplingOptions) -> str:
-    """A hash of everything that the latents of a pass depend on, except the VAE's tiles: a pass that ran out
-    of memory may be decoded with other tiles than it was encoded with.
-    """
-    arch = dataclasses.replace(model.arch, inflation=Inflation())  # masks come inflated
-    if isinstance(arch.codec, VAEArch):
-        arch = dataclasses.replace(arch, codec=dataclasses.replace(arch.codec, tile=None))
-    text = np.asarray(model.arrays["null_text"] if options.prompt is None else model.prompts[options.prompt])
-    facts = {
-        "arch": to_json(arch),
-        "provenance": model.provenance,
-        "dtype": str(text.dtype),
-        "int8": int8.is_quantised(model.arrays),
-        "seed": options.seed,
-        "number": number,
-        "steps": options.steps,
-        "solver": options.solver,
-        "guidance": options.guidance if options.guided else None,
-        "fast": options.fast,
-    }
-    return latents_file.fingerprint(facts, [text, *(x for x in conditions if x is not None)])
+def _render_long(
+    model: Model,
+    stage: Stage,
+    options: SamplingOptions,
+    run: Run,
+    timer: Timer,
+    latents: Path | None,
+    progress: OnStep | None,
+) -> Composite:
+    """`render` where no array has all frames."""
+    layers = generate_layers(model, stage, options, run, timer, latents, progress)
+    top = layers[-1]
+
+    def mask(first: int, stop: int) -> np.ndarray:
+        return np.any([layer.mask[first:stop] for layer in layers], axis=0)
+
+    return Composite(
+        frames=top.frames,
+        mask=Computed(top.mask.shape, mask, bool),
+        raw=top.generated,
+        background=stage.background.frames,
+        foreground=top.foreground,
+        fps=stage.background.fps,
+        settings=_settings(stage, options, top.frames),
+        find_transferred=lambda: tuple(layer.transferred() for layer in layers if options.paste_back),
+        seconds=timer.seconds,
+    )
 
 
-def _settings(stage: Stage, options: SamplingOptions, frames: np.ndarray) -> dict[str, Any]:
+def _settings(stage: Stage, options: SamplingOptions, frames: Frames) -> dict[str, Any]:
     return {
-        "frames": stage.arch.frames,
+        "frames": len(frames),
+        "model_frames": stage.arch.frames,
         "fps": stage.background.fps,
         "width": frames.shape[2],
         "height": frames.shape[1],

@@ -19,10 +19,12 @@ from gencompositor_jax.arch import changed
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.footage import scene_stage
+from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import check_space
 from gencompositor_jax.inference import rendering
-from gencompositor_jax.inference.rendering import Composing
+from gencompositor_jax.inference.rendering import Composing, Composite
 from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.jobs.checking import Checker
 from gencompositor_jax.jobs.groups import Group, grouped
@@ -45,6 +47,15 @@ class _Clip:
     timer: Timer
     now: Composing
     given: Conditions
+
+
+@dataclasses.dataclass
+class _LongClip:
+    """A job in hand whose clip is longer than the model's: made by itself, its frames as they are written."""
+
+    line: Line
+    timer: Timer
+    stage: Stage
 
 
 class Batch:
@@ -94,7 +105,7 @@ class Batch:
                 self._fail(line, error)
             return
         waiting = iter(group.lines)
-        reading: list[Future[_Clip | None]] = []
+        reading: list[Future[_Clip | _LongClip | None]] = []
         writing: collections.deque[list[Future[None]]] = collections.deque()
         while not self._stop.is_set():
             more = 2 * group.size - len(reading)
@@ -103,7 +114,10 @@ class Batch:
                 break
             read = [future.result() for future in reading[: group.size]]
             del reading[: group.size]
-            clips = [clip for clip in read if clip is not None]
+            for clip in read:
+                if isinstance(clip, _LongClip):
+                    self._make_long(compositor, clip)
+            clips = [clip for clip in read if isinstance(clip, _Clip)]
             if len(writing) > 1:
                 _wait(writing.popleft())
             if clips:
@@ -124,7 +138,7 @@ class Batch:
         model = dataclasses.replace(loaded.model, arch=changed(loaded.arch, scene.changes))
         return Compositor(model, loaded.source)
 
-    def _read(self, line: Line) -> _Clip | None:
+    def _read(self, line: Line) -> _Clip | _LongClip | None:
         """Reads and places a job's clips. None if that fails."""
         try:
             assert line.job is not None
@@ -133,6 +147,8 @@ class Batch:
                 check_space(self._checker.root, 0)
                 arch = self._checker.arch(scene)
                 stage = scene_stage(scene, arch, self._checker.clips(scene))
+            if stage.is_long:
+                return _LongClip(line, timer, stage)
             with timer("prepare"):
                 now = rendering.begin(stage, scene.sampling)
                 return _Clip(line, timer, now, rendering.next_conditions(now))
@@ -194,22 +210,44 @@ class Batch:
 
     def _finish(self, clip: _Clip, raw: np.ndarray, compositor: Compositor) -> None:
         """The last layer, and the files."""
-        line, job = clip.line, clip.line.job
-        assert job is not None
         try:
             with clip.timer("paste back"):
                 now = rendering.with_layer(clip.now, clip.given, raw)
             composite = rendering.finished(now, clip.timer.seconds)
             settings = {"checkpoint": compositor.source, **composite.settings, "weights": compositor.weights}
             composite = dataclasses.replace(composite, settings=settings)
-            job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=now.options))
-            files = JobFiles(self._checker.root / job.out)
-            facts = {"command": "batch", "job": line.digest, **facts_of(composite, compositor.mesh)}
-            write(files, job, composite, facts)
+            self._write(clip.line, composite, now.options, compositor)
         except Exception as error:
-            self._fail(line, error)
+            self._fail(clip.line, error)
             return
-        self._on_result(Result(line.number, job.out, "done", round(sum(clip.timer.seconds.values()), 3)))
+        self._done(clip.line, composite)
+
+    def _make_long(self, compositor: Compositor, clip: _LongClip) -> None:
+        """A long clip, from the stage to its files."""
+        assert clip.line.job is not None
+        try:
+            options = clip.line.job.scene.sampling.settled(clip.stage.arch.diffusion)
+            composite = compositor.render(clip.stage, options)
+            composite = dataclasses.replace(composite, seconds=clip.timer.seconds | composite.seconds)
+            self._write(clip.line, composite, options, compositor)
+        except Exception as error:
+            self._fail(clip.line, error)
+            return
+        self._done(clip.line, composite)
+
+    def _write(
+        self, line: Line, composite: Composite, options: SamplingOptions, compositor: Compositor
+    ) -> None:
+        """The files; options: with which the composite was sampled."""
+        job = line.job
+        assert job is not None
+        job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=options))
+        files = JobFiles(self._checker.root / job.out)
+        facts = {"command": "batch", "job": line.digest, **facts_of(composite, compositor.mesh)}
+        write(files, job, composite, facts)
+
+    def _done(self, line: Line, composite: Composite) -> None:
+        self._on_result(Result(line.number, line.out, "done", round(sum(composite.seconds.values()), 3)))
 
     def _fail(self, line: Line, error: Exception) -> None:
         if not isinstance(error, InputError):

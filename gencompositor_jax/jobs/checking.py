@@ -9,6 +9,7 @@ from pathlib import Path
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
+from gencompositor_jax.controls.footage import shortest
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
@@ -45,9 +46,17 @@ class Checker:
         source = checkpoints.packaged() if scene.checkpoint is None else scene.checkpoint
         metadata: Metadata = self._metadata(source)
         checkpoints.check_prompt(scene.sampling.prompt, metadata.prompts)
-        arch = arch_for(changed(metadata.arch, scene.changes), scene.frames)
+        arch = arch_for(changed(metadata.arch, scene.changes), self.frames(scene))
         scene.sampling.schedule(arch.diffusion)
         return arch
+
+    def frames(self, scene: Scene) -> int:
+        """Frames of the result."""
+        if scene.frames is not None:
+            return scene.frames
+        media = self.clips(scene)
+        elements = [(media[layer.foreground], layer.extend) for layer in scene.layers]
+        return shortest(media[scene.background], elements, scene.fps, scene.start, scene.end)
 
     def clips(self, scene: Scene) -> dict[str, Media]:
         """The probed clips of a scene by their paths."""
@@ -59,7 +68,8 @@ class Checker:
         try:
             self._check_output(JobFiles(self.root / line.job.out), line.digest)
             scene = line.job.scene
-            check_clips(scene, self.arch(scene).frames, self.clips(scene))
+            self.arch(scene)
+            check_clips(scene, self.frames(scene), self.clips(scene))
         except InputError as error:
             return dataclasses.replace(line, job=None, error=" ".join(str(error).split()))
         return line

@@ -93,11 +93,15 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
 
 
 def _check_limits(job: Job, limits: Limits) -> None:
+    from gencompositor_jax.controls.footage import shortest  # with JAX
+
     scene = job.scene
     if scene.checkpoint is not None:
         raise InputError("project: it has a checkpoint, the service has one model; set it to null")
-    if scene.frames is not None and scene.frames > limits.frames:
-        raise InputError(f"frames: {scene.frames}, the service's limit is {limits.frames}; ask for fewer")
+    elements = [(layer.foreground, layer.extend) for layer in scene.layers]
+    frames = scene.frames or shortest(scene.background, elements, scene.fps, scene.start, scene.end)
+    if frames > limits.frames:
+        raise InputError(f"frames: {frames}, the service's limit is {limits.frames}; ask for fewer")
     if len(scene.layers) > limits.layers:
         raise InputError(f"project: {len(scene.layers)} layers, the service's limit is {limits.layers}")
 

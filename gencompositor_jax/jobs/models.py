@@ -53,7 +53,8 @@ class Models:
         if job.scene.weights is not None and job.scene.weights != self.weights:
             raise InputError(f"weights: {job.scene.weights}; the service runs its own, leave the field out")
         scene = dataclasses.replace(job.scene, checkpoint=self.checkpoint)
-        check_clips(scene, self._checker.arch(scene).frames, media)
+        self._checker.arch(scene)
+        check_clips(scene, self._checker.frames(scene), media)
 
     def run(self, device: str, job: Job, media: Mapping[str, Media], folder: Path, on_step: OnStep) -> None:
         """Writes the video to `folder / job.out`, a report and a project file beside it."""

@@ -82,6 +82,7 @@ def compose(media: Path, small_checkpoint: str, here: Path) -> Arguments:
             "foreground": str(media / "element"),
             "trajectory": TRAJECTORY,
             "checkpoint": small_checkpoint,
+            "frames": "5",
             "out": "out.mp4",
         }
         if command == "compose":
@@ -217,7 +218,8 @@ def test_the_element_keeps_its_own_pixels_unless_the_models_are_asked_for(compos
 )
 def test_an_element_too_soft_for_its_own_pixels_is_named(alpha, detail, said):
     element = Element(np.full((9, 8, 8, 4), alpha, np.uint8), "smoke.mov")
-    stage = SimpleNamespace(shots=[SimpleNamespace(path=None, element=element)], arch=arch.linear())
+    shots = [SimpleNamespace(path=None, element=element)]
+    stage = SimpleNamespace(shots=shots, arch=arch.linear(), is_long=False)
     scene = SimpleNamespace(sampling=SamplingOptions(detail=detail))
     assert [text for text in warnings(scene, arch.linear(), stage) if "smoke.mov" in text] == said * [
         "--detail element: smoke.mov is nowhere half opaque, so the model draws it"
@@ -256,7 +258,7 @@ def test_remove_changes_only_what_the_mask_covers(media, here, small_checkpoint,
     assert main(words) == 0
     assert capsys.readouterr().err.count("a removal has no element") == 1
     assert json.loads((here / "images.json").read_text())["transferred"] == [0.0]
-    result, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames[:5]
+    result, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames
     changed = (result != given).any(axis=(0, 3))
     assert changed[22:38, 32:58].mean() > 0.9 and not changed[:10].any() and not changed[:, :15].any()
 
@@ -295,10 +297,22 @@ def test_allowed_but_surprising_is_said(compose, here, capsys, monkeypatch, no_m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(rendering, "load", stop)
-    # 17 frames of a model trained for 5, from a background resampled to more frames.
+    # 9 frames of a model trained for 5, from a background resampled to more frames.
     main(compose(steps="7", frames="9", fps="16", trajectory="track:30,30", extend="loop"))
     said = capsys.readouterr().err
-    assert "9 frames" in said and "trained for 5" in said and "--steps 7" in said
+    assert "9 frames: sampled in windows of the 5" in said and "--steps 7" in said
+
+
+def test_a_clip_longer_than_the_models(compose, here, media):
+    """All six frames of the background: in windows, in pieces, with all files beside the video."""
+    assert main(compose(frames=None, out="images", steps="1")) == 0
+    result, given = read_video(here / "images").frames, read_video(media / "background.mp4").frames
+    assert len(result) == 6 and (result != given).any() and (result == given).any()
+    facts = json.loads(Path("images.json").read_text())
+    assert facts["settings"]["frames"] == 6 and len(facts["transferred"]) == 1
+    assert Image.open("images.png").size[0] > 0 and not Path("images.latents.npz").exists()
+    assert main(compose("preview", frames=None, out="drawn")) == 0
+    assert len(read_video(here / "drawn").frames) == 6
 
 
 def test_it_runs_as_a_module_and_a_wrong_path_needs_no_jax():
@@ -458,7 +472,7 @@ def test_elements_that_cannot_be_found(
         ({"scale": "1e9"}, "must be at most 1000000"),
         ({"scale": "0.001"}, "larger --scale"),
         ({"rotation": "inf"}, "--rotation"),
-        ({"frames": "6"}, "4k+1"),
+        ({"frames": "1000000"}, "latents need"),
         ({"frames": "0"}, "frames"),
         ({"frames": "9"}, "--frames"),  # six are there
         ({"fps": "0"}, "fps"),

@@ -11,6 +11,7 @@ from gencompositor_jax.cli import main, parse, rendering
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.inference.programs import Programs
 
@@ -106,7 +107,7 @@ def test_an_existing_folder_is_refused_before_the_model_loads(programs, monkeypa
     monkeypatch.setattr(rendering, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert main(["compile", "--out", str(programs)]) == 2
     assert "exists: pass --overwrite" in capsys.readouterr().err
-    assert main(["compile", "--out", str(programs / "new"), "--frames", "6"]) == 2
+    assert main(["compile", "--out", str(programs / "new"), "--frames", "0"]) == 2
     assert main(["compile", "--out", str(programs / "new"), "--prompt", "no such"]) == 2
     assert main(["compile", "--out", str(programs / "new"), "--steps", "0"]) == 2
 
@@ -115,3 +116,19 @@ def test_the_command_line_parses():
     args = parse(["compile", "--checkpoint", "c", "--frames", "9", "--guidance", "1", "--out", "d"])
     assert (args.checkpoint, args.frames, args.guidance, args.steps) == ("c", 9, 1.0, None)
     assert parse(["compose", "--compiled", "d"]).compiled == "d"
+
+
+def test_a_long_clip_has_programs_of_its_own(small_model, programs, tmp_path):
+    """And those of one window are refused for it before anything runs."""
+    Compositor(small_model).compile(tmp_path / "long", steps=1, frames=9)
+    made = Programs.load(tmp_path / "long")
+    names = {signature.name for signature in made.signatures.values()}
+    assert names == {"start", "block_noise", "encode_chunk", "predict", "solve", "decode_chunk"}
+    background = np.random.default_rng(0).integers(0, 255, (9, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    element = np.full((9, 8, 8, 4), 255, np.uint8)
+    given = background, element, [(12, 16), (36, 16)]
+    compiled = Compositor(small_model, programs=made).compose(*given, frames=9, steps=1)
+    plain = Compositor(small_model).compose(*given, frames=9, steps=1)
+    assert np.abs(np.asarray(compiled.raw).astype(int) - np.asarray(plain.raw)).max() <= 1
+    with pytest.raises(InputError, match="compile --frames 9"):
+        Compositor(small_model, programs=Programs.load(programs)).compose(*given, frames=9, steps=4)

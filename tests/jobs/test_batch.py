@@ -221,3 +221,14 @@ def test_more_clips_of_a_small_network_than_of_a_large_one(small_model):
 
     assert groups.clips_per_call(released(), 4) == 4
     assert groups.clips_per_call(small_model.arch, 1) == groups.MOST
+
+
+def test_clips_longer_than_the_models_are_made_between_the_others(folder, small_checkpoint):
+    """Of the length of their background; those shorter than the model's are held and cut."""
+    write_image_folder(folder / "street1", scenery(9, seed=1), overwrite=True)
+    write_image_folder(folder / "street2", scenery(3, seed=2), overwrite=True)
+    assert run(folder, *jobs(small_checkpoint, 3, extend="loop", steps=1)) == 0
+    lengths = [len(read_video(folder / "out" / str(i)).frames) for i in range(3)]
+    assert lengths == [5, 9, 3]
+    report = json.loads((folder / "out" / "1.json").read_text())
+    assert report["settings"]["frames"] == 9 and report["settings"]["model_frames"] == 5

@@ -20,6 +20,7 @@ than its frames outside the mask are from the scene, which it was given: there `
 model's own pixels are taken.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import cv2
@@ -34,15 +35,26 @@ GAMMAS = 0.15, 6.0  # the range of g
 SHADES = 0.3, 1.5  # the range of s
 FRAMES = 2.0  # standard deviation of G along time, in frames
 WIDTH = 0.75  # around the element: standard deviation of G, in tokens
+REACH = 12  # frames over which smoothing along time is noticed in `fit`
 PRIOR = 0.02  # around the element: brightness that is added to both sides of (3), against division by nothing
 NOISE = 4.0  # times the logarithm of s outside the mask, where it should be 0, count as noise
 SLIGHT = 0.05, 0.2  # logarithm of s that counts as noise: at least, and where there is no outside
+COVERED = 0.6  # of the most that G covers outside the mask, where the model's noise is measured
 TOGETHER = 3.0  # tokens over which the model's errors of a whole clip go together
 WIDTHS = 1.0, 0.5  # standard deviations of G over the element, in tokens
 DOUBT = 2.5  # standard errors within which a local deviation is noise
 FINE = 1.5  # standard deviation in pixels of the blur under which drawn and generated frames are compared
 FAINT = 0.03  # error that is never held against a model
 STRAYS = 4.5, 6.0  # times the model's error outside the mask: the map is trusted up to, distrusted from
+
+
+class Light(NamedTuple):
+    """What a clip has in common."""
+
+    offset: Float[np.ndarray, "3"]  # d of (1)
+    gamma: Float[np.ndarray, "3"]  # g of (1)
+    error: float | None  # mean square of the model's outside the mask; None where there is no outside
+    slight: float  # logarithm of (3) that counts as noise
 
 
 class Fit(NamedTuple):
@@ -55,12 +67,75 @@ class Fit(NamedTuple):
     trust: Float[np.ndarray, "T h w"]  # 1: the element's pixels, 0: the model's
 
 
+class Sums(NamedTuple):
+    """What `light` needs of a clip, added up over its frames: float64."""
+
+    weight: np.ndarray  # [] alpha of the element's pixels
+    colours: np.ndarray  # [3, 256] the same by the level of each channel
+    drawn: np.ndarray  # [3] of the model's colours, times alpha
+    scatter: np.ndarray  # [3] of the residuals that are common to a token, times alpha
+    brightness: np.ndarray  # [] of their mean over the channels, squared
+    chroma: np.ndarray  # [3] of their deviations from it, squared
+    outside: np.ndarray  # [2] the model's squared error outside the mask, and its pixels
+    given: np.ndarray  # [2] the squared logarithm of (3) outside, where it should be 0, and its pixels
+
+
+def measure(
+    seen: UInt8[np.ndarray, "T h w 3"],
+    paste: UInt8[np.ndarray, "T h w 4"],
+    generated: UInt8[np.ndarray, "T h w 3"],
+    inside: Bool[np.ndarray, "T h w"],
+    token: int,
+    part: slice = slice(None),
+) -> Sums:
+    """The sums of a piece of a clip; the arguments are those of `fit`. Sums of pieces are added.
+
+    part: frames that are counted. The others, up to `REACH` on each side, are what smoothing along time sees.
+    """
+    b, m, x, a = _colours(seen, generated, paste)
+    solid = _solid(a, inside)
+    own = _own(b, m, a)
+    common = _coarse(own - x, solid, token)[part].astype(np.float64)
+    error = (_smooth(m[part] - b[part], FINE, 0) ** 2).mean(axis=-1)[~inside[part]]
+    given, cover = _brightening(b, m, ~inside, token)
+    given = given[part][~inside[part] & (cover[part] > COVERED * cover.max())]
+    solid, own, levels = solid[part], own[part].astype(np.float64), paste[part][..., :3]
+    at = solid > 0
+    weight, common = solid[at].astype(np.float64), common[at]
+    mean = common.mean(axis=-1)
+    return Sums(
+        weight=weight.sum(),
+        colours=np.stack([np.bincount(levels[at][:, c], weight, 256) for c in range(3)]),
+        drawn=weight @ own[at],
+        scatter=weight @ common,
+        brightness=weight @ mean**2,
+        chroma=weight @ (common - mean[:, None]) ** 2,
+        outside=np.array([error.sum(dtype=np.float64), error.size]),
+        given=np.array([np.square(given, dtype=np.float64).sum(), given.size]),
+    )
+
+
+def added(one: Sums, other: Sums) -> Sums:
+    """The sums of two pieces together."""
+    return Sums(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def light(sums: Sums, token: int) -> Light | None:
+    """The light of a clip; None where the element is nowhere solid: there is nothing to compare."""
+    if not sums.weight:
+        return None
+    error, given = (float(total / count) if count else None for total, count in (sums.outside, sums.given))
+    slight = SLIGHT[1] if given is None else max(SLIGHT[0], NOISE * math.sqrt(given))
+    return Light(*_tone(sums, token), error, slight)
+
+
 def fit(
     seen: UInt8[np.ndarray, "T h w 3"],
     paste: UInt8[np.ndarray, "T h w 4"],
     generated: UInt8[np.ndarray, "T h w 3"],
     inside: Bool[np.ndarray, "T h w"],
     token: int,
+    common: Light | None = None,
 ) -> Fit | None:
     """Equations (1) to (3) and the trust.
 
@@ -70,22 +145,22 @@ def fit(
         generated: the model's frames.
         inside: what was generated.
         token: pixels of a token's side, the distance over which the model's errors go together.
+        common: the light of the clip of which these frames are a piece; None for a whole clip. Up to `REACH`
+            frames at each end of a piece lack what smoothing along time would see.
 
     Returns None where the element is nowhere solid: there is nothing to compare.
     """
-    b, m = seen.astype(np.float32) / 255, generated.astype(np.float32) / 255
-    x, a = paste[..., :3].astype(np.float32) / 255, paste[..., 3].astype(np.float32) / 255
-    solid = np.where((a >= SOLID) & inside, a, 0)
-    if not solid.any():
+    common = common or light(measure(seen, paste, generated, inside, token), token)
+    if common is None:
         return None
-    # The model's element alone, without what shines through it.
-    own = np.clip(b + (m - b) / np.maximum(a, SOLID)[..., None], 0, 1)
-    offset, gamma = _tone(x, own, solid, token)
-    toned = tone(x, offset, gamma)
-    field = _field(own - toned, solid, token)
-    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), ~inside, token)
+    b, m, x, a = _colours(seen, generated, paste)
+    solid = _solid(a, inside)
+    toned = tone(x, common.offset, common.gamma)
+    field = _field(_own(b, m, a) - toned, solid, token)
+    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), common.slight, token)
     drawn = _over(b * shade[..., None], toned + field, a[..., None])
-    return Fit(offset, gamma, field, shade, _trust(drawn, b, m, inside, token))
+    trust = _trust(drawn, m, inside, common.error, token)
+    return Fit(common.offset, common.gamma, field, shade, trust)
 
 
 def tone(
@@ -111,19 +186,35 @@ def draw(
     return _over(below * shade[..., None], 255 * np.clip(lit, 0, 1), paste[..., 3:].astype(np.float32) / 255)
 
 
-def _tone(x: np.ndarray, m: np.ndarray, solid: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+def _colours(
+    seen: np.ndarray, generated: np.ndarray, paste: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """b, m, x and a, float32 in [0, 1]."""
+    b, m, x = (v[..., :3].astype(np.float32) / 255 for v in (seen, generated, paste))
+    return b, m, x, paste[..., 3].astype(np.float32) / 255
+
+
+def _solid(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    return np.where((a >= SOLID) & inside, a, 0)
+
+
+def _own(b: np.ndarray, m: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """The model's element alone, without what shines through it."""
+    return np.clip(b + (m - b) / np.maximum(a, SOLID)[..., None], 0, 1)
+
+
+def _tone(sums: Sums, token: int) -> tuple[np.ndarray, np.ndarray]:
     """d and g of (1), shrunk: brightness and the channels' deviations from it each by their own doubt."""
-    at = solid > 0
-    scatter = _coarse(m - x, solid, token)[at]
-    x, m, weight = x[at], m[at], solid[at] / solid.sum()
-    shift = weight @ (m - x)
-    scatter = scatter - weight @ scatter
+    levels, weights = np.arange(256) / 255, sums.colours / sums.weight
+    drawn = sums.drawn / sums.weight
+    shift = drawn - weights @ levels
+    scatter = sums.scatter / sums.weight
     mean, rest = shift.mean(), shift - shift.mean()
-    independent = max(solid.sum() / (TOGETHER * token**2), 1.0)
-    brightness = weight @ scatter.mean(axis=1) ** 2 / independent
-    chroma = weight @ ((scatter - scatter.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / independent
+    independent = max(sums.weight / (TOGETHER * token**2), 1.0)
+    brightness = (sums.brightness / sums.weight - scatter.mean() ** 2) / independent
+    chroma = (sums.chroma / sums.weight - (scatter - scatter.mean()) ** 2).sum() / independent
     keep, keep_chroma = _kept(mean**2, brightness), _kept((rest**2).sum(), chroma)
-    exponent = np.log([_gamma(x[:, c], weight @ m[:, c], weight) for c in range(3)])
+    exponent = np.log([_gamma(levels, drawn[c], weights[c]) for c in range(3)])
     middle = exponent.mean()
     exponent = keep * middle + keep_chroma * (exponent - middle)
     return (keep * mean + keep_chroma * rest).astype(np.float32), np.exp(exponent).astype(np.float32)
@@ -168,12 +259,9 @@ def _coarse(residual: np.ndarray, solid: np.ndarray, token: int) -> np.ndarray:
     return _smooth(residual * weight, token / 4) / np.maximum(_smooth(weight, token / 4), 1e-4)
 
 
-def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, outside: np.ndarray, token: int) -> np.ndarray:
-    """s of (3): float32 [T, h, w]; what the model also does to the scene that it was given is noise."""
+def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, slight: float, token: int) -> np.ndarray:
+    """s of (3): float32 [T, h, w]; changes of its logarithm up to `slight` are noise."""
     change, _ = _brightening(b, m, around, token)
-    given, cover = _brightening(b, m, outside, token)
-    given = given[outside & (cover > 0.6 * cover.max())]
-    slight = max(SLIGHT[0], NOISE * np.sqrt(np.mean(given**2))) if given.size else SLIGHT[1]
     change = np.sign(change) * np.maximum(np.abs(change) - slight, 0)
     return np.clip(np.exp(change), *SHADES)
 
@@ -187,18 +275,20 @@ def _brightening(
     return np.log(np.maximum(drawn, PRIOR) / below), _smooth(where, width)
 
 
-def _trust(drawn: np.ndarray, b: np.ndarray, m: np.ndarray, inside: np.ndarray, token: int) -> np.ndarray:
+def _trust(
+    drawn: np.ndarray, m: np.ndarray, inside: np.ndarray, given: float | None, token: int
+) -> np.ndarray:
     """How well `drawn` explains the model's frames: float32 [T, h, w] in [0, 1].
 
-    The measure is how well the model draws what it was given, the scene outside the mask.
+    The measure is how well the model draws what it was given, the scene outside the mask: `given`, its
+    squared error there. Without an outside all is trusted.
     """
-    if inside.all():
+    if given is None:
         return np.ones(inside.shape, np.float32)
-    given = (_smooth(m - b, FINE, 0) ** 2).mean(axis=-1)[~inside].mean() + FAINT**2
     seen = inside.astype(np.float32)
     error = seen * (_smooth(m - drawn, FINE, 0) ** 2).mean(axis=-1)
     error = _smooth(error, token / 2, 0) / np.maximum(_smooth(seen, token / 2, 0), 1e-3)
-    ramp = np.clip((STRAYS[1] - np.sqrt(error / given)) / (STRAYS[1] - STRAYS[0]), 0, 1)
+    ramp = np.clip((STRAYS[1] - np.sqrt(error / (given + FAINT**2))) / (STRAYS[1] - STRAYS[0]), 0, 1)
     trust: np.ndarray = ramp * ramp * (3 - 2 * ramp)
     return trust
 

@@ -17,14 +17,16 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from gencompositor_jax.controls.element.element import Element
-from gencompositor_jax.controls.geometry.trajectory import Path
+from gencompositor_jax.controls.element.element import Cutout, Element
+from gencompositor_jax.controls.geometry.trajectory import Path, piece
 from gencompositor_jax.controls.geometry.view import View, crop_content, points_to_model
+from gencompositor_jax.controls.media.frames import pieces
 from gencompositor_jax.errors import InputError
 
 Anchor = Literal["center", "bottom"]
 
 MAX_FRAMES_WIDE = 8.0  # an element wider or taller than this many frames is refused
+OPAQUE = 128  # alpha from which a pixel of the placed element is in its silhouette
 MIN_VISIBLE = 4  # pixels of silhouette, in the frame with most, below which the element is refused
 
 
@@ -43,9 +45,40 @@ def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View)
     InputError if the lengths differ, the element is more than 8 frames wide or tall, or it is visible in no
     frame (outside in every frame, or too small).
     """
-    mask = paste_of(element, path, anchor, view)[..., 3] >= 128
-    _check_visible(element, path, view, mask)
+    mask = silhouette(element, path, anchor, view)
+    check_visible(element, path, anchor, view)
     return mask
+
+
+def silhouette(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
+    """`trajectory_to_mask` also where the element isn't visible: of a piece of a clip."""
+    return paste_of(element, path, anchor, view)[..., 3] >= OPAQUE
+
+
+def check_visible(element: Cutout, path: Path, anchor: Anchor, view: View) -> None:
+    """Raises the InputErrors of `trajectory_to_mask`; reads the element up to where it is visible."""
+    _check(element, path, view)
+    solid, first = 0, 0
+    for frames in pieces(element.frames):
+        part = slice(first, first + len(frames))
+        mask = silhouette(Element(frames, element.name), piece(path, part), anchor, view)
+        if crop_content(mask, view).sum(axis=(1, 2)).max() >= MIN_VISIBLE:
+            return
+        solid = max(solid, int((frames[..., 3] >= OPAQUE).sum(axis=(1, 2)).max()))
+        first += len(frames)
+    h, w = element.frames.shape[1:3]
+    scale = float(path.scale.max())
+    area = scale**2 * math.prod(view.scale) * solid
+    if area < MIN_VISIBLE:
+        raise InputError(
+            f"{element.name} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} solid pixels of "
+            f"the model's {view.model[1]}x{view.model[0]} frame; pass a larger --scale"
+        )
+    (x0, y0), (x1, y1) = path.xy.min(axis=0), path.xy.max(axis=0)
+    raise InputError(
+        f"trajectory: x {x0:.0f}..{x1:.0f}, y {y0:.0f}..{y1:.0f} keeps the element outside the "
+        f"{view.native[1]}x{view.native[0]} background in every frame; pass points inside"
+    )
 
 
 def centred_foreground(
@@ -67,7 +100,7 @@ def centred_foreground(
     return out
 
 
-def distance_from_centre(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
+def distance_from_centre(element: Cutout, path: Path, anchor: Anchor, view: View) -> np.ndarray:
     """[T, 2], (x, y) in the model's pixels: from the frame's centre, where `centred_foreground` shows the
     centre of the element's canvas, to where that is in the target.
     """
@@ -166,7 +199,7 @@ def _straight(premultiplied: np.ndarray) -> np.ndarray:
     return np.rint(out).clip(0, 255).astype(np.uint8)
 
 
-def _check(element: Element, path: Path, view: View) -> None:
+def _check(element: Cutout, path: Path, view: View) -> None:
     """InputError if the element can't follow the path: lengths, finite numbers, size."""
     frames, h, w = element.frames.shape[:3]
     if frames != len(path.xy):
@@ -184,21 +217,3 @@ def _check(element: Element, path: Path, view: View) -> None:
             f"scale {largest:g}: {element.name} ({w}x{h} pixels) would cover more than {MAX_FRAMES_WIDE:g} "
             f"frames; it fits into the {view.native[1]}x{view.native[0]} background at {fit:.3g}"
         )
-
-
-def _check_visible(element: Element, path: Path, view: View, silhouette: np.ndarray) -> None:
-    if crop_content(silhouette, view).sum(axis=(1, 2)).max(initial=0) >= MIN_VISIBLE:
-        return
-    h, w = element.frames.shape[1:3]
-    scale = float(path.scale.max())
-    area = scale**2 * math.prod(view.scale) * (element.frames[..., 3] >= 128).sum(axis=(1, 2)).max()
-    if area < MIN_VISIBLE:
-        raise InputError(
-            f"{element.name} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} solid pixels of "
-            f"the model's {view.model[1]}x{view.model[0]} frame; pass a larger --scale"
-        )
-    (x0, y0), (x1, y1) = path.xy.min(axis=0), path.xy.max(axis=0)
-    raise InputError(
-        f"trajectory: x {x0:.0f}..{x1:.0f}, y {y0:.0f}..{y1:.0f} keeps the element outside the "
-        f"{view.native[1]}x{view.native[0]} background in every frame; pass points inside"
-    )

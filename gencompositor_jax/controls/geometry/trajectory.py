@@ -99,6 +99,11 @@ class Path:
     report: str = ""  # of tracking: whether the point was lost, and in which frame
 
 
+def piece(path: Path, part: slice) -> Path:
+    """The path in some of the frames."""
+    return dataclasses.replace(path, xy=path.xy[part], scale=path.scale[part], rotation=path.rotation[part])
+
+
 def parse_trajectory(text_or_path: str, relative: bool = False) -> Trajectory:
     """Parse points, the name of a file, or "track:x,y".
 

@@ -58,6 +58,11 @@ def window_around(
     return Window(origins, (height, width))
 
 
+def piece(window: Window, part: slice) -> Window:
+    """The window in some of the frames."""
+    return dataclasses.replace(window, origins=window.origins[part])
+
+
 def cut(frames: np.ndarray, window: Window) -> np.ndarray:
     """[T, H, W, ...] -> the window of each frame [T, h, w, ...]."""
     return np.stack([frame[_part(window, t)] for t, frame in enumerate(frames)])

@@ -78,9 +78,14 @@ class Computed:
 
 def pieces(frames: Frames, step: int | None = None) -> Iterator[Any]:
     """All frames in order, `step` of them at a time: arrays [n, ...]."""
-    step = step or getattr(frames, "step", STEP)
+    step = step or step_of(frames)
     for first in range(0, len(frames), step):
         yield frames[first : min(first + step, len(frames))]
+
+
+def step_of(frames: Frames) -> int:
+    """Frames that are read together where all are wanted."""
+    return frames.step if isinstance(frames, Computed) else STEP
 
 
 def held(frames: np.ndarray, length: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gencompositor_jax.controls.media.frames import Computed, Frames, step_of
 from gencompositor_jax.files import PathLike, atomic_write, check_output
 
 SHEET_WIDTH = 1280  # approximate, in pixels; frames are scaled to fit
@@ -19,7 +20,7 @@ _PAST, _AHEAD, _SHADE, _DOT = (0, 229, 255), (190, 205, 210), (16, 24, 32), (255
 _SUBPIXEL = 4  # fractional bits of OpenCV's drawing coordinates
 
 
-def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], times: int = 5) -> np.ndarray:
+def contact_sheet(rows: Sequence[tuple[str, Frames]], times: int = 5) -> np.ndarray:
     """Labelled rows of `times` evenly spaced frames, first and last included: uint8 RGB [h, w, 3].
 
     `rows`: (label, uint8 frames [T, H, W, 3]) each. Frame numbers are above the columns, or below each frame
@@ -28,7 +29,8 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], times: int = 5) -> np.
     if not rows or times < 1:
         raise ValueError("a contact sheet needs at least one row and one time")
     for label, frames in rows:
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        shape = frames.shape
+        if frames.dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise ValueError(f"{label}: frames must be uint8 [T, H, W, 3], not {frames.dtype} {frames.shape}")
     label_font, number_font = ImageFont.load_default(size=19), ImageFont.load_default(size=15)
     gutter = max(round(label_font.getlength(label)) for label, _ in rows) + 2 * _PADDING
@@ -61,16 +63,19 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], times: int = 5) -> np.
     return np.asarray(sheet)
 
 
-def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
+def overlay(
+    frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = None, first: int = 0
+) -> np.ndarray:
     """Frames uint8 [T, H, W, 3] with the mask tinted and outlined, and the trajectory drawn in.
 
     `mask`: bool [T, H, W]. `points`: the element's position per frame in pixels (x, y), float [T, 2], or
     [L, T, 2] for L elements; positions outside the frame are allowed. The past part of a trajectory is
-    bright, the rest pale, and a dot marks the current position.
+    bright, the rest pale, and a dot marks the current position. `first`: which of the points is that of the
+    first frame; there are more points than frames for a piece of a clip.
     """
     if mask.shape != frames.shape[:3]:
         raise ValueError(f"mask {mask.shape} and frames {frames.shape[:3]} differ")
-    count = len(frames)
+    count = len(frames) if points is None else np.shape(points)[-2]
     trajectories = np.asarray([] if points is None else points, float).reshape(-1, count, 2)
     shorter = min(frames.shape[1:3])
     stroke, dot = max(1, round(shorter / 180)), max(2.0, shorter / 45)
@@ -81,8 +86,17 @@ def overlay(frames: np.ndarray, mask: np.ndarray, points: np.ndarray | None = No
         edge = inside & ~cv2.erode(inside.astype(np.uint8), kernel, iterations=stroke).astype(bool)
         frame[edge] = _OUTLINE
         for trajectory in trajectories:
-            _draw_trajectory(frame, trajectory, index, stroke, dot)
+            _draw_trajectory(frame, trajectory, first + index, stroke, dot)
     return out
+
+
+def overlaid(frames: Frames, mask: Frames, points: np.ndarray | None = None) -> Frames:
+    """`overlay` of the frames that are asked for."""
+    return Computed(
+        frames.shape,
+        lambda first, stop: overlay(frames[first:stop], mask[first:stop], points, first),
+        step=step_of(frames),
+    )
 
 
 def write_png(path: PathLike, image: np.ndarray, overwrite: bool = False) -> None:

@@ -13,13 +13,13 @@ from gencompositor_jax.errors import InputError
 class Spool(Computed):
     """Frames in a file without a name, which the system removes with the object, also after a crash.
 
-    folder: where the file is; None is the system's for temporary files (TMPDIR).
+    folder: where the file is.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: type = np.uint8, folder: Path | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: type, folder: Path) -> None:
         super().__init__(shape, self._read, dtype)
         self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (kept open)
-        self._folder = folder or Path(tempfile.gettempdir())
+        self._folder = folder
 
     def append(self, frames: np.ndarray) -> None:
         """Writes the next frames. Raises InputError where the disk is full."""

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from gencompositor_jax.controls.media.container import opened
+from gencompositor_jax.controls.media.frames import Frames
 from gencompositor_jax.controls.media.images import is_image
 from gencompositor_jax.controls.media.inputs import local_path
 from gencompositor_jax.errors import InputError
@@ -46,7 +47,7 @@ def check_video_output(path: PathLike, overwrite: bool) -> None:
 
 def write_video(
     path: PathLike,
-    frames: np.ndarray,
+    frames: Frames,
     fps: float,
     *,
     audio_from: PathLike | None = None,
@@ -89,7 +90,7 @@ def write_video(
         output.mux([packet for _, packet in sound])
 
 
-def write_image_folder(path: PathLike, frames: np.ndarray, overwrite: bool = False) -> None:
+def write_image_folder(path: PathLike, frames: Frames, overwrite: bool = False) -> None:
     """Write uint8 frames [T, H, W, 3 or 4] as 00000.png, 00001.png, ... in a new folder, losslessly.
 
     The folder is written atomically. `overwrite` replaces a folder that contains only numbered PNG images.
@@ -102,13 +103,14 @@ def write_image_folder(path: PathLike, frames: np.ndarray, overwrite: bool = Fal
             Image.fromarray(frame).save(part / f"{index:05d}.png", compress_level=4)
 
 
-def _check_frames(frames: np.ndarray, channels: Sequence[int]) -> None:
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] not in channels or not frames.size:
+def _check_frames(frames: Frames, channels: Sequence[int]) -> None:
+    shape = frames.shape
+    if frames.dtype != np.uint8 or len(shape) != 4 or shape[-1] not in channels or 0 in shape:
         wanted = " or ".join(map(str, channels))
         raise ValueError(f"frames must be uint8 [T, H, W, {wanted}], not {frames.dtype} {frames.shape}")
 
 
-def _add_picture(output: OutputContainer, frames: np.ndarray, rate: Fraction, crf: int) -> VideoStream:
+def _add_picture(output: OutputContainer, frames: Frames, rate: Fraction, crf: int) -> VideoStream:
     _, height, width, _ = frames.shape
     stream = output.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "fast"})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"

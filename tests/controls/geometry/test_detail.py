@@ -222,3 +222,42 @@ def test_at_the_same_size_a_mask_over_the_whole_frame_is_allowed(scene):
     transfer = make_transfer(scene.seen, generated, whole, (scene.small, scene.small), TOKEN, "auto")
     out, inside = paste_back(scene.seen, generated, whole, identity_view(SIZE), 2.0, transfer)
     assert inside.all() and rms(out, generated, whole) < 4
+
+
+def test_pieces_of_a_clip_are_its_map():
+    """With the light of the whole and what smoothing sees around a piece; without it there is a seam."""
+    rng, (count, height, width) = np.random.default_rng(0), (40, 32, 48)
+    y, x = np.mgrid[:height, :width]
+    alpha = np.stack([255 * (np.hypot(y - 16, x - 10 - t / 2) < 9) for t in range(count)]).astype(np.uint8)
+    inside = np.stack([np.hypot(y - 16, x - 10 - t / 2) < 14 for t in range(count)])
+    seen = rng.integers(120, 180, (count, height, width, 3)).astype(np.uint8)
+    colours = rng.integers(60, 160, (count, height, width, 3))
+    paste = np.concatenate([colours.astype(np.uint8), alpha[..., None]], axis=-1)
+    flicker = 0.7 + 0.2 * np.sin(np.arange(count) / 4)[:, None, None, None]
+    generated = over(seen, np.clip(colours * flicker, 0, 255), paste)
+    whole = detail.fit(seen, paste, generated, inside, 8)
+    videos = seen, paste, generated, inside
+
+    def joined(reach: int) -> tuple[detail.Light, list[np.ndarray]]:
+        sums, parts, light = None, [], None
+        for again in range(2):
+            for first in range(0, count, 16):
+                low, stop = max(0, first - reach), min(count, first + 16)
+                around, within = slice(low, stop + reach), slice(first - low, stop - low)
+                piece = [video[around] for video in videos]
+                if again:
+                    fit = detail.fit(*piece, 8, light)
+                    parts.append([values[within] for values in fit[2:]])
+                else:
+                    found = detail.measure(*piece, 8, within)
+                    sums = found if sums is None else detail.added(sums, found)
+            light = detail.light(sums, 8)
+        return light, [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+    light, found = joined(detail.REACH)
+    np.testing.assert_allclose(light.offset, whole.offset, atol=1e-5)
+    np.testing.assert_allclose(light.gamma, whole.gamma, atol=1e-5)
+    for name, values in zip(("field", "shade", "trust"), found, strict=True):
+        difference = np.abs(values - getattr(whole, name))[inside]
+        assert difference.max() < 0.1 / 255, name
+    assert np.abs(joined(0)[1][0] - whole.field)[inside].max() > 1 / 255
