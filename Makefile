@@ -10,12 +10,13 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity tpu-aot demo pictures docs test test-all test-optimised test-lowest check check-all format lint types clean
+.PHONY: help install parity tpu-aot demo pictures docs test test-all test-heavy test-optimised test-lowest check check-all format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
 	@echo "make test          run the fast tests, in a few minutes"
-	@echo "make test-all      run all tests"
+	@echo "make test-all      run all tests but the heaviest"
+	@echo "make test-heavy    run those: two more training plans for TPUs at full size"
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
 	@echo "make test-lowest   run the fast tests with the oldest versions that pyproject.toml allows"
@@ -71,7 +72,10 @@ test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP) test-optimised
-	$(PYTEST)
+	$(PYTEST) -m "not heavy"
+
+test-heavy: $(STAMP)
+	$(PYTEST) -m heavy
 
 # Tests compile without LLVM's optimisations, users with them: the numbers of both must agree with the recordings.
 OPTIMISED = tests/parity/test_network.py tests/parity/test_vae.py tests/codec/test_codec.py \

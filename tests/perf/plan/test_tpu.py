@@ -59,6 +59,7 @@ def test_the_training_step_fits_eight_chips(eight):
     assert eight["fits"] and eight["bytes_per_device"] < 68 * GIB  # measured: 61.7
 
 
+@pytest.mark.heavy
 def test_offloading_moves_saved_activations_to_the_host(eight):
     offloaded = planned("train", "v5p:2x2x2", "--batch", "8", "--config.remat=offload")
     # Per block and clip its input and attention's output, 35,328 tokens of 3,072 bfloat16 numbers each.
@@ -67,6 +68,7 @@ def test_offloading_moves_saved_activations_to_the_host(eight):
     assert eight["bytes_per_device"] - offloaded["bytes_per_device"] > 0.9 * kept
 
 
+@pytest.mark.heavy
 def test_memory_per_chip_shrinks_with_the_mesh(eight):
     many = planned("train", "v5p:8x8x8", "--batch", "64", "--mesh", "fsdp=64,context=8")
     few, lots = (report["programs"]["train step"]["memory"] for report in (eight, many))
