@@ -14,14 +14,15 @@ import numpy as np
 import tqdm
 
 from gencompositor_jax import checkpoints
+from gencompositor_jax.arch import Solver
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines.examples import held_out_example
 from gencompositor_jax.evaluation import heldout
 from gencompositor_jax.evaluation.prediction import composite, predict
 
 OUT = Path(__file__).parent / "results" / "distilled.json"
-TEACHER = [(20, "dpm"), (20, "ddim"), (8, "ddim"), (4, "ddim"), (2, "ddim"), (1, "ddim")]
-STUDENT = [(8, "consistency"), (4, "consistency"), (2, "consistency"), (1, "consistency")]
+TEACHER: list[tuple[int, Solver]] = [(20, "dpm"), *((n, "ddim") for n in (20, 8, 4, 2, 1))]
+STUDENT: list[tuple[int, Solver]] = [(n, "consistency") for n in (8, 4, 2, 1)]
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         "student": checkpoints.load(args.student, jnp.float32),
     }
     rows = [("teacher", *how) for how in TEACHER] + [("student", *how) for how in STUDENT]
-    found: dict[tuple[str, int, str], list[dict[str, float]]] = {row: [] for row in rows}
+    found: dict[tuple[str, int, Solver], list[dict[str, float]]] = {row: [] for row in rows}
     arch = models["teacher"].arch
     for first in tqdm.tqdm(range(0, args.clips, heldout.BATCH)):
         numbers = range(first, min(first + heldout.BATCH, args.clips))

@@ -259,8 +259,8 @@ def linear() -> ModelArch:
     arch = _small_model(LinearCodecArch(), base_grid=(8, 12))
     backbone = dataclasses.replace(arch.backbone, num_layers=4, patch=1)
     branch = dataclasses.replace(backbone, num_layers=1)
-    # The more steps, the more detail it invents: in 20 by the SDE solver its own frames are 0.8 dB further from
-    # the truth than in 4 (benchmarks/results/distilled.json).
+    # The more steps, the more detail it invents: in 20 by the SDE solver its own frames are 0.8 dB further
+    # from the truth than in 4 (benchmarks/results/distilled.json).
     diffusion = dataclasses.replace(arch.diffusion, steps=4, solver="ddim")
     return dataclasses.replace(
         arch, backbone=backbone, branch=branch, diffusion=diffusion, layout="trajectory"

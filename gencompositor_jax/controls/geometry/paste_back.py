@@ -87,7 +87,7 @@ def paste_back(
         below = native[t][part].astype(np.float32)
         if transfer is not None:
             field, shade, trust = (_enlarged(v[t], view)[part] for v in transfer.fit[2:])
-            # Three times as wide for the shade: a mask may be too large, and the error would be seen around it.
+            # Wider for the shade: a mask may be too large, and the error would be seen around it.
             shade = 1 + feather_weight(inside[t], 3 * width)[part] * (shade - 1)
             drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
             result += trust[..., None] * (drawn - result)
