@@ -44,19 +44,11 @@ class Checker:
         many steps.
         """
         source = checkpoints.packaged() if scene.checkpoint is None else scene.checkpoint
-        metadata: Metadata = self._metadata(source)
-        checkpoints.check_prompt(scene.sampling.prompt, metadata.prompts)
-        arch = arch_for(changed(metadata.arch, scene.changes), self.frames(scene))
-        scene.sampling.schedule(arch.diffusion)
-        return arch
+        return sampling_arch(scene, self._metadata(source), self.frames(scene))
 
     def frames(self, scene: Scene) -> int:
         """Frames of the result."""
-        if scene.frames is not None:
-            return scene.frames
-        media = self.clips(scene)
-        elements = [(media[layer.foreground], layer.extend) for layer in scene.layers]
-        return shortest(media[scene.background], elements, scene.fps, scene.start, scene.end)
+        return frames_of(scene, self.clips(scene))
 
     def clips(self, scene: Scene) -> dict[str, Media]:
         """The probed clips of a scene by their paths."""
@@ -84,6 +76,25 @@ class Checker:
                         f"out: {file}: exists, made by something else than this line; pass --overwrite to "
                         "replace it"
                     )
+
+
+def frames_of(scene: Scene, media: Mapping[str, Media]) -> int:
+    """Frames of a scene's result. media: its probed clips by their paths."""
+    if scene.frames is not None:
+        return scene.frames
+    elements = [(media[layer.foreground], layer.extend) for layer in scene.layers]
+    return shortest(media[scene.background], elements, scene.fps, scene.start, scene.end)
+
+
+def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:
+    """The architecture that a scene of so many frames is made with.
+
+    Raises InputError where the checkpoint lacks its prompt, or a clip of that length can't be made.
+    """
+    checkpoints.check_prompt(scene.sampling.prompt, metadata.prompts)
+    arch = arch_for(changed(metadata.arch, scene.changes), frames)
+    scene.sampling.schedule(arch.diffusion)
+    return arch
 
 
 def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:

@@ -74,6 +74,8 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
 
     Raises InputError naming the field or the file, the job's or the limit's.
     """
+    from gencompositor_jax.jobs.checking import frames_of  # imports JAX
+
     if isinstance(request, dict):
         for name, why in (("out", "the service names it"), ("checkpoint", "the service has one model")):
             if name in request:
@@ -81,7 +83,13 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
         request = {**request, "out": OUT}
     with inputs.short_messages():
         job = job_of(request, inputs)
-        _check_limits(job, limits)
+        if job.scene.checkpoint is not None:
+            raise InputError("project: it has a checkpoint, the service has one model; set it to null")
+        if len(job.scene.layers) > limits.layers:
+            raise InputError(
+                f"project: {len(job.scene.layers)} layers, the service's limit is {limits.layers}; use fewer"
+            )
+        _check_frames(job.scene.frames or 0, limits)
         media = {clip: probe(clip) for clip in job.scene.clips}
         for clip, found in media.items():
             if found.width * found.height > limits.megapixels * 1e6:
@@ -89,21 +97,13 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
                     f"{clip}: frames of {found.width}x{found.height} pixels, the service's limit is "
                     f"{limits.megapixels:g} megapixels; scale it down"
                 )
+        _check_frames(frames_of(job.scene, media), limits)
     return job, media
 
 
-def _check_limits(job: Job, limits: Limits) -> None:
-    from gencompositor_jax.controls.footage import shortest  # with JAX
-
-    scene = job.scene
-    if scene.checkpoint is not None:
-        raise InputError("project: it has a checkpoint, the service has one model; set it to null")
-    elements = [(layer.foreground, layer.extend) for layer in scene.layers]
-    frames = scene.frames or shortest(scene.background, elements, scene.fps, scene.start, scene.end)
+def _check_frames(frames: int, limits: Limits) -> None:
     if frames > limits.frames:
         raise InputError(f"frames: {frames}, the service's limit is {limits.frames}; ask for fewer")
-    if len(scene.layers) > limits.layers:
-        raise InputError(f"project: {len(scene.layers)} layers, the service's limit is {limits.layers}")
 
 
 def _real(path: Path, base: Path) -> Path | None:

@@ -17,8 +17,8 @@ from gencompositor_jax.jobs.workers import OnStep
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from gencompositor_jax.checkpoints import Metadata
     from gencompositor_jax.compositor import Compositor
-    from gencompositor_jax.jobs.checking import Checker
 
 # Compiled programs that a process keeps. Clients choose shapes, and each has programs of its own.
 MAX_PROGRAMS = 32
@@ -48,13 +48,13 @@ class Models:
 
         Reads no weights. media: the job's probed clips by their paths.
         """
-        from gencompositor_jax.jobs.checking import check_clips
+        from gencompositor_jax.jobs.checking import check_clips, frames_of, sampling_arch
 
         if job.scene.weights is not None and job.scene.weights != self.weights:
             raise InputError(f"weights: {job.scene.weights}; the service runs its own, leave the field out")
-        scene = dataclasses.replace(job.scene, checkpoint=self.checkpoint)
-        self._checker.arch(scene)
-        check_clips(scene, self._checker.frames(scene), media)
+        frames = frames_of(job.scene, media)
+        sampling_arch(job.scene, self._metadata, frames)
+        check_clips(job.scene, frames, media)
 
     def run(self, device: str, job: Job, media: Mapping[str, Media], folder: Path, on_step: OnStep) -> None:
         """Writes the video to `folder / job.out`, a report and a project file beside it."""
@@ -79,10 +79,10 @@ class Models:
         return {_name(mesh): mesh for mesh in meshes.equal_meshes(self.mesh or {})}
 
     @functools.cached_property
-    def _checker(self) -> "Checker":
-        from gencompositor_jax.jobs.checking import Checker
+    def _metadata(self) -> "Metadata":
+        from gencompositor_jax import checkpoints
 
-        return Checker(Path())
+        return checkpoints.read_metadata(self.checkpoint or checkpoints.packaged())
 
     def _compositor(self, device: str) -> "Compositor":
         from gencompositor_jax.compositor import Compositor

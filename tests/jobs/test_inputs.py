@@ -118,6 +118,12 @@ def test_what_a_service_refuses(inputs, root, change, names):
     assert str(root) not in str(error.value)
 
 
+def test_the_limit_of_frames_holds_where_the_clip_decides(inputs):
+    with pytest.raises(InputError, match="frames: 3, the service's limit is 2"):
+        checked(REQUEST, inputs, Limits(frames=2))
+    checked(REQUEST | {"frames": 2}, inputs, Limits(frames=2))
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -124,6 +124,25 @@ def test_programs_of_many_shapes_are_forgotten(clips, models, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+def test_a_clip_longer_than_the_model_s_is_stopped_and_made(clips, models, tmp_path):
+    rng = np.random.default_rng(1)
+    write_image_folder(clips / "long", rng.integers(0, 255, (9, 64, 96, 3), dtype=np.uint8))
+    long, steps = job(clips, background="long", extend="loop"), []
+
+    def on_step(done, total):
+        steps.append((done, total))
+        if len(steps) == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        models.run("cpu:1", *long, tmp_path, on_step)
+    assert steps == [(1, 8), (2, 8)]  # of two windows
+    models.run("cpu:1", *long, tmp_path, lambda *_: None)
+    assert len(read_video(tmp_path / "result.mp4").frames) == 9
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("result.")]
+
+
+@pytest.mark.slow
 def test_a_service_runs_jobs_on_several_devices_and_cancels_between_steps(clips, small_checkpoint, tmp_path):
     begun, go = threading.Event(), threading.Event()
 
