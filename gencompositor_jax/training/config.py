@@ -282,6 +282,8 @@ def parse(text: str, kind: type, now: Any = None) -> Any:
 
 
 def _whole(text: str) -> int:
+    if "_" in text:  # int() takes 1_000
+        raise ValueError
     try:
         return int(text)
     except ValueError:
