@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from gencompositor_jax.controls.geometry.view import make_view, mask_to_model, to_model
-from gencompositor_jax.controls.media.video import probe, read_video
+from gencompositor_jax.controls.media.masks import read_mask
+from gencompositor_jax.controls.media.video import Media, probe, read_video
 from gencompositor_jax.data_pipelines.source import ClipArrays
+from gencompositor_jax.data_pipelines.videocomp import column_count
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Text, read, shorten, shown
 from gencompositor_jax.files import open_table, parse_json
@@ -51,7 +53,16 @@ def read_list(path: Path) -> list[ListedClip]:
                 ]
     except csv.Error as error:
         raise InputError(f"{path}: can't be read as a list of clips ({error})") from error
-    clips = [_clip(path, number, fields) for number, fields in lines]
+    clips: list[ListedClip] = []
+    known: dict[ListedClip, int] = {}
+    for number, fields in lines:
+        clip = _clip(path, number, fields)
+        if clip in known:
+            raise InputError(
+                f"{path}: line {number}: is the same clip as line {known[clip]}: remove one of the two"
+            )
+        known[clip] = number
+        clips.append(clip)
     if not clips:
         raise InputError(f"{path}: lists no clip")
     return clips
@@ -66,7 +77,7 @@ def read_listed(clip: ListedClip, frames: int, size: tuple[int, int], fps: float
     """
     target = _video(clip, clip.target, frames, fps)
     native = target.shape[1:3]
-    grey = _video(clip, clip.mask, frames, fps, still=True).max(axis=-1)
+    grey = _mask(clip, frames, fps)
     _check_size(clip, clip.mask, grey.shape[1:3], native)
     view = make_view(native, size)
     covered = grey >= INSIDE
@@ -107,17 +118,29 @@ def centred(frames: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return out
 
 
-def _video(clip: ListedClip, name: str, frames: int, fps: float, still: bool = False) -> np.ndarray:
-    """uint8 [frames, H, W, 3]; still: a single image is repeated."""
+def _mask(clip: ListedClip, frames: int, fps: float) -> np.ndarray:
+    """uint8 [frames, H, W]; a single image is repeated."""
+    media = _probe(clip, clip.mask, fps)
+    if media.frames == 1:
+        return np.repeat(read_mask(media), frames, axis=0)
+    return read_mask(media, fps, clip.start, frames=frames)
+
+
+def _video(clip: ListedClip, name: str, frames: int, fps: float) -> np.ndarray:
+    """uint8 [frames, H, W, 3]."""
+    return read_video(_probe(clip, name, fps), fps=fps, start=clip.start, frames=frames).frames
+
+
+def _probe(clip: ListedClip, name: str, fps: float) -> Media:
     path = clip.folder / name
     media = probe(path)
-    if still and media.frames == 1:
-        return np.repeat(read_video(media).frames, frames, axis=0)
-    if media.codec != "images" and media.fps < fps * 0.99:  # images have no rate of their own
+    if (
+        media.frames > 1 and media.codec != "images" and media.fps < fps * 0.99
+    ):  # images have no rate of their own
         raise InputError(
             f"{path}: has {media.fps:.4g} frames per second, clips are sampled at {fps:g}: pass a lower --fps"
         )
-    return read_video(media, fps=fps, start=clip.start, frames=frames).frames
+    return media
 
 
 def _check_size(clip: ListedClip, name: str, size: tuple[int, ...], native: tuple[int, ...]) -> None:
@@ -132,8 +155,8 @@ def _clip(path: Path, line: int, fields: Any) -> ListedClip:
     where = f"{path}: line {line}"
     if not isinstance(fields, dict):
         raise InputError(f"{where}: isn't an object with the fields target and mask")
-    if None in fields:
-        raise InputError(f"{where}: has more columns than the header line: put texts with commas in quotes")
+    if None in fields and (wrong := column_count(fields)) is not None:
+        raise InputError(f"{where}: {wrong}")
     fields = {name: value for name, value in fields.items() if value not in (None, "")}
     unknown = [str(name) for name in fields if name not in KNOWN]
     if unknown:

@@ -16,8 +16,9 @@ import csv
 import dataclasses
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -218,9 +219,20 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise InputError(f"{csv_path}: has no column {', '.join(missing)}: add it to the header line")
+            lines: dict[Row, int] = {}
+            folders: dict[str, str] = {}  # the first folder that a file's name had
             for fields in reader:
                 try:
-                    rows.append(_row(folder, fields))
+                    row, above = _row(folder, fields), _folder_of(fields["path"])
+                    if folders.setdefault(row.file, above) != above:
+                        raise ValueError(
+                            f"{row.file} is in {folders[row.file] or '.'} and in {above or '.'}, but the "
+                            "videos' folders are flat: rename one of the two"
+                        )
+                    if row in lines:
+                        raise ValueError(f"is the same clip as line {lines[row]}: remove one of the two")
+                    lines[row] = reader.line_num
+                    rows.append(row)
                 except ValueError as error:
                     wrong.append(f"line {reader.line_num}: {error}")
     except csv.Error as error:
@@ -228,10 +240,27 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
     return rows, wrong
 
 
+def column_count(fields: Mapping[Any, Any]) -> str | None:
+    """What is wrong with the number of columns of a line, as `csv.DictReader` returns it; None if nothing."""
+    more = len(fields.get(None, ()))
+    names = [name for name in fields if name is not None]
+    fewer = sum(fields[name] is None for name in names)
+    if not more and not fewer:
+        return None
+    found, remedy = len(names) + more - fewer, "write one value for each"
+    if more:
+        remedy = "put double quotes around a text with commas"
+    return f"has {found} columns, the header line has {len(names)}: {remedy}"
+
+
+def _folder_of(path: str) -> str:
+    return path.strip().replace("\\", "/").rpartition("/")[0].removeprefix("./")
+
+
 def _row(folder: Path, fields: dict[str, str]) -> Row:
     """Raise ValueError that says which column is wrong."""
-    if any(fields[name] is None for name in COLUMNS):
-        raise ValueError("has fewer columns than the header line")
+    if (wrong := column_count(fields)) is not None:
+        raise ValueError(wrong)
     # The folder is flat: of a path only the file's name matters.
     file = fields["path"].strip().replace("\\", "/").rsplit("/", 1)[-1]
     if not file:

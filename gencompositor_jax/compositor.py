@@ -25,6 +25,7 @@ from gencompositor_jax.arch import Changes, ModelArch, Weights, changed
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.checkpoints.restore import load_sharded
 from gencompositor_jax.controls.conditions import Conditions
+from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.element.loading import Extend, Segmenter
 from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask, shortest
@@ -130,6 +131,7 @@ class Compositor:
         rotation: float | Sequence[float] = 0.0,
         anchor: Anchor = "center",
         key: str = "auto",
+        alpha: AlphaKind = "auto",
         mask: PathLike | None = None,
         segmenter: Segmenter | None = None,
         extend: Extend = "error",
@@ -151,7 +153,7 @@ class Compositor:
             scale: background pixels per pixel of the element; several are key frames spread over the clip.
             rotation: degrees counter-clockwise, likewise.
             anchor: the point of the element that follows the trajectory, "center" or "bottom".
-            key, mask, segmenter: how the element is cut out of a file; see `load_element`.
+            key, alpha, mask, segmenter: how the element is cut out of a file; see `load_element`.
             extend: "loop" or "hold" if the element has fewer frames than the result.
             frames: of the result; None is all of the background's, or of the element's if they are fewer and
                 `extend` is "error". A clip longer than the model's is sampled in windows, and its frames are
@@ -169,7 +171,7 @@ class Compositor:
             frames = shortest(background, [(foreground, extend)], fps, start, end)
         arch = arch_for(self.arch, frames)
         clip = load_background(background, frames, fps, start, end, window=arch.frames)
-        element = fitting_element(foreground, clip, extend, key, mask, segmenter)
+        element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha)
         layer = ElementLayer(
             element, as_trajectory(trajectory), _as_tuple(scale), _as_tuple(rotation), anchor
         )

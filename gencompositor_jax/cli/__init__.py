@@ -4,6 +4,7 @@ Subcommands import what they need when they run, JAX last, so that a wrong argum
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,10 +79,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     Raises InputError for unknown arguments.
     """
     parser = build_parser()
-    for word in sys.argv[1:] if argv is None else argv:
+    given = join_negative(sys.argv[1:] if argv is None else argv)
+    for word in given:
         if word.startswith("--") and word.endswith("=--") and not word.startswith(OVERRIDE):
             parser.error(f"{word}: no value")  # argparse would make an empty list of it
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(given)
     takes_config = hasattr(args, "overrides")
     unknown = [a for a in rest if not (takes_config and a.startswith(OVERRIDE))]
     if unknown:
@@ -90,6 +92,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args.overrides = [a.removeprefix(OVERRIDE) for a in rest]
     _refuse_addresses(args)
     return args
+
+
+def join_negative(argv: Sequence[str]) -> list[str]:
+    """Arguments with values that begin with a minus joined to their options: `--rotation=-15,15`.
+
+    argparse would take `-15,15` for an option.
+    """
+    out: list[str] = []
+    for argument in argv:
+        follows_option = bool(out) and re.fullmatch(r"--[a-z][a-z-]*", out[-1]) is not None
+        if follows_option and re.match(r"-\.?\d", argument):
+            out[-1] += f"={argument}"
+        else:
+            out.append(argument)
+    return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:

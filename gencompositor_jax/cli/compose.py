@@ -21,12 +21,13 @@ def register(subcommands: Any) -> None:
     options.add_mesh(parser, "one clip")
     options.add_sampling(parser)
     options.add_output(parser, "out.mp4")
+    options.add_layer(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs, mesh = Outputs(args.out), options.mesh_of(args.mesh)
+    outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
     stage, arch, seconds = rendering.read_stage(scene)

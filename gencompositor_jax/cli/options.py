@@ -11,11 +11,23 @@ from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes
+    from gencompositor_jax.controls.media.images import Gaps
     from gencompositor_jax.controls.media.video import Media
     from gencompositor_jax.controls.scene import Scene
 
-_LAYER = ("foreground", "trajectory", "scale", "rotation", "anchor", "key", "mask", "extend", "timing")
-_CLIP = ("fps", "start", "end", "frames")
+_LAYER = (
+    "foreground",
+    "trajectory",
+    "scale",
+    "rotation",
+    "anchor",
+    "key",
+    "alpha",
+    "mask",
+    "extend",
+    "timing",
+)
+_CLIP = ("fps", "start", "end", "frames", "gaps")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
@@ -67,6 +79,12 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="auto (default), alpha, white, green, blue or '#RRGGBB': its clip's background",
     )
+    cut.add_argument(
+        "--alpha",
+        choices=("auto", "straight", "premultiplied"),
+        help="whether its own alpha is multiplied into its colours (default auto: premultiplied if no colour "
+        "exceeds alpha and colours fade with it)",
+    )
     cut.add_argument("--mask", metavar="M", help="a clip or picture that is white where the element is")
     cut.add_argument(
         "--extend",
@@ -88,6 +106,11 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--fps", type=float, help="resample to this rate (default: the background's)")
     clip.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default 0)")
     clip.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the background's end)")
+    clip.add_argument(
+        "--gaps",
+        choices=("hold", "error"),
+        help="if numbers of an image sequence are missing: repeat the frame before (default), or refuse",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -226,6 +249,16 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
+def add_layer(parser: argparse.ArgumentParser) -> None:
+    """The edit as a layer."""
+    parser.add_argument(
+        "--layer",
+        metavar="LAYER",
+        help="also write the edit as straight-alpha RGBA that gives the result over the plate: edit.mov "
+        "(ProRes 4444), edit.mkv (FFV1), edit_####.png or edit_####.tif (16 bits)",
+    )
+
+
 def scene_of(args: argparse.Namespace) -> "Scene":
     """The scene that the arguments, or the project file they name, describe; JAX isn't imported yet.
 
@@ -244,7 +277,7 @@ def scene_of(args: argparse.Namespace) -> "Scene":
     trajectory = parse_trajectory(args.trajectory, args.relative)
     if args.timing is not None:
         trajectory = dataclasses.replace(trajectory, timing=args.timing)
-    layer: dict[str, Any] = _given(args, ("anchor", "key", "mask", "extend"))
+    layer: dict[str, Any] = _given(args, ("anchor", "key", "alpha", "mask", "extend"))
     for option, field in (("scale", "scales"), ("rotation", "rotations")):
         if getattr(args, option) is not None:
             layer[field] = parse_numbers(getattr(args, option), f"--{option}")
@@ -266,11 +299,11 @@ def given_sampling(args: argparse.Namespace) -> dict[str, Any]:
     return _given(args, _SAMPLING) | paste_back
 
 
-def probe_all(paths: Iterable[str]) -> "dict[str, Media]":
+def probe_all(paths: Iterable[str], gaps: "Gaps" = "hold") -> "dict[str, Media]":
     """Clips by their paths, headers only. Raises InputError for the first that can't be used."""
     from gencompositor_jax.controls.media.video import probe
 
-    return {path: probe(path) for path in paths}
+    return {path: probe(path, gaps) for path in dict.fromkeys(paths)}
 
 
 def changes_of(args: argparse.Namespace) -> "Changes":

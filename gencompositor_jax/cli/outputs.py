@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from gencompositor_jax.controls.media.frames import Frames
     from gencompositor_jax.controls.media.video import Footage
     from gencompositor_jax.controls.scene import Scene
+    from gencompositor_jax.controls.stage import Stage
+    from gencompositor_jax.inference.rendering import Composite
 
 SHOWN = 5  # times on a contact sheet
 
@@ -21,6 +23,7 @@ class Outputs:
     """The files of one run, named after its video."""
 
     video: str
+    layer: str | None = None  # the edit as a layer, or None
 
     @property
     def _stem(self) -> str:
@@ -64,6 +67,14 @@ class Outputs:
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
         latents_file.read(Path(self.latents))
+
+    def check_layer(self, background: "Footage", start: float, overwrite: bool) -> None:
+        """Raises InputError if the layer can't be written, or exists and `overwrite` is False."""
+        from gencompositor_jax.controls.media.layer_out import check_layer_output
+
+        if self.layer is not None:
+            first = first_frame(background, start)
+            check_layer_output(self.layer, len(background.frames), first, overwrite)
 
 
 def write(
@@ -120,6 +131,49 @@ def write(
     height, width = frames.shape[1:3]
     print(f"{outputs.video}: {len(frames)} frames of {width}x{height} at {background.fps:g} fps")
     print(f"beside it: {', '.join(beside)}")
+
+
+def write_layer(
+    outputs: Outputs, composite: "Composite", stage: "Stage", start: float, overwrite: bool
+) -> float:
+    """Writes the edit as a layer and prints its name.
+
+    Returns the largest error of `over` before the layer is encoded, in 8-bit levels.
+    """
+    import numpy as np
+
+    from gencompositor_jax.controls.geometry.edit_layer import over, solve_layer
+    from gencompositor_jax.controls.media import layer_out
+    from gencompositor_jax.controls.shot import covers
+
+    assert outputs.layer is not None
+    worst = 0.0
+
+    def layers() -> Iterator[np.ndarray]:
+        nonlocal worst
+        cover = covers(stage.shots, composite.mask)
+        for plate, frame, solid in zip(composite.background, composite.frames, cover, strict=True):
+            layer = solve_layer(plate, frame, solid, 65535)
+            worst = max(worst, float(np.abs(over(layer, plate) - frame).max()))
+            yield layer
+
+    plate = stage.background
+    first = first_frame(plate, start)
+    timecode = layer_out.timecode_of(Path(plate.path), round(start * plate.fps), plate.fps)
+    layer_out.write_layer(
+        outputs.layer, layers(), plate.fps, first=first, timecode=timecode, overwrite=overwrite
+    )
+    print(f"{outputs.layer}: the edit as a layer, straight alpha; over the plate it is the composite")
+    return worst
+
+
+def first_frame(background: "Footage", start: float) -> int:
+    """The number of a layer's first image: the plate's, if it is a sequence of images, else 0."""
+    from gencompositor_jax.controls.media.numbering import first_number
+
+    path = Path(background.path)
+    is_sequence = not path.is_file()
+    return first_number(path) + round(start * background.fps) if is_sequence else 0
 
 
 def note(text: str) -> None:

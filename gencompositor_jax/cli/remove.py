@@ -26,15 +26,16 @@ def register(subcommands: Any) -> None:
     options.add_mesh(parser, "one clip")
     options.add_sampling(parser)
     options.add_output(parser, "removed.mp4")
+    options.add_layer(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs, mesh = Outputs(args.out), options.mesh_of(args.mesh)
+    outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=False)
     sampling, changes = options.sampling_of(args), options.changes_of(args)
-    probed = options.probe_all((args.background, args.mask))
+    probed = options.probe_all((args.background, args.mask), args.gaps or "hold")
     if args.detail == "element":
         note("--detail element: a removal has no element whose pixels could be kept")
 

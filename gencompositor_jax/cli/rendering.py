@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from gencompositor_jax.cli.outputs import Outputs, note, write
+from gencompositor_jax.cli.outputs import Outputs, note, write, write_layer
+from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch, Weights
@@ -45,7 +46,7 @@ def read_stage(scene: "Scene") -> "tuple[Stage, ModelArch, float]":
     """
     from gencompositor_jax.cli.options import probe_all
 
-    probed = probe_all(scene.clips)
+    probed = probe_all(scene.clips, scene.gaps)
 
     from gencompositor_jax.controls.footage import scene_stage
 
@@ -91,6 +92,9 @@ def render(
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.jobs.report import facts_of
 
+    if outputs.layer is not None and not options.paste_back:
+        raise InputError("--layer: without paste-back there is no plate to be over; drop --no-paste-back")
+    outputs.check_layer(stage.background, start, overwrite)
     started = time.perf_counter()
     programs = None if compiled is None else _programs(compiled, stage, options, weights)
     compositor = load(checkpoint, programs, weights, mesh, **changes)
@@ -105,8 +109,13 @@ def render(
         note(f"nothing was sampled: an earlier run left {outputs.latents}")
     rows = _sheet_rows(composite, stage)
 
+    layer: dict[str, Any] = {}
+    if outputs.layer is not None:
+        error = write_layer(outputs, composite, stage, start, overwrite)
+        layer = {"layer": {"path": outputs.layer, "error": round(error, 4)}}
+
     def facts() -> dict[str, Any]:
-        return {"command": command, **facts_of(composite, compositor.mesh)}
+        return {"command": command, **facts_of(composite, compositor.mesh), **layer}
 
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
@@ -122,7 +131,6 @@ def _programs(
     folder: str, stage: "Stage", options: "SamplingOptions", weights: "Weights | None"
 ) -> "Programs":
     """The compiled programs of a folder. Raises InputError where they don't fit the run."""
-    from gencompositor_jax.errors import InputError
     from gencompositor_jax.inference.compiling import check_programs, requirements
     from gencompositor_jax.inference.programs import Programs
 

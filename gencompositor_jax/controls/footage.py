@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gencompositor_jax.arch import ModelArch
+from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.element import Cutout, Element
 from gencompositor_jax.controls.element.loading import (
     Extend,
@@ -16,6 +17,7 @@ from gencompositor_jax.controls.element.loading import (
 )
 from gencompositor_jax.controls.media.frames import Computed, Frames, pieces
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
+from gencompositor_jax.controls.media.masks import open_mask, read_mask
 from gencompositor_jax.controls.media.video import (
     Footage,
     Media,
@@ -42,7 +44,7 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
 
     def media(path: str) -> Media:
         if path not in known:
-            known[path] = probe(path)
+            known[path] = probe(path, scene.gaps)
         return known[path]
 
     count = scene.frames
@@ -62,6 +64,7 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
                 layer.extend,
                 layer.key,
                 None if layer.mask is None else media(layer.mask),
+                alpha=layer.alpha,
             ),
             layer.trajectory,
             layer.scales,
@@ -148,6 +151,7 @@ def fitting_element(
     key: str = "auto",
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
+    alpha: AlphaKind = "auto",
 ) -> Cutout:
     """An element at the background's rate and with as many frames; in memory if the background is.
 
@@ -165,7 +169,9 @@ def fitting_element(
         # A picture is keyed once.
         whole = given.frames == 1 or isinstance(background.frames, np.ndarray)
         read = load_element if whole else open_element
-        given = read(given, key=key, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds)
+        given = read(
+            given, key=key, alpha=alpha, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds
+        )
     if len(given.frames) == 1 and extend == "hold":
         held = np.broadcast_to(np.asarray(given.frames), (count, *given.frames.shape[1:]))
         return dataclasses.replace(given, frames=held)
@@ -193,24 +199,11 @@ def load_mask(
             f"{given.path}: {given.width}x{given.height} pixels, the background has {size[2]}x{size[1]}; "
             "pass a mask of the same size"
         )
-    mask: Frames
     if given.frames == 1:
-        mask = np.broadcast_to(_inside(read_video(given).frames), size)
-    elif isinstance(background.frames, np.ndarray):
-        mask = _inside(read_video(given, fps=background.fps, start=start, end=end, frames=size[0]).frames)
-    else:
-        clip = open_video(given, fps=background.fps, start=start, end=end, frames=size[0]).frames
-        mask = Computed(size, lambda first, stop: _inside(clip[first:stop]), bool)
-    painted = False
-    for part in pieces(mask):  # to the end, which finds damage
-        painted = bool(part.any()) or painted
-    if not painted:
-        raise InputError(f"{given.path}: black in all {size[0]} frames; paint white what is to be removed")
-    return mask
-
-
-def _inside(frames: np.ndarray) -> np.ndarray:
-    return np.asarray(frames.max(axis=-1) >= MASK_LEVEL)
+        return np.broadcast_to(read_mask(given) >= MASK_LEVEL, size)
+    values = open_mask(given, background.fps, start, end, size[0]).values
+    mask = Computed(size, lambda first, stop: np.asarray(values[first:stop] >= MASK_LEVEL), bool)
+    return np.asarray(mask) if isinstance(background.frames, np.ndarray) else mask
 
 
 def _element_of(pixels: np.ndarray) -> Element:

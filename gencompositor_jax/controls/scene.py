@@ -7,10 +7,12 @@ shown are the defaults, and `null` means "not set"):
       "version": 1,
       "background": {"path": "street.mp4", "start": 0, "end": null, "fps": null},
       "frames": null,
+      "gaps": "hold",
       "layers": [
         {
           "foreground": "bird.mov",
           "key": "auto",
+          "alpha": "auto",
           "mask": null,
           "trajectory": {"keyframes": [{"x": 120, "y": 130}, {"x": 600, "y": 200}], "relative": false},
           "scales": [1],
@@ -52,11 +54,13 @@ from pydantic import AfterValidator, InstanceOf
 
 from gencompositor_jax import fields
 from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
-from gencompositor_jax.controls.element.keying import parse_key
+from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.loading import Extend
+from gencompositor_jax.controls.element.screen import parse_key
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
 from gencompositor_jax.controls.geometry.window import Framing
+from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Number, Text, Whole, checked, length, within
@@ -101,6 +105,7 @@ class Layer:
     foreground: ClipPath  # path of a clip or a folder of images
     trajectory: JsonTrajectory
     key: Annotated[Text, AfterValidator(_key)] = "auto"  # auto, alpha, white, green, blue or #RRGGBB
+    alpha: AlphaKind = "auto"  # whether its own alpha is multiplied into its colours
     mask: ClipPath | None = None  # path of a mask clip
     # Background pixels per element pixel, key frames spread over the clip; degrees are spread likewise.
     scales: Annotated[tuple[Scale, ...], length(1, MAX_KEYS)] = (1.0,)
@@ -123,6 +128,7 @@ class Scene:
     end: End | None = None
     fps: Rate | None = None  # None keeps the background's
     frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: see `footage.shortest`
+    gaps: Gaps = "hold"  # if numbers of image sequences are missing: repeat the frame before, or refuse
     checkpoint: ClipPath | None = None  # None: the embedded model
     framing: Framing = "auto"  # the part of the background that the model sees
     sampling: InstanceOf[SamplingOptions] = SamplingOptions()

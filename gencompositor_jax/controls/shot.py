@@ -6,6 +6,7 @@ part of the background that the model sees, a view scales it.
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -241,6 +242,23 @@ def plain_paste(shot: Shot, native: tuple[int, int]) -> np.ndarray | None:
 def whole_window(frames: int, native: tuple[int, int]) -> Window:
     """The whole background in every frame."""
     return Window(np.zeros((frames, 2), int), native)
+
+
+def covers(shots: Sequence[Shot], mask: Frames) -> Iterator[np.ndarray]:
+    """What is opaque in each native frame, float32 [H, W], 0..1: the elements' alpha, and what was removed.
+
+    mask: bool native [T, H, W], what was generated; outside it is 0.
+    """
+    native = mask.shape[1], mask.shape[2]
+    removed = any(shot.path is None for shot in shots)
+    for t, inside in enumerate(mask):
+        cover = np.full(native, float(removed), np.float32)
+        for shot in shots:
+            if shot.path is not None:
+                paste = plain_paste(piece(shot, slice(t, t + 1)), native)
+                assert paste is not None
+                cover = np.maximum(cover, paste[0, ..., 3].astype(np.float32) / 255)
+        yield cover * inside
 
 
 def _window(

@@ -52,7 +52,7 @@ class Checker:
 
     def clips(self, scene: Scene) -> dict[str, Media]:
         """The probed clips of a scene by their paths."""
-        return {path: self._probed(path) for path in scene.clips}
+        return {path: self._probed(path, scene.gaps) for path in scene.clips}
 
     def _checked(self, line: Line) -> Line:
         if line.job is None:

@@ -90,7 +90,7 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
                 f"project: {len(job.scene.layers)} layers, the service's limit is {limits.layers}; use fewer"
             )
         _check_frames(job.scene.frames or 0, limits)
-        media = {clip: probe(clip) for clip in job.scene.clips}
+        media = {clip: probe(clip, job.scene.gaps) for clip in job.scene.clips}
         for clip, found in media.items():
             if found.width * found.height > limits.megapixels * 1e6:
                 raise InputError(

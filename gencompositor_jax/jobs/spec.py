@@ -35,8 +35,27 @@ from gencompositor_jax.fields import Flag, Number, Text
 Resolve = Callable[[str], str]  # a path as it is written -> the file; InputError for one that may not be read
 
 # A field of a job -> the field of the layer, and of the scene.
-_LAYER = {"scale": "scales", "rotation": "rotations", "anchor": "anchor", "key": "key", "extend": "extend"}
-_SCENE = ("fps", "start", "end", "frames", "weights", "framing", "tiles", "sigma", "tau", "latent_mask")
+_LAYER = {
+    "scale": "scales",
+    "rotation": "rotations",
+    "anchor": "anchor",
+    "key": "key",
+    "alpha": "alpha",
+    "extend": "extend",
+}
+_SCENE = (
+    "fps",
+    "start",
+    "end",
+    "frames",
+    "gaps",
+    "weights",
+    "framing",
+    "tiles",
+    "sigma",
+    "tau",
+    "latent_mask",
+)
 _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingOptions))
 _OF_PROJECT = ("out", "project", "checkpoint", *_SCENE, *_SAMPLING)
 _OF_LAYER = ("background", "foreground", "trajectory", "relative", "timing", "mask", *_LAYER)

@@ -337,7 +337,7 @@ def test_a_jsonl_list_with_start_and_a_still_mask(listed, tmp_path):
         ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "start": 1.0}, r"GTs\.mp4: has \d frames"),
         ({"target": "GTs.mp4", "mask": "small.mp4"}, r"small\.mp4: 48x32 pixels, but .*GTs\.mp4 has 96x64"),
         ({"target": "slow.mp4", "mask": "filtered_mask.mp4"}, r"slow\.mp4: has 4 frames per second"),
-        ({"target": "GTs.mp4", "mask": "black.mp4"}, r"black\.mp4: is empty"),
+        ({"target": "GTs.mp4", "mask": "black.mp4"}, r"black\.mp4: the mask is black"),
         ({"target": "GTs.mp4", "mask": "filtered_mask.mp4", "background": "small.mp4"}, r"small\.mp4: 48x32"),
     ],
 )
@@ -359,7 +359,13 @@ def test_broken_lines_are_named(listed, tmp_path, line, match):
         ("a.csv", "target,maske\na,b\n", "line 2: unknown field maske"),
         ("a.csv", "target,mask\na\n", "line 2: field mask is missing"),
         ("a.csv", "target,mask,start\na,b,soon\n", "line 2: start 'soon'"),
-        ("a.jsonl", "{not json", "line 1, column 2"),
+        (
+            "a.csv",
+            "target,mask,caption\na,b,dark, rainy\n",
+            "line 2: has 4 columns, the header line has 3: put double quotes around a text with commas",
+        ),
+        ("a.csv", "target,mask\na,b\nc,d\na,b\n", "line 4: is the same clip as line 2: remove one"),
+        ("a.jsonl", '{"target": "a", "mask": "b"}\n{not json', "line 2, column 2"),
         ("a.jsonl", "[1]", "line 1: isn't an object"),
         ("a.jsonl", '{"target": "a", "mask": "b", "start": [1]}', "line 1: start"),
     ],

@@ -181,18 +181,25 @@ def test_sizes_that_differ_and_empty_masks_are_named(folder, tmp_path, monkeypat
         VideoCompSource(folder, ARCH).read(0, rng(), removal=False)
 
 
+PLAIN = CAPTION.replace(",", "")
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
         ("path,start_frame,end_frame,fps\n", "no column caption"),
         ("", "no column path"),
         ("path,start_frame,end_frame,fps,caption\n", "no row is usable: it is empty"),
-        (f"path,start_frame,end_frame,fps,caption\n0.mp4,zero,40,24,{CAPTION}", "line 2: start_frame 'zero'"),
-        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,inf,24,{CAPTION}", "line 2: start_frame 0 to"),
-        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,40,nan,{CAPTION}", "line 2: fps nan"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,zero,40,24,{PLAIN}", "line 2: start_frame 'zero'"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,inf,24,{PLAIN}", "line 2: start_frame 0 to"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,40,nan,{PLAIN}", "line 2: fps nan"),
         ("path,start_frame,end_frame,fps,caption\n0.mp4,0,40,24,short", "1 with a caption of at most 50"),
-        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,20,24,{CAPTION.replace(',', '')}", "less than 9"),
-        ("path,start_frame,end_frame,fps,caption\n0.mp4,0", "line 2: has fewer columns"),
+        (f"path,start_frame,end_frame,fps,caption\n0.mp4,0,20,24,{PLAIN}", "less than 9"),
+        ("path,start_frame,end_frame,fps,caption\n0.mp4,0", "line 2: has 2 columns, the header line has 5"),
+        (
+            "path,start_frame,end_frame,fps,caption\n0.mp4,0,40,24,a bird, which flies, low\n",
+            "line 2: has 7 columns, the header line has 5: put double quotes around a text with commas",
+        ),
     ],
 )
 def test_errors_of_a_csv_name_the_line(folder, tmp_path, text, match):
@@ -218,3 +225,16 @@ def test_only_the_file_name_of_a_path_matters(folder, tmp_path):
     write_csv(moved, rows)
     assert [row.file for row in VideoCompSource(moved, ARCH).rows] == ["0.mp4", "1.mp4", "1.0.mp4"]
     assert videocomp.read_rows(moved / "data.csv", moved)[1] == []
+
+
+def test_the_same_clip_twice_and_one_name_in_two_folders_are_named(folder, tmp_path):
+    rows = [["0.mp4", 0, 40, 24, CAPTION], ["0.mp4", 1, 40, 24, CAPTION], ["0.mp4", 0, 40, 24, CAPTION]]
+    rows += [["a/1.mp4", 0, 40, 24, CAPTION], ["b/1.mp4", 0, 40, 24, CAPTION]]
+    moved = copy(folder, tmp_path / "moved")
+    write_csv(moved, rows)
+    found, wrong = videocomp.read_rows(moved / "data.csv", moved)
+    assert [(row.file, row.start) for row in found] == [("0.mp4", 0), ("0.mp4", 1), ("1.mp4", 0)]
+    assert wrong == [
+        "line 4: is the same clip as line 2: remove one of the two",
+        "line 6: 1.mp4 is in a and in b, but the videos' folders are flat: rename one of the two",
+    ]

@@ -7,17 +7,12 @@ from typing import Literal, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.element.alpha import SAMPLES, AlphaKind, is_premultiplied, straight_alpha
 from gencompositor_jax.controls.element.element import Cutout, Element
-from gencompositor_jax.controls.element.keying import (
-    Found,
-    Screen,
-    check_key,
-    key_frames,
-    measure_screen,
-    parse_key,
-    soft_edges,
-)
-from gencompositor_jax.controls.media.frames import STEP, Computed, picked, pieces
+from gencompositor_jax.controls.element.keying import Found, check_key, key_frames, soft_edges
+from gencompositor_jax.controls.element.screen import Screen, measure_screen, parse_key
+from gencompositor_jax.controls.media.frames import Computed, picked, pieces
+from gencompositor_jax.controls.media.masks import open_mask
 from gencompositor_jax.controls.media.video import Footage, Media, MediaLike, open_video, probe, read_video
 from gencompositor_jax.errors import InputError
 
@@ -25,7 +20,6 @@ Extend = Literal["error", "loop", "hold"]
 Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> masks bool [T, H, W]
 
 _NOISE = 8  # alpha this close to 0 or 255 is rounded to it: coding noise
-_MASK_BLACK, _MASK_WHITE = 16, 240  # the same for mask clips, which are video in limited range
 
 
 CutoutT = TypeVar("CutoutT", bound=Cutout)
@@ -35,6 +29,7 @@ def load_element(
     media: MediaLike,
     *,
     key: str = "auto",
+    alpha: AlphaKind = "auto",
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
     fps: float | None = None,
@@ -49,9 +44,10 @@ def load_element(
 
     Args:
         media: a video, a folder of images, or one image: its path, or the result of `probe`.
-        key: "alpha" (the stream's own, straight), "white", "green", "blue", any colour "#RRGGBB" of the
+        key: "alpha" (the stream's own), "white", "green", "blue", any colour "#RRGGBB" of the
             background, or "auto": alpha if the stream has any that is not opaque everywhere, else
             the colour of the borders.
+        alpha: whether colours are multiplied by the clip's own alpha; "auto": see `is_premultiplied`.
         mask: a clip, folder or image of the clip's size that is white where the element is. It is read
             at the same times as the clip; one image applies to all frames.
         segmenter: any function from frames, uint8 RGB [T, H, W, 3], to masks, bool [T, H, W].
@@ -66,7 +62,7 @@ def load_element(
     video = read_video(
         footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
     )
-    method = _method(video, key, mask, segmenter, start, end)
+    method = _method(video, key, mask, segmenter, start, end, alpha)
     cut = np.empty((*video.frames.shape[:3], 4), np.uint8)
     box = _canvas(video, method, cut)
     return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name)
@@ -76,6 +72,7 @@ def open_element(
     media: MediaLike,
     *,
     key: str = "auto",
+    alpha: AlphaKind = "auto",
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
     fps: float | None = None,
@@ -91,7 +88,7 @@ def open_element(
     video = open_video(
         footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
     )
-    method = _method(video, key, mask, segmenter, start, end)
+    method = _method(video, key, mask, segmenter, start, end, alpha)
     box = _canvas(video, method)
     shape = len(video.frames), box[0].stop - box[0].start, box[1].stop - box[1].start, 4
 
@@ -141,6 +138,7 @@ def _method(
     segmenter: Segmenter | None,
     start: float,
     end: float | None,
+    alpha_kind: AlphaKind,
 ) -> _Method:
     """The method for a clip. All of its frames are read where they decide."""
     frames, name = video.frames, video.path
@@ -155,11 +153,16 @@ def _method(
 
         return _Method("segmenter", by_masks)
     if frames.shape[-1] == 4:
-        ranges = [(int(part[..., 3].min()), int(part[..., 3].max())) for part in pieces(frames)]
-        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        low, high, samples = 255, 0, []
+        stride = max(1, int(np.prod(frames.shape[:3])) // SAMPLES)
+        for part in pieces(frames):
+            low, high = min(low, int(part[..., 3].min())), max(high, int(part[..., 3].max()))
+            samples.append(part.reshape(-1, 4)[::stride])
         if key == "alpha" or low < 255 - _NOISE:
             _check_alpha(low, high, name)
-            return _Method("alpha", lambda part, _: (_own_alpha(part), None))
+            if alpha_kind == "auto":
+                alpha_kind = "premultiplied" if is_premultiplied(np.concatenate(samples)) else "straight"
+            return _Method("alpha", lambda part, _: (_own_alpha(straight_alpha(part, alpha_kind)), None))
     rgb = Computed((*frames.shape[:3], 3), lambda first, stop: _rgb(frames[first:stop]))
     screen = measure_screen(rgb, key, name)
     return _Method(screen.name, lambda part, _: key_frames(_rgb(part), screen), screen)
@@ -206,7 +209,7 @@ def fit_length(element: CutoutT, frames: int, extend: Extend = "error") -> Cutou
     if have < frames and extend == "error":
         raise InputError(
             f"{element.name}: has {have} frames, {frames} are needed: pass --frames {have} or less, "
-            "a longer clip, or extend='loop' or 'hold'"
+            "a longer clip, or --extend loop or hold"
         )
     if have == frames:
         return element
@@ -250,35 +253,18 @@ def _mask_alpha(
 ) -> Callable[[int, int], np.ndarray]:
     """From a mask clip: (index, count) -> float32 [count, H, W], 0..1."""
     still = mask.frames == 1
-    video = open_video(mask) if still else open_video(mask, fps=fps, start=start, end=end)
-    count = len(video.frames)
+    values, soft = open_mask(mask) if still else open_mask(mask, fps, start, end)
+    count = len(values)
     if count < frames and not still:
         raise InputError(
-            f"{video.path}: has {count} frames at {fps:g} fps, {clip} has {frames}: "
+            f"{mask.path}: has {count} frames at {fps:g} fps, {clip} has {frames}: "
             f"pass --frames {count} or less, or a mask clip of the same length"
         )
-
-    def levels(part: np.ndarray) -> np.ndarray:
-        grey = part.max(axis=-1)  # a mask painted in any colour
-        return np.clip((grey.astype(np.float32) - _MASK_BLACK) / (_MASK_WHITE - _MASK_BLACK), 0, 1)
-
-    white, soft = 0, False
-    for first in range(0, min(count, frames), STEP):
-        part = video.frames[first : min(first + STEP, frames, count)]
-        white = max(white, int(part.max()))
-        soft = soft or bool(((levels(part) > 0) & (levels(part) < 1)).any())
-    if white < 128:
-        raise InputError(
-            f"{video.path}: the mask was tried and no element was found: it is black in all frames; "
-            "paint white where the element is"
-        )
-    picture = levels(video.frames[0:1]) if still else None
+    picture = np.asarray(values) if still else None
 
     def alpha(first: int, count: int) -> np.ndarray:
-        if picture is not None:
-            found = np.repeat(picture, count, axis=0)
-        else:
-            found = levels(video.frames[first : first + count])
+        part = values[first : first + count] if picture is None else np.repeat(picture, count, axis=0)
+        found = part.astype(np.float32) / 255
         return found if soft else _soften(found > 0.5)
 
     return alpha

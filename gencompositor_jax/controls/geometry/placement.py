@@ -28,12 +28,15 @@ Anchor = Literal["center", "bottom"]
 MAX_FRAMES_WIDE = 8.0  # an element wider or taller than this many frames is refused
 OPAQUE = 128  # alpha from which a pixel of the placed element is in its silhouette
 MIN_VISIBLE = 4  # pixels of silhouette, in the frame with most, below which the element is refused
+SEEN = 13  # the same for parts that are translucent
+_EDGE = 5  # pixels; translucent parts that are narrower are an antialiased or blurred edge
 
 
 def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
     """The target mask of the paper's input transformation, before inflation: bool [T, h, w].
 
-    A pixel is inside where the element, scaled, rotated and moved along the path, covers at least half of it.
+    A pixel is inside where the element, scaled, rotated and moved along the path, covers at least half of it,
+    and where a translucent part of it (smoke, glass) is visible; see `silhouette_of`.
 
     Args:
         element: T frames, straight alpha.
@@ -52,26 +55,50 @@ def trajectory_to_mask(element: Element, path: Path, anchor: Anchor, view: View)
 
 def silhouette(element: Element, path: Path, anchor: Anchor, view: View) -> np.ndarray:
     """`trajectory_to_mask` also where the element isn't visible: of a piece of a clip."""
-    return paste_of(element, path, anchor, view)[..., 3] >= OPAQUE
+    return silhouette_of(paste_of(element, path, anchor, view)[..., 3])
+
+
+def silhouette_of(alpha: np.ndarray) -> np.ndarray:
+    """What of an element counts as visible: alpha, uint8 [T, h, w] -> bool [T, h, w].
+
+    Alpha of `OPAQUE` or more, and alpha of `SEEN` or more in parts that are at least `_EDGE` pixels wide and
+    high; in frames without an opaque pixel, all of `SEEN` or more.
+    """
+    solid = alpha >= OPAQUE
+    square = np.ones((_EDGE, _EDGE), np.uint8)
+    for cover, inside in zip(alpha, solid, strict=True):
+        faint = (cover >= SEEN) & ~inside
+        if not inside.any():
+            inside |= faint
+        elif faint.any():
+            parts = cv2.morphologyEx(faint.view(np.uint8), cv2.MORPH_OPEN, square, borderValue=0)
+            inside |= parts.view(bool)
+    return np.asarray(solid)
 
 
 def check_visible(element: Cutout, path: Path, anchor: Anchor, view: View) -> None:
     """Raises the InputErrors of `trajectory_to_mask`; reads the element up to where it is visible."""
     _check(element, path, view)
-    solid, first = 0, 0
+    visible, most, first = 0, 0, 0
     for frames in pieces(element.frames):
         part = slice(first, first + len(frames))
         mask = silhouette(Element(frames, element.name), piece(path, part), anchor, view)
         if crop_content(mask, view).sum(axis=(1, 2)).max() >= MIN_VISIBLE:
             return
-        solid = max(solid, int((frames[..., 3] >= OPAQUE).sum(axis=(1, 2)).max()))
+        visible = max(visible, int(silhouette_of(frames[..., 3]).sum(axis=(1, 2)).max()))
+        most = max(most, int(frames[..., 3].max()))
         first += len(frames)
     h, w = element.frames.shape[1:3]
     scale = float(path.scale.max())
-    area = scale**2 * math.prod(view.scale) * solid
+    area = scale**2 * math.prod(view.scale) * visible
+    if visible == 0:
+        raise InputError(
+            f"{element.name}: its alpha is at most {most / 255:.2g}, so it is nearly invisible; raise it in "
+            "the clip"
+        )
     if area < MIN_VISIBLE:
         raise InputError(
-            f"{element.name} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} solid pixels of "
+            f"{element.name} ({w}x{h} pixels): at scale {scale:g} it covers {area:.2g} visible pixels of "
             f"the model's {view.model[1]}x{view.model[0]} frame; pass a larger --scale"
         )
     (x0, y0), (x1, y1) = path.xy.min(axis=0), path.xy.max(axis=0)

@@ -7,7 +7,8 @@ A `Trajectory` is parsed from
 
 JSON: {"keyframes": [{"x": 120, "y": 130, "time": 0, "scale": 0.6, "rotation": 0}, ...], "relative": false,
 "timing": "time", "track": false}, or only the list. x and y are required; `timing` defaults to "time" if the
-key frames have times, else to "arc".
+key frames have times, else to "arc". Spline editors write lists of points, [x, y] or {"x": x, "y": y}, one
+per frame, also as the only track in a list of tracks; a .txt file may hold such a list too.
 """
 
 import dataclasses
@@ -76,12 +77,37 @@ class Trajectory:
         _check(self)
 
 
+def _as_object(value: Any) -> Any:
+    """A JSON list of key frames, of points, or of one track of them, as an object; others as they are."""
+    if not isinstance(value, list):
+        return value
+    if value and all(isinstance(item, list) and item and isinstance(item[0], list | dict) for item in value):
+        if len(value) > 1:
+            raise InputError(f"{len(value)} tracks; an element follows one: keep one of them")
+        return {"timing": "frames", **_as_object(value[0])}
+    if value and all(isinstance(item, list) for item in value):
+        if any(len(pair) != 2 for pair in value):
+            raise InputError("a list of points: write [x, y] for each")
+        return {"keyframes": [{"x": x, "y": y} for x, y in value], "timing": "frames"}
+    return {"keyframes": value}
+
+
 def _described(value: Any) -> Any:
-    """A JSON object with the key frames of a list, and with `timing`."""
-    entry = {"keyframes": value} if isinstance(value, list) else value
-    if not isinstance(entry, dict) or "timing" in entry or not isinstance(entry.get("keyframes"), list):
+    """A JSON value as an object with key frames and `timing`; InputError if it looks relative but doesn't say
+    so.
+    """
+    entry = _as_object(value)
+    if not isinstance(entry, dict) or not isinstance(entry.get("keyframes"), list):
         return entry
-    timed = all(isinstance(key, dict) and key.get("time") is not None for key in entry["keyframes"])
+    keys = [key for key in entry["keyframes"] if isinstance(key, dict)]
+    if "relative" not in entry:
+        points = [(key.get("x"), key.get("y")) for key in keys]
+        numbers = points and all(type(v) in (int, float) for point in points for v in point)
+        if numbers and (hint := _relative_hint(points)):
+            raise InputError(f'{hint}, or write "relative": true or false')
+    if "timing" in entry:
+        return entry
+    timed = len(keys) == len(entry["keyframes"]) and all(key.get("time") is not None for key in keys)
     return {**entry, "timing": "time" if timed else "arc"}
 
 
@@ -153,8 +179,17 @@ def from_points(
     return made
 
 
-def from_json(value: Any, where: str) -> Trajectory:
-    """The trajectory in a JSON value; error messages start with `where`, a file or field."""
+def from_json(value: Any, where: str, relative: bool = False) -> Trajectory:
+    """The trajectory in a JSON value; error messages start with `where`, a file or field.
+
+    `relative`: x and y are relative coordinates, whatever the value says.
+    """
+    if relative:
+        try:
+            value = _as_object(value)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        value = {**value, "relative": True} if isinstance(value, dict) else value
     found: Trajectory = fields.read(JsonTrajectory, value, where)
     return found
 
@@ -229,9 +264,8 @@ def _spread(values: Sequence[float], name: str, at: np.ndarray, kind: Any) -> np
 
 
 def _read_file(path: str, relative: bool) -> Trajectory:
-    if path.lower().endswith(".json"):
-        trajectory = from_json(read_json(path), path)
-        return dataclasses.replace(trajectory, relative=trajectory.relative or relative)
+    if path.lower().endswith(".json") or read_text(path).lstrip()[:1] in ("[", "{"):
+        return from_json(read_json(path), path, relative)
     points = []
     for i, line in enumerate(read_text(path).splitlines(), start=1):
         parts = re.split(r"\s*,\s*|\s+", line.strip())
@@ -275,12 +309,16 @@ def _exists(name: str) -> bool:
 
 
 def _hint_relative(points: Sequence[tuple[float, float]], relative: bool) -> None:
+    if not relative and (hint := _relative_hint(points)):
+        raise InputError(f"trajectory: {hint}")
+
+
+def _relative_hint(points: Sequence[tuple[Any, Any]]) -> str | None:
+    """What to do about points that look relative; None if they don't."""
     values = [v for point in points for v in point]
-    if not relative and max(map(abs, values)) <= 1 and any(v != int(v) for v in values):
-        raise InputError(
-            "trajectory: all points are within 0..1, the first pixel; pass --relative if they are relative "
-            "coordinates"
-        )
+    if max(map(abs, values)) <= 1 and any(v != int(v) for v in values):
+        return "all points are within 0..1, the first pixel; pass --relative if they are relative coordinates"
+    return None
 
 
 def _check(trajectory: Trajectory) -> None:

@@ -36,6 +36,15 @@ class Colour(NamedTuple):
         """Whether R'G'B' needs no further conversion: SDR with BT.709's primaries."""
         return self.transfer == "sdr" and self.primaries == "bt709"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How values are converted to the working space, for the user; empty if they aren't."""
+        if self.transfer != "sdr":
+            return (f"is HDR ({self.transfer.upper()}) and is read tone-mapped to SDR",)
+        if self.primaries != "bt709":
+            return (f"has {self.primaries.upper()} colours and is read as BT.709",)
+        return ()
+
 
 def colour_of(tags: Tags, fallback: Tags, width: int, height: int) -> Colour | None:
     """The colour of a video; None if its matrix can't be converted (YCgCo, ICtCp, constant luminance).

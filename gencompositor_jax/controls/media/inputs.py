@@ -5,6 +5,7 @@ import re
 import stat
 from pathlib import Path
 
+from gencompositor_jax.controls.media.numbering import is_pattern
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike
 
@@ -21,10 +22,14 @@ _PLAYLIST_START = re.compile(
     rb"|(<\?xml.*?)?<(mpd|smil|asx|playlist)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+# The first bytes of ZIP, gzip, bzip2, xz, 7z and RAR.
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf\x27\x1c", b"Rar!")
 
 
 def local_path(source: PathLike) -> Path:
-    """The file or folder a user named, if it may be opened. Reads at most 1 KB of it.
+    """The file or folder a user named, or the pattern of files in a folder, if it may be opened.
+
+    Reads at most 1 KB of it.
 
     InputError for URLs and other protocols (`http:`, `rtsp:`, `data:`, `concat:`, `file:`), playlists (by
     name or content; a decoder would open the files and addresses in them), devices, pipes and sockets, and
@@ -40,6 +45,8 @@ def local_path(source: PathLike) -> Path:
         status = None
     if "://" in text or (status is None and _SCHEME.match(text)):
         raise InputError(f"{text}: only local files are read: download it and pass the path of the file")
+    if status is None and is_pattern(path.name) and path.parent.is_dir():
+        return path
     if status is None:
         raise InputError(f"{text}: no such file or folder in {_nearest_folder(path)}: check the path")
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
@@ -49,7 +56,7 @@ def local_path(source: PathLike) -> Path:
     if stat.S_ISREG(status.st_mode):
         if status.st_size == 0:
             raise InputError(f"{text}: is empty (0 bytes): export or download it again")
-        _refuse_playlist(path)
+        _refuse_other_kinds(path)
     return path
 
 
@@ -73,7 +80,7 @@ def check_size(source: PathLike, width: int, height: int, frames: int = 1, chann
         )
 
 
-def _refuse_playlist(path: Path) -> None:
+def _refuse_other_kinds(path: Path) -> None:
     try:
         with path.open("rb") as file:
             head = file.read(1024)
@@ -81,6 +88,8 @@ def _refuse_playlist(path: Path) -> None:
         raise InputError(f"{path}: can't be read ({error.strerror}): check the file") from error
     if _PLAYLIST_NAME.search(path.name) or _PLAYLIST_START.match(head):
         raise InputError(f"{path}: is a playlist, not a video: pass the video file itself")
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+        raise InputError(f"{path}: is an archive, not a video: unpack it and pass what is inside")
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -20,6 +20,8 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders
 
 # Containers without presentation time stamps: frames can only be counted from the start.
 _UNTIMED = {"avi", "h264", "hevc", "m4v", "mpegvideo", "cavsvideo", "vc1", "obu"}
+_JOINABLE = {"mpegts", "mpeg"}  # files of these may be joined byte by byte; then frames are counted too
+_TICKS = 90_000  # a second in their time stamps
 _STATE_DURATION = {"matroska", "webm", "asf", "flv"}  # in their header; the duration of others is an estimate
 
 
@@ -71,10 +73,7 @@ class PictureStream:
             found.append(f"its pixels aren't square: {sizes[0]} is read as {sizes[1]}")
         if self.interlaced:
             found.append("is interlaced and is read deinterlaced (bwdif)")
-        if display.colour.transfer != "sdr":
-            found.append(f"is HDR ({display.colour.transfer.upper()}) and is read tone-mapped to SDR")
-        elif not display.colour.is_working_space:
-            found.append(f"has {display.colour.primaries.upper()} colours and is read as BT.709")
+        found += display.colour.notes
         if self.has_audio and self.varies:
             found.append(f"its frame rate varies: it is read at {self.fps:.4g} fps, in step with its sound")
         return tuple(found)
@@ -106,6 +105,7 @@ def read_stream(path: Path) -> PictureStream:
         shown = [p for p in packets if p.shown]
         keys = np.array([p.pts for p in packets if p.key and p.pts is not None], dtype=np.int64)
         timed = _UNTIMED.isdisjoint(names) and all(p.pts is not None for p in shown)
+        timed = timed and not (names & _JOINABLE and _starts_again(packets))
         if timed:
             # Frames before the first keyframe can't be decoded. An edit list may hide the keyframe itself.
             first = next((p.pts for p in packets if p.key), None)
@@ -208,6 +208,13 @@ def _has_alpha(stream: VideoStream, packets: list[_Packet]) -> bool:
         tags = {name.lower(): value for name, value in stream.metadata.items()}
         return tags.get("alpha_mode") == "1" or any(p.alpha for p in packets)
     return context.format is not None and any(c.is_alpha for c in context.format.components)
+
+
+def _starts_again(packets: list[_Packet]) -> bool:
+    """Whether decoding times fall, or leap by more than a minute: recordings joined byte by byte."""
+    stamps = np.array([p.dts for p in packets if p.dts is not None], dtype=np.int64)
+    steps = np.diff(stamps)
+    return bool(steps.size and (steps.min() <= 0 or steps.max() > 60 * _TICKS))
 
 
 def _coded_of_slots(shown: list[_Packet], announced: int) -> np.ndarray | None:

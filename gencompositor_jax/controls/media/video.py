@@ -6,14 +6,20 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gencompositor_jax.controls.media.decoding import decode, decoded
 from gencompositor_jax.controls.media.frames import Computed, Frames
-from gencompositor_jax.controls.media.images import ImageSequence, is_image, read_headers, read_images
+from gencompositor_jax.controls.media.images import (
+    Gaps,
+    ImageSequence,
+    is_image,
+    read_frames,
+    read_headers,
+)
 from gencompositor_jax.controls.media.inputs import check_size, local_path
 from gencompositor_jax.controls.media.stream import PictureStream, read_stream
 from gencompositor_jax.errors import InputError
@@ -44,18 +50,20 @@ class Video(Footage):
     frames: np.ndarray
 
 
-def probe(media: MediaLike) -> Media:
+def probe(media: MediaLike, gaps: Gaps = "hold") -> Media:
     """Size, rate, number of frames, alpha and sound of a video file or a folder of images.
 
     Reads packets and headers and decodes the first frames; returns what is probed already as it is. What
-    reading will change (`notes`) is logged as a warning. InputError, naming the file and the remedy, for
-    everything that can't serve as a video: see `local_path`, `read_stream` and `read_headers`. Damaged
-    picture data raises only in `read_video`, which decodes it.
+    reading will change (`notes`) is logged as a warning. `gaps`: of the numbers of images, see
+    `read_headers`. InputError, naming the file and the remedy, for everything that can't serve as a video:
+    see `local_path`, `read_stream` and `read_headers`. Damaged picture data raises only in `read_video`,
+    which decodes it.
     """
     if isinstance(media, PictureStream | ImageSequence):
         return media
     path = local_path(media)
-    found = read_headers(path) if path.is_dir() or is_image(path) else read_stream(path)
+    images = path.is_dir() or is_image(path)
+    found = read_headers(path, gaps) if images else read_stream(path)
     for note in found.notes:
         _log.warning("%s: %s", path, note)
     return found
@@ -86,7 +94,7 @@ def read_video(
         InputError: what `probe` refuses, arguments out of range, a trim beyond the end, frames that
             together exceed the memory limit (`MAX_BYTES`), damaged frames.
     """
-    chosen = _choose(media, fps, start, end, frames, alpha)
+    chosen = choose(media, fps, start, end, frames, alpha)
     media, indices = chosen.media, chosen.indices
     check_size(media.path, media.width, media.height, len(indices), chosen.channels)
     if isinstance(media, ImageSequence):
@@ -107,7 +115,7 @@ def check_clip(
     frames: int | None = None,
 ) -> float:
     """Raise InputError where `open_video` would, before anything is decoded; returns the rate."""
-    return _choose(media, fps, start, end, frames, False).rate
+    return choose(media, fps, start, end, frames, False).rate
 
 
 def open_video(
@@ -124,26 +132,34 @@ def open_video(
     In order they are read once; others cost a seek. Damaged frames raise InputError only then. The memory
     limit holds for a single frame.
     """
-    chosen = _choose(media, fps, start, end, frames, alpha)
-    media, length = chosen.media, len(chosen.indices)
+    chosen = choose(media, fps, start, end, frames, alpha)
+    shape = (len(chosen.indices), chosen.media.height, chosen.media.width, chosen.channels)
+    return Footage(in_order(shape, chosen.from_frame), chosen.rate, str(chosen.media.path))
+
+
+def in_order(shape: tuple[int, ...], from_frame: Callable[[int], Iterator[np.ndarray]]) -> Computed:
+    """uint8 frames that a generator makes from any first one on: it runs once while they are asked for in
+    order.
+    """
     ahead: tuple[int, Iterator[np.ndarray]] = (-1, iter(()))
 
     def make(first: int, stop: int) -> np.ndarray:
         nonlocal ahead
         if first != ahead[0]:
-            ahead = first, chosen.from_frame(first)
-        out = np.empty((stop - first, media.height, media.width, chosen.channels), np.uint8)
+            ahead = first, from_frame(first)
+        out = np.empty((stop - first, *shape[1:]), np.uint8)
         for slot in range(len(out)):
             out[slot] = next(ahead[1])
         ahead = stop, ahead[1]
         return out
 
-    shape = (length, media.height, media.width, chosen.channels)
-    return Footage(Computed(shape, make), chosen.rate, str(media.path))
+    return Computed(shape, make)
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class Chosen:
+    """Which frames of a clip are read."""
+
     media: Media
     indices: np.ndarray  # int [T], increasing, with repeats
     channels: int
@@ -153,28 +169,30 @@ class _Chosen:
         """The frames from `first` on, one by one."""
         indices, alpha = self.indices[first:], self.channels == 4
         if isinstance(self.media, ImageSequence):
-            yield from read_images([self.media.images[i] for i in indices], alpha)
+            yield from read_frames(self.media, indices.tolist(), alpha)
         else:
             yield from decoded(self.media, indices, alpha)
 
 
-def _choose(
+def choose(
     media: MediaLike, fps: float | None, start: float, end: float | None, frames: int | None, alpha: bool
-) -> _Chosen:
+) -> Chosen:
     """Which frames of which media `read_video` reads."""
     _check_arguments(fps, start, end, frames)
     media = probe(media)
     channels = 4 if alpha and media.has_alpha else 3
+    resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else None
     if isinstance(media, ImageSequence):
-        rate = fps or media.fps
-        times, length, resampled = np.arange(media.frames) / rate, media.frames / rate, None
+        rate = resampled or media.fps
+        if not media.is_animation:  # without a rate of their own
+            resampled = None
+        own = media.fps if media.is_animation else rate
+        times, length = np.arange(media.frames) / own, media.frames / own
     else:
-        steady = media.fps if media.has_audio and media.varies else None
-        resampled = fps if fps is not None and abs(fps / media.fps - 1) > _SAME_RATE else steady
+        if resampled is None and media.has_audio and media.varies:
+            resampled = media.fps
         times, length, rate = media.times, media.end, resampled or media.fps
-    return _Chosen(
-        media, _pick(str(media.path), times, length, resampled, start, end, frames), channels, rate
-    )
+    return Chosen(media, _pick(str(media.path), times, length, resampled, start, end, frames), channels, rate)
 
 
 def _pick(

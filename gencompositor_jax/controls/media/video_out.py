@@ -183,6 +183,9 @@ def _copied_sound(
             time = packet.pts * base - origin
             if time >= seconds:
                 break
+            if kept and time <= kept[-1][0]:
+                _log.warning("%s: its sound starts again at %.1f s and was copied up to there", path, time)
+                break
             if start <= 0 or time + (packet.duration or 0) * base > 0:  # priming samples precede 0
                 packet.pts -= round(origin / base)
                 packet.dts = packet.pts

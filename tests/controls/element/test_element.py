@@ -281,7 +281,7 @@ def test_key_mask_and_segmenter_exclude_each_other(textured):
     [
         (np.full((FRAMES, HEIGHT, WIDTH + 2), 255, np.uint8), f"{WIDTH + 2}x{HEIGHT} pixels.*same size"),
         (np.full((FRAMES - 1, HEIGHT, WIDTH), 255, np.uint8), "has 3 frames.*has 4.*--frames 3"),
-        (np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8), "no element was found: it is black in all frames"),
+        (np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8), "the mask is black in all 4 frames"),
     ],
     ids=["size", "length", "black"],
 )

@@ -1,6 +1,7 @@
 """Keying: elements of known colour and coverage before screens of all kinds come back as they were."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,12 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
-from gencompositor_jax.controls.element import keying
-from gencompositor_jax.controls.element.keying import Screen, despill, key_out, measure_screen, score
+from gencompositor_jax.controls.element import screen
+from gencompositor_jax.controls.element.checkerboard import checkerboard
+from gencompositor_jax.controls.element.keying import despill, key_out
+from gencompositor_jax.controls.element.loading import load_element
+from gencompositor_jax.controls.element.screen import Screen, measure_screen, score
 from gencompositor_jax.errors import InputError
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 3
+DATA = Path(__file__).parents[1] / "data"
 Y, X = np.mgrid[:HEIGHT, :WIDTH]
 
 pixels = arrays(np.uint8, st.tuples(st.integers(1, 8), st.just(3)))
@@ -278,7 +284,7 @@ def test_auto_refuses_borders_without_one_colour():
 @pytest.mark.parametrize("key", ["", "Green", "#12345", "#1234567", "#gggggg", "red", "green "])
 def test_unknown_keys_are_refused_with_the_known_ones(key):
     with pytest.raises(InputError, match="known are auto, alpha, white, green, blue"):
-        keying.parse_key(key)
+        screen.parse_key(key)
 
 
 def test_keying_does_not_change_the_clip():
@@ -286,3 +292,67 @@ def test_keying_does_not_change_the_clip():
     before = frames.copy()
     cut(frames)
     np.testing.assert_array_equal(frames, before)
+
+
+# ---- Borders that mislead ----------------------------------------------------------------------------------
+
+
+def squares(light: int, dark: int, side: int, height: int = 96, width: int = 128) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    grey = np.where((y // side + x // side) % 2, dark, light).astype(np.uint8)
+    frame = np.repeat(grey[..., None], 3, axis=-1)
+    frame[20:70, 40:90] = (204, 60, 40)
+    return frame[None]
+
+
+def test_a_checkerboard_is_named_with_a_remedy_that_works():
+    path = DATA / "checkerboard.png"
+    with pytest.raises(InputError, match="checkerboard of #ffffff and #cccccc: .*--key white"):
+        load_element(path)
+    alpha = load_element(path, key="white").frames[..., 3]
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    element = np.ptp(pixels, axis=-1) > 40
+    assert abs(int((alpha >= 128).sum()) - int(element.sum())) < 0.03 * element.sum()
+
+
+@pytest.mark.parametrize(
+    ("light", "dark", "side", "remedy"),
+    [(255, 204, 8, "--key white"), (255, 238, 10, "--key white"), (153, 102, 16, "a mask")],
+)
+def test_checkerboards_of_other_programs(light, dark, side, remedy):
+    with pytest.raises(InputError, match=f"checkerboard.*{remedy}"):
+        measure_screen(squares(light, dark, side), "auto", "clip")
+
+
+def test_what_only_resembles_a_checkerboard_is_none():
+    assert checkerboard(squares(255, 204, 8)[0]) is not None
+    rng = np.random.default_rng(0)
+    grey = np.repeat(np.where(rng.random((64, 64, 1)) < 0.5, 255, 204), 3, -1).astype(np.uint8)
+    assert checkerboard(grey) is None  # noise
+    plain = np.full((64, 64, 3), 255, np.uint8)
+    assert checkerboard(plain) is None
+    plain[:, ::8] = 204  # lines
+    assert checkerboard(plain) is None
+
+
+@pytest.mark.parametrize(
+    ("element", "background", "keys"),
+    [
+        ((40, 60, 150), (255, 255, 255), ("'#283c96'", "white")),
+        ((250, 250, 250), (20, 180, 40), ("white", "'#14b428'")),
+    ],
+)
+def test_an_element_that_covers_most_of_the_borders_is_not_taken_for_the_screen(element, background, keys):
+    frames = np.full((3, 96, 128, 3), element, np.uint8)
+    frames[:, :30, 10:-10] = background  # a close-up that leaves the borders at the top only
+    with pytest.raises(InputError, match="the borders have two colours") as raised:
+        measure_screen(frames, "auto", "clip")
+    assert all(key in str(raised.value) for key in keys)
+    named = measure_screen(frames, "white" if keys[1] == "white" else "green", "clip")
+    assert np.abs(np.array(named.rgb) - background).max() <= 2
+
+
+def test_a_person_who_stands_on_the_lower_border_is_no_second_screen():
+    frames = np.full((3, 96, 128, 3), (20, 180, 40), np.uint8)
+    frames[:, 20:, 10:118] = (40, 40, 60)
+    assert measure_screen(frames, "auto", "clip").hue

@@ -202,7 +202,9 @@ def test_a_video_given_as_a_trajectory(tmp_path: pathlib.Path) -> None:
         ("[]", "the list is empty"),
         ("{}", "field 'keyframes' is missing"),
         ("3", "a number where an object"),
-        ("[[1, 2]]", r"keyframes\[0\]: a list where an object"),
+        ("[[1, 2, 3]]", r"a list of points: write \[x, y\] for each"),
+        ("[[[1, 2]], [[3, 4]]]", "2 tracks; an element follows one: keep one of them"),
+        ('[{"x": 0.2, "y": 0.5}]', "within 0..1, the first pixel; pass --relative if"),
         ('[{"x": 1}]', "field 'y' is missing"),
         ('[{"x": 1, "y": 2, "zoom": 3}]', "unknown field 'zoom'; known are x, y, time, scale, rotation"),
         ('[{"x": 1, "y": 2, "y": 3}]', "'y' stands twice"),
@@ -263,3 +265,22 @@ def test_json_round_trip(keys: list[Keyframe], relative: bool, timing: str) -> N
         keys = [Keyframe(k.x, k.y, i / len(keys), k.scale, k.rotation) for i, k in enumerate(keys)]
     trajectory = Trajectory(tuple(keys), relative, timing)  # type: ignore[arg-type]
     assert from_json(json.loads(json.dumps(to_json(trajectory))), "here") == trajectory
+
+
+def test_json_in_relative_coordinates_gets_the_hint_unless_it_says_which() -> None:
+    file = str(pathlib.Path(__file__).parents[1] / "data" / "relative.json")
+    with pytest.raises(InputError, match='pass --relative if .*, or write "relative": true or false'):
+        parse_trajectory(file)
+    assert parse_trajectory(file, relative=True).relative
+    for stated in (True, False):
+        keys = [{"x": 0.2, "y": 0.5}]
+        assert from_json({"keyframes": keys, "relative": stated}, "here").relative == stated
+    assert not from_json([{"x": 0, "y": 1}], "here").relative  # whole pixels
+
+
+@pytest.mark.parametrize(
+    "text", ["[[1, 2], [3, 5]]", '[[{"x": 1, "y": 2}, {"x": 3, "y": 5}]]', "[[[1, 2], [3, 5]]]"]
+)
+@pytest.mark.parametrize("name", ["spline.json", "spline.txt"])
+def test_lists_of_spline_editors_are_recordings(tmp_path: pathlib.Path, name: str, text: str) -> None:
+    assert parse_trajectory(write(tmp_path, name, text)) == from_points([(1, 2), (3, 5)], timing="frames")

@@ -15,7 +15,7 @@ from gencompositor_jax.controls.media.orientation import Orientation, orientatio
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.controls.media.video_out import write_video
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 # The patches of the colour cases.
 RED, GREEN, BLUE = (200, 40, 40), (40, 180, 40), (40, 40, 200)
 
@@ -396,3 +396,14 @@ def test_a_varying_rate_with_sound_is_read_in_step(tmp_path, numbered_frames, nu
         instant = 1000 * i / video.fps
         assert abs(stamps[number] - instant) <= min(abs(s - instant) for s in stamps) + 2
     assert abs(len(found) / video.fps - 1.6) < 0.1
+
+
+def test_joined_transport_streams_are_read_one_after_the_other(make_clip, tmp_path, numbers_of):
+    parts = [make_clip(f"{i}.ts", count=12 + i, gop=6, sound="mp2").read_bytes() for i in range(2)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    video = read_video(path)
+    assert numbers_of(video.frames) == [*range(12), *range(13)] and video.fps == pytest.approx(24)
+    assert numbers_of(read_video(path, start=14 / 24, frames=3).frames) == [2, 3, 4]
+    write_video(tmp_path / "out.mp4", video.frames, video.fps, audio_from=path)
+    assert read_video(tmp_path / "out.mp4").frames.shape == video.frames.shape

@@ -3,7 +3,7 @@ import pytest
 
 from gencompositor_jax.controls.element.loading import fit_length, load_element, open_element
 from gencompositor_jax.controls.media.frames import Computed, held, picked, pieces
-from gencompositor_jax.controls.media.images import read_images
+from gencompositor_jax.controls.media.images import read_frames
 from gencompositor_jax.controls.media.spool import Spool
 from gencompositor_jax.controls.media.video import open_video, read_video
 from gencompositor_jax.controls.media.video_out import write_video
@@ -112,11 +112,11 @@ def test_images_are_read_lazily(tmp_path, monkeypatch):
     opened = open_video(tmp_path / "images")
     read: list[int] = []
 
-    def reading(paths, alpha):
-        for frame in read_images(paths, alpha):
+    def reading(media, indices, alpha):
+        for frame in read_frames(media, indices, alpha):
             read.append(1)
             yield frame
 
-    monkeypatch.setattr(video, "read_images", reading)
+    monkeypatch.setattr(video, "read_frames", reading)
     assert opened.frames[0:2].shape == (2, 8, 8, 3) and len(read) == 2
     assert opened.frames[2:4].shape == (2, 8, 8, 3) and len(read) == 4

@@ -403,7 +403,7 @@ def test_playlist_demuxers_are_refused_even_unrecognised(make_clip, monkeypatch)
     """The second check: what FFmpeg detects as a playlist is refused even if the first check missed it."""
     path = make_clip("a.ts").with_name("clip.mp4")
     path.write_text("ffconcat version 1.0\nfile a.ts\n")
-    monkeypatch.setattr(inputs, "_refuse_playlist", lambda path: None)
+    monkeypatch.setattr(inputs, "_refuse_other_kinds", lambda path: None)
     assert "playlist" in refusal(path)
 
 

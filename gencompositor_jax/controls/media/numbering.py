@@ -1,0 +1,144 @@
+"""Numbered files: their order, what is missing, and patterns such as `name_####.png`.
+
+The number of a file is the last run of digits in its name. A minus before it belongs to it at the start of
+the name and after `_`, `.`, `-` or a space: `f_-4` has the number -4, `shot-4` has 4.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gencompositor_jax.errors import InputError
+
+MOST_HELD = 100_000  # missing frames; more are no gap but another numbering
+
+_NUMBER = re.compile(r"(?:(?<![^_.\-\s])-)?\d+(?=\D*$)")
+_PATTERN = re.compile(r"%(?:0(\d+))?d|(#+)")
+
+
+class Name(NamedTuple):
+    """A file's name, taken apart."""
+
+    prefix: str
+    number: int | None  # None if there are no digits
+    ending: str  # after the number, without the suffix
+
+
+class Sorted(NamedTuple):
+    """The files of a folder as frames."""
+
+    files: tuple[Path, ...]  # in order; a missing number repeats the file before it
+    missing: str  # which numbers are missing; empty if none
+    doubled: tuple[Path, ...]  # left out: another file has the same number
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file's name has a place for a number: `%04d`, `%d` or `####`."""
+    return len(_PATTERN.findall(name)) == 1
+
+
+def numbered(pattern: Path, number: int) -> Path:
+    """The file with a number, of a pattern that `is_pattern`."""
+
+    def digits(place: re.Match[str]) -> str:
+        width = len(place[2]) if place[2] else int(place[1] or 1)
+        return f"{number:0{width}d}"
+
+    return pattern.with_name(_PATTERN.sub(digits, pattern.name))
+
+
+def first_number(path: Path) -> int:
+    """The first number of the files of a folder or pattern; 0 for a video, and for names without numbers."""
+    if path.is_dir():
+        files = [p for p in path.iterdir() if not p.name.startswith(".")]
+    elif is_pattern(path.name) and not path.exists():
+        files = matching(path.parent, path.name)
+    else:
+        return 0
+    numbers = [n for p in files if (n := name_of(p).number) is not None]
+    return min(numbers, default=0)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder that a pattern names; InputError if there are none."""
+    place = _PATTERN.search(pattern)
+    assert place is not None
+    digits = int(place[1] or 1) if place[2] is None else len(place[2])
+    before, after = re.escape(pattern[: place.start()]), re.escape(pattern[place.end() :])
+    name = re.compile(rf"{before}-?\d{{{digits},}}{after}")
+    found = [path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_file()]
+    if not found:
+        raise InputError(f"{folder / pattern}: no file in {folder} has such a name: check the pattern")
+    return found
+
+
+def in_order(files: Sequence[Path]) -> Sorted:
+    """Files in the order of their numbers (frame_2 before frame_10), with gaps filled.
+
+    Gaps are filled if all names are alike but for the number and most numbers are equally far apart. Of
+    several files with one number that with the most common suffix stays. InputError for gaps of more than
+    `MOST_HELD` frames.
+    """
+    named = sorted(((name_of(path), path) for path in files), key=lambda item: _order(*item))
+    common = Counter(path.suffix.lower() for path in files)
+    kept: list[tuple[Name, Path]] = []
+    doubled = []
+    for name, path in named:
+        if not kept or name.number is None or kept[-1][0] != name:
+            kept.append((name, path))
+        elif common[path.suffix.lower()] > common[kept[-1][1].suffix.lower()]:
+            doubled.append(kept[-1][1])
+            kept[-1] = (name, path)
+        else:
+            doubled.append(path)
+    numbers = [name.number for name, _ in kept if name.number is not None]
+    alike = len(numbers) == len(kept) and len({(name.prefix, name.ending) for name, _ in kept}) == 1
+    step = _step(numbers) if alike else 0
+    frames, gaps = [], []
+    for i, (_, path) in enumerate(kept):
+        frames.append(path)
+        if not step or i + 1 == len(kept) or (distance := numbers[i + 1] - numbers[i]) == step:
+            continue
+        if distance // step > MOST_HELD:
+            raise InputError(
+                f"{path}: the next number, {numbers[i + 1]}, is {distance:,} later: renumber the files, or "
+                "name some of them by a pattern such as name_00##.png"
+            )
+        frames += [path] * (distance // step - 1)
+        gaps.append((numbers[i] + step, numbers[i + 1] - step))
+    return Sorted(tuple(frames), _spelt(gaps), tuple(doubled))
+
+
+def name_of(path: Path) -> Name:
+    """The parts of a file's name, in lower case."""
+    stem = path.stem.lower()
+    found = _NUMBER.search(stem)
+    if found is None:
+        return Name(stem, None, "")
+    return Name(stem[: found.start()], int(found[0]), stem[found.end() :])
+
+
+def _order(name: Name, path: Path) -> tuple[list[tuple[int, int, str]], int, str, str]:
+    """Sort key: the digits in the prefix compare as numbers too."""
+    parts = [p for p in re.split(r"(\d+)", name.prefix) if p]
+    prefix = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+    return prefix, -(2**62) if name.number is None else name.number, name.ending, path.name
+
+
+def _step(numbers: list[int]) -> int:
+    """How far apart most numbers are; 0 if there is no such distance, or others aren't multiples of it."""
+    distances = [b - a for a, b in zip(numbers, numbers[1:], strict=False)]
+    if not distances:
+        return 0
+    step, count = Counter(distances).most_common(1)[0]
+    regular = 2 * count >= len(distances) and all(d % step == 0 for d in distances)
+    return step if regular else 0
+
+
+def _spelt(gaps: list[tuple[int, int]]) -> str:
+    """The missing numbers: "3 to 5, 9"; the first five gaps."""
+    shown = [str(a) if a == b else f"{a} to {b}" for a, b in gaps[:5]]
+    more = [f"and {len(gaps) - 5} more gaps"] if len(gaps) > 5 else []
+    return ", ".join(shown + more)
