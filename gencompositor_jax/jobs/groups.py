@@ -14,7 +14,8 @@ from gencompositor_jax.inference import meshes
 from gencompositor_jax.jobs.checking import Checker
 from gencompositor_jax.jobs.manifest import Line
 
-# Tokens per device in a call up to which more clips pay: a small network's clip leaves devices idle.
+# Tokens per device in a call up to which more clips pay: a small network's clip leaves an accelerator idle.
+# On a CPU one clip keeps all cores busy (benchmarks/batch_throughput.py).
 TOKENS = 4096
 MOST = 8  # clips per device in a call
 CALLS = 4  # of a group, or one clip per device in a call: reading and writing overlap with other calls
@@ -68,15 +69,17 @@ def grouped(
         # With drop-blank the tokens that a call leaves out depend on all of its clips.
         alone = approximations.parse(scene.sampling.fast).drop_blank
         made = meshes.sampling_mesh(arch, mesh, 1 if alone else at_once)
-        rows = sharding.axis_size(made, sharding.ROWS)
-        most = 1 if alone else clips or clips_per_call(arch, rows, len(members))
+        most = 1 if alone else clips or clips_per_call(arch, made, len(members))
         calls = -(-len(members) // most)
         groups.append(Group(members, arch, made, -(-len(members) // calls)))
     return groups
 
 
-def clips_per_call(arch: ModelArch, rows: int, clips: int) -> int:
-    """How many of so many clips to sample at once on a mesh with so many rows."""
+def clips_per_call(arch: ModelArch, mesh: Mesh, clips: int) -> int:
+    """How many of so many clips to sample at once."""
+    rows = sharding.axis_size(mesh, sharding.ROWS)
+    if mesh.devices.flat[0].platform == "cpu":
+        return rows
     tokens = arch.backbone.text_tokens + 2 * math.prod(arch.token_grid)
     return rows * max(1, min(MOST, TOKENS // tokens, clips // (CALLS * rows)))
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import types
 from pathlib import Path
 from typing import Any
 
@@ -219,10 +220,15 @@ def test_options_that_do_not_fit_are_refused_in_one_line(options, names, folder,
 def test_more_clips_of_a_small_network_than_of_a_large_one(small_model):
     from gencompositor_jax.arch import released
 
-    assert groups.clips_per_call(released(), 4, 1000) == 4
-    assert groups.clips_per_call(small_model.arch, 1, 1000) == groups.MOST
-    assert groups.clips_per_call(small_model.arch, 1, 9) == 2  # in five calls, not two
-    assert groups.clips_per_call(small_model.arch, 4, 9) == 4
+    def mesh(platform: str, rows: int) -> Any:
+        devices = np.array([types.SimpleNamespace(platform=platform)] * rows)
+        return types.SimpleNamespace(devices=devices, shape={"data": rows, "fsdp": 1})
+
+    assert groups.clips_per_call(released(), mesh("tpu", 4), 1000) == 4
+    assert groups.clips_per_call(small_model.arch, mesh("tpu", 1), 1000) == groups.MOST
+    assert groups.clips_per_call(small_model.arch, mesh("gpu", 1), 9) == 2  # in five calls, not two
+    assert groups.clips_per_call(small_model.arch, mesh("gpu", 4), 9) == 4
+    assert groups.clips_per_call(small_model.arch, mesh("cpu", 2), 1000) == 2
 
 
 def test_clips_longer_than_the_models_are_made_between_the_others(folder, small_checkpoint):
