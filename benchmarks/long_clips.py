@@ -3,7 +3,7 @@
     python benchmarks/long_clips.py                   # all; half an hour on two idle cores
     python benchmarks/long_clips.py --only memory
 
-Memory: the peak resident memory of `gencompositor compose` for 49, 145 and 577 frames of 1280 x 720, in 4
+Memory: the peak resident memory of `gencompositor compose` for 49, 145 and 577 frames of 640 x 360, in 4
 steps, each in a process of its own. On a CPU it includes what would be on a device. Target: within 10 % of
 that of 49 frames.
 
@@ -71,18 +71,18 @@ def memory() -> dict[str, Any]:
     peaks = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_video(folder / "background.mp4", scenery(LENGTHS[-1], (720, 1280), speed=2), 24.0)
+        write_video(folder / "background.mp4", scenery(LENGTHS[-1], (360, 640), speed=2), 24.0)
         write_video(folder / "element.mp4", on_green(LENGTHS[-1]), 24.0)
         for frames in (LENGTHS[0], *LENGTHS):  # the first one fills the cache of compiled programs
             words = ["compose", "--background", "background.mp4", "--foreground", "element.mp4"]
-            words += ["--key", "green", "--trajectory", "300,300 900,420", "--frames", str(frames)]
+            words += ["--key", "green", "--trajectory", "150,150 450,210", "--frames", str(frames)]
             words += ["--steps", "4", "--out", f"{frames}.mp4", "--overwrite"]
             command = [sys.executable, str(Path(__file__).absolute()), "--compose", json.dumps(words)]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
             peaks[frames] = round(int(done.stdout.split()[-1]) / 1024)
             print(f"{frames} frames: {peaks[frames]} MiB", file=sys.stderr)
     return {
-        "size": "1280x720",
+        "size": "640x360",
         "peak_mib": peaks,
         "ratio_to_49": {frames: round(peak / peaks[LENGTHS[0]], 3) for frames, peak in peaks.items()},
     }
@@ -221,12 +221,12 @@ def disc(frames: int, side: int = 64) -> np.ndarray:
 
 
 def on_green(frames: int) -> Computed:
-    """A large disc on a green screen, 640 x 360."""
-    rgba = disc(1, 240)[0]
-    picture = np.full((360, 640, 3), (20, 200, 40), np.uint8)
+    """A large disc on a green screen, 320 x 180."""
+    rgba = disc(1, 120)[0]
+    picture = np.full((180, 320, 3), (20, 200, 40), np.uint8)
     inside = rgba[..., 3] > 0
-    picture[60:300, 200:440][inside] = rgba[..., :3][inside]
-    return Computed((frames, 360, 640, 3), lambda first, stop: np.repeat(picture[None], stop - first, axis=0))
+    picture[30:150, 100:220][inside] = rgba[..., :3][inside]
+    return Computed((frames, 180, 320, 3), lambda first, stop: np.repeat(picture[None], stop - first, axis=0))
 
 
 if __name__ == "__main__":
