@@ -36,7 +36,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "alpha": _one_of("auto", "straight", "premultiplied"),
     "mask": _TEXT | {"description": f"White where the element is: {_PATH}."},
     "extend": _one_of("error", "loop", "hold"),
-    "frames": _INTEGER | {"description": "Of the result, 4k+1."},
+    "frames": _INTEGER | {"description": "Of the result. Default: the background's, or a shorter element's."},
     "gaps": _one_of("hold", "error"),
     "fps": _NUMBER,
     "start": _NUMBER | {"description": "Seconds into the background."},
