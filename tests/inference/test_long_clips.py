@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,23 @@ def test_a_network_without_memory_does_not_see_the_windows(small_model, monkeypa
     for jitted in (long_clips.predict, long_clips.solve):
         jitted.clear_cache()
     assert np.abs(frames[0] - frames[1]).max() <= 1
+
+
+def test_predictions_are_cross_faded(small_model):
+    """Of windows that predict their own number; one step of the solver returns the prediction."""
+    arch, number = small_model.arch, itertools.count()
+
+    def run(program: Any, *args: Any, **static: Any) -> Any:
+        if program is long_clips.predict:
+            return jax.numpy.full((1, *arch.latent_shape), next(number), jax.numpy.float32)
+        return program(*args, **static)
+
+    keys, _ = pipeline.start(np.uint32(3), np.array([0]), arch=arch)
+    latents = long_clips.encode_clip(small_model, parts(clip(LONG), arch), LONG, None, keys)
+    how = SamplingOptions(steps=1, solver="ddim")
+    x = long_clips.sample_clip(small_model, latents, keys, how, run=run)
+    np.testing.assert_allclose(x.min(axis=(0, 2, 3, 4)), [0, 0.5, 1.5, 2], atol=1e-4)
+    np.testing.assert_allclose(x.max(axis=(0, 2, 3, 4)), [0, 0.5, 1.5, 2], atol=1e-4)
 
 
 def test_a_long_clip_is_sampled_in_windows(small_model):

@@ -76,19 +76,21 @@ def test_a_long_clip_is_composited_in_pieces(compositor):
 @pytest.mark.parametrize("detail", ["auto", "element", "model"])
 def test_pieces_are_the_whole(compositor, monkeypatch, detail):
     """What is pasted back in pieces is what `put_back` makes of all frames."""
-    rng = np.random.default_rng(1)
-    drawn = rng.integers(60, 200, (LONG, 32, 48, 3)).astype(np.uint8)
+    background, arch = scenery(), arch_for(compositor.arch, LONG)
+    stage = make_stage(Footage(background, 8.0, "clip"), [layer()], arch, "whole")
+    shot = stage.shots[0]
+    seen, paste = shots.shown(shot, background).astype(float), shot.paste(shot.view)
+    flicker = (0.7 + 0.2 * np.sin(np.arange(LONG) / 3))[:, None, None, None]  # that smoothing along time sees
+    lit = seen + paste[..., 3:] / 255 * (paste[..., :3] * flicker - seen)
+    drawn = np.clip(lit, 0, 255).astype(np.uint8)
 
     def decoded(*_: Any) -> Any:
         yield from np.split(np.concatenate([drawn, drawn[-1:], drawn[-1:]]), [9, 17, 25])
 
     monkeypatch.setattr(long_clips, "sample_clip", lambda *_: np.zeros(1))
     monkeypatch.setattr(long_clips, "decode_clip", decoded)
-    background, arch = scenery(), arch_for(compositor.arch, LONG)
-    stage = make_stage(Footage(background, 8.0, "clip"), [layer()], arch)
     composite = compositor.render(stage, dataclasses.replace(OPTIONS, detail=detail))
     np.testing.assert_array_equal(np.asarray(composite.raw), drawn)
-    shot = stage.shots[0]
     inside = shots.inflated_mask(shot, arch)
     whole = shots.put_back(shot, background, drawn, inside, arch, OPTIONS.feather, detail)
     np.testing.assert_array_equal(np.asarray(composite.mask), whole.mask)
