@@ -130,6 +130,8 @@ def _mask(image: Image.Image) -> np.ndarray:
         return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
     if image.mode == "F":
         return np.rint(_unit(image) * 65535).astype(np.uint16)
+    if image.mode == "L":
+        return np.asarray(image).astype(np.uint16) * 257
     grey = np.asarray(image.convert("RGB"))
     if image.mode == "P" and np.ptp(grey, axis=-1).max() > 8:
         return np.where(grey.any(axis=-1), 65535, 0).astype(np.uint16)

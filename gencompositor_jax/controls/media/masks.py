@@ -82,9 +82,9 @@ class _Kind:
     def see(self, values: np.ndarray, alpha: np.ndarray | None) -> None:
         """Notes the values of a frame."""
         seen = values if alpha is None else values[alpha > VISIBLE]
-        self._grey[np.unique(seen)] = True
+        self._grey |= np.bincount(seen.ravel(), minlength=65536) > 0
         if alpha is not None:
-            self._cover[np.unique(alpha)] = True
+            self._cover |= np.bincount(alpha.ravel(), minlength=256) > 0
             self._clear = self._clear or bool(alpha.min() < 255 - VISIBLE)
         if seen.size:
             self._darkest = min(self._darkest, int(seen.min()))

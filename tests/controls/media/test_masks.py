@@ -42,7 +42,9 @@ def painted(path: Path, kind: str) -> Path:
     elif kind == "white within alpha":
         visible = np.full((H, W, 1), 255, np.uint8)
         visible[0] = 0
-        image = Image.fromarray(np.concatenate([np.repeat(SOFT[..., None], 3, -1), visible], -1))
+        colours = np.repeat(SOFT[..., None], 3, -1)
+        colours[0] = 255  # where nothing is visible
+        image = Image.fromarray(np.concatenate([colours, visible], -1))
     else:
         assert kind == "opaque alpha"
         image = Image.fromarray(np.concatenate([np.repeat(SOFT[..., None], 3, -1), 255 - clear], -1))
@@ -98,6 +100,12 @@ def test_an_element_is_cut_out_by_the_shape_in_alpha(tmp_path):
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     found = element.frames.shape[1:3]
     assert abs(found[0] - np.ptp(rows) - 1) <= 4 and abs(found[1] - np.ptp(columns) - 1) <= 4
+
+
+def test_a_soft_mask_gives_the_element_its_alpha(tmp_path):
+    Image.fromarray(np.full((H, W, 3), 90, np.uint8)).save(tmp_path / "clip.png")
+    element = load_element(tmp_path / "clip.png", mask=painted(tmp_path, "16-bit"))
+    assert np.array_equal(element.frames[0, ..., 3], SOFT[3:9, 4:11])
 
 
 def test_a_mask_that_moves_in_alpha(tmp_path, write_clip):
