@@ -15,12 +15,13 @@ from gencompositor_jax.controls.footage import scene_stage
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder
 from gencompositor_jax.controls.scene import read_scene
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.jobs import batch, groups
 from gencompositor_jax.jobs.batch import Batch
 from gencompositor_jax.jobs.checking import Checker
 from gencompositor_jax.jobs.manifest import read_manifest
-from gencompositor_jax.jobs.results import Result
+from gencompositor_jax.jobs.results import Result, Results
 from tests.test_compositor import TRAJECTORY, disc, scenery
 
 
@@ -189,6 +190,20 @@ def test_sigterm_finishes_what_is_in_hand(folder, small_checkpoint, fake, monkey
     assert {number: row["status"] for number, row in results(folder).items()} == {1: "done", 2: "done"}
     assert run(folder, *lines, options=two) == 0
     assert sorted(compositor.calls) == [[0, 0, 1], [0, 2, 3], [0, 4, 5]]
+
+
+def test_on_a_full_disk_jobs_fail_before_they_are_made(folder, small_checkpoint, fake, monkeypatch):
+    compositor = fake()
+    monkeypatch.setattr("gencompositor_jax.files.MIN_FREE", 2**62)
+    assert run(folder, *jobs(small_checkpoint, 2)) == 1
+    assert all("free space" in row["error"] for row in results(folder).values())
+    assert compositor.calls == []
+    monkeypatch.setattr(Results, "add", no_space)
+    assert run(folder, *jobs(small_checkpoint, 2)) == 2  # not even that can be recorded
+
+
+def no_space(*_: Any) -> None:
+    raise InputError("results.jsonl: can't be written (no space left on device)")
 
 
 def test_each_host_takes_its_share(folder, small_checkpoint, fake):
