@@ -182,7 +182,7 @@ def test_a_token_is_masked_where_any_pixel_of_its_patch_is(small):
     ],
 )
 def test_settings_out_of_range_are_named(change):
-    with pytest.raises(InputError, match=f"inflation.{next(iter(change))}="):
+    with pytest.raises(InputError, match=f"{next(iter(change))}[=:]"):
         masks.inflate(np.zeros((1, 8, 8), bool), dataclasses.replace(RELEASED, **change))
 
 

@@ -83,7 +83,7 @@ def run(args, mesh, other):
     )
     with open_checkpointer(folder, keep_last=2) as checkpointer:
         for step in (10, 20, 30):
-            checkpointer.save(step, to_devices(values(step), by_rows), {"next": step})
+            checkpointer.save(step, to_devices(values(step), by_rows), {"next_batch": step, "unreported": []})
         got = checkpointer.restore(like)
         print(f"restored {got.step} {got.data['next']} {same(got.state, values(30))}")
 
@@ -118,7 +118,9 @@ def run(args, mesh, other):
                 if step == 35:
                     print("running")
                 if notice.should_stop(step):
-                    checkpointer.save(step, to_devices(values(step), by_rows), {"next": step})
+                    checkpointer.save(
+                        step, to_devices(values(step), by_rows), {"next_batch": step, "unreported": []}
+                    )
                     checkpointer.wait()
                     print(f"stopped at {step}: {resume.saved_steps(folder)}")
                     return

@@ -73,7 +73,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     with open_checkpointer(folder, keep_last=3) as checkpointer:
         for step in (10, 20, 30):
-            checkpointer.save(step, state_of(step), {"next": step})
+            checkpointer.save(step, state_of(step), {"next_batch": step, "unreported": []})
     return folder
 
 
@@ -90,7 +90,7 @@ def restored(folder, like=LIKE):
 
 def test_the_newest_is_restored_exactly(folder):
     step, state, data = restored(folder)
-    assert (step, data) == (30, {"next": 30})
+    assert (step, data) == (30, {"next_batch": 30, "unreported": []})
     assert_same(state, state_of(30))
     assert isinstance(state.optimizer[1], optax.ScaleByAdamState)
     assert sorted(path.name for path in folder.iterdir()) == ["10", "20", "30"]
@@ -103,8 +103,8 @@ def test_without_a_checkpoint_restore_returns_none(tmp_path):
 
 def test_a_saved_step_is_not_saved_again(folder):
     with open_checkpointer(folder, keep_last=3) as checkpointer:
-        checkpointer.save(30, state_of(31), {"next": 31})
-    assert restored(folder).data == {"next": 30}
+        checkpointer.save(30, state_of(31), {"next_batch": 31, "unreported": []})
+    assert restored(folder).data == {"next_batch": 30, "unreported": []}
 
 
 def test_the_next_steps_may_donate_the_state_while_it_is_written(tmp_path):
@@ -174,7 +174,7 @@ def test_a_damaged_newest_is_skipped_and_renamed(folder, damage, which, capsys):
     damage(file)
     with open_checkpointer(folder, keep_last=1) as checkpointer:
         step, state, data = checkpointer.restore(LIKE)
-        assert (step, data) == (20, {"next": 20})
+        assert (step, data) == (20, {"next_batch": 20, "unreported": []})
         assert_same(state, state_of(20))
         warning = capsys.readouterr().err
         assert warning.count("\n") == 1
@@ -183,8 +183,8 @@ def test_a_damaged_newest_is_skipped_and_renamed(folder, damage, which, capsys):
         checkpointer.save(25, state_of(25), {})
         checkpointer.wait()
         assert (folder / "25").is_dir()
-        checkpointer.save(30, state_of(30), {"next": 31})
-    assert restored(folder).data == {"next": 31}
+        checkpointer.save(30, state_of(30), {"next_batch": 31, "unreported": []})
+    assert restored(folder).data == {"next_batch": 31, "unreported": []}
     assert saved_steps(folder) == [30]
     assert (folder / "30.damaged").is_dir()
 
