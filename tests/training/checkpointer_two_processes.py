@@ -85,7 +85,7 @@ def run(args, mesh, other):
         for step in (10, 20, 30):
             checkpointer.save(step, to_devices(values(step), by_rows), {"next_batch": step, "unreported": []})
         got = checkpointer.restore(like)
-        print(f"restored {got.step} {got.data['next']} {same(got.state, values(30))}")
+        print(f"restored {got.step} {got.data['next_batch']} {same(got.state, values(30))}")
 
         # One byte of one file, which only one process verifies.
         files = sorted((folder / "30" / "state").glob("ocdbt.process_1/d/*"), key=lambda f: f.stat().st_size)

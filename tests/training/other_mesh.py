@@ -20,7 +20,7 @@ def shardings(shape, spec):
 one = SingleDeviceSharding(jax.devices()[3])
 before = shardings((4, 2), ("fsdp", "tensor"))
 with open_checkpointer(sys.argv[1], keep_last=1) as checkpointer:
-    checkpointer.save(7, jax.tree.map(jax.device_put, VALUES, before), {})
+    checkpointer.save(7, jax.tree.map(jax.device_put, VALUES, before), {"next_batch": 7, "unreported": []})
     for targets in (
         shardings((2, 4), ("tensor", "fsdp")),
         shardings((1, 8), (None, "tensor")),  # shards of three columns, saved as shards of twelve

@@ -32,6 +32,9 @@ from tests import processes
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+DATA = {"next_batch": 0, "unreported": []}
+
+
 class State(NamedTuple):
     """Structured like a TrainState: dicts, tuples, empty tuples, None, several types."""
 
@@ -113,7 +116,7 @@ def test_the_next_steps_may_donate_the_state_while_it_is_written(tmp_path):
     state = {"a": jnp.arange(2**21, dtype=jnp.float32), "b": jnp.arange(2**20, dtype=jnp.int32)}
     want = jax.tree.map(np.array, state)
     with open_checkpointer(tmp_path, keep_last=1) as checkpointer:
-        checkpointer.save(1, state, {})
+        checkpointer.save(1, state, DATA)
         for _ in range(5):
             state = step(state)
         jax.block_until_ready(state)
@@ -140,7 +143,7 @@ def test_the_last_and_every_kth_step_are_kept(saved, keep_last, keep_every):
 def test_deleted_checkpoints_leave_no_files(tmp_path):
     with open_checkpointer(tmp_path, keep_last=2, keep_every=4) as checkpointer:
         for step in range(1, 8):
-            checkpointer.save(step, state_of(step), {})
+            checkpointer.save(step, state_of(step), DATA)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "6", "7"]
 
 
@@ -180,7 +183,7 @@ def test_a_damaged_newest_is_skipped_and_renamed(folder, damage, which, capsys):
         assert warning.count("\n") == 1
         assert all(part in warning for part in (str(folder / "30"), "damaged", "step 20", file.name))
         # It counts neither as the last one to keep nor as saved.
-        checkpointer.save(25, state_of(25), {})
+        checkpointer.save(25, state_of(25), DATA)
         checkpointer.wait()
         assert (folder / "25").is_dir()
         checkpointer.save(30, state_of(30), {"next_batch": 31, "unreported": []})
@@ -254,7 +257,7 @@ def test_arrays_that_differ_are_listed(folder, change, words):
 
 def test_a_long_list_is_cut(tmp_path):
     with open_checkpointer(tmp_path, keep_last=1) as checkpointer:
-        checkpointer.save(1, {f"a{i}": jnp.zeros(2) for i in range(40)}, {})
+        checkpointer.save(1, {f"a{i}": jnp.zeros(2) for i in range(40)}, DATA)
         with pytest.raises(InputError, match="40 arrays .*; and 28 more; pass") as error:
             checkpointer.restore({f"a{i}": jnp.zeros(3) for i in range(40)})
     assert str(error.value).count("float32[2], not float32[3]") == 12
@@ -304,18 +307,18 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_an_error_of_one_line_and_the_previous_checkpoint_is_intact(small_disk, caplog):
     with open_checkpointer(small_disk, keep_last=8) as checkpointer:
-        checkpointer.save(1, state_of(1, rows=2048), {})  # 1.5 MB each
-        checkpointer.save(2, state_of(2, rows=2048), {})
+        checkpointer.save(1, state_of(1, rows=2048), DATA)  # 1.5 MB each
+        checkpointer.save(2, state_of(2, rows=2048), DATA)
         with pytest.raises(InputError, match="the checkpoint of step 3 .*No space left.*step 2 is intact"):
             for step in (3, 4):
-                checkpointer.save(step, state_of(step, rows=2048), {})
+                checkpointer.save(step, state_of(step, rows=2048), DATA)
     assert not caplog.records  # Orbax would log two stack traces
     with open_checkpointer(small_disk, keep_last=1) as checkpointer:
         like = state_of(0, rows=2048)
         assert_same(checkpointer.restore(like).state, state_of(2, rows=2048))
         # Once something is deleted there is space again.
         shutil.rmtree(small_disk / "1")
-        checkpointer.save(5, state_of(5, rows=2048), {})
+        checkpointer.save(5, state_of(5, rows=2048), DATA)
         checkpointer.wait()
         assert_same(checkpointer.restore(like).state, state_of(5, rows=2048))
 
@@ -325,16 +328,16 @@ def test_files_that_cannot_grow(tmp_path, capfd):
     large = state_of(2, rows=2**15)  # 8 MB
     open_last = functools.partial(open_checkpointer, keep_last=1)
     with open_last(tmp_path) as checkpointer:
-        checkpointer.save(1, state_of(1), {})
+        checkpointer.save(1, state_of(1), DATA)
     message = "step 2 can't be written .File too large.*step 1 is intact"
     with files_up_to(2**20), pytest.raises(InputError, match=message), open_last(tmp_path) as checkpointer:
-        checkpointer.save(2, large, {})
+        checkpointer.save(2, large, DATA)
     assert [path.name for path in tmp_path.iterdir()] == ["1"]  # the space of the unfinished save is free
     assert_same(restored(tmp_path).state, state_of(1))
     # The exception that ended the run is the one that is raised.
     capfd.readouterr()
     with files_up_to(2**20), pytest.raises(ZeroDivisionError), open_last(tmp_path) as checkpointer:
-        checkpointer.save(2, large, {})
+        checkpointer.save(2, large, DATA)
         print(1 / 0)
     warning = capfd.readouterr().err
     assert "WARNING: " in warning and "step 2 can't be written" in warning
@@ -346,8 +349,8 @@ def test_a_disk_too_full_for_the_hashes_is_a_warning(tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(manifest, "write", write)
     with open_checkpointer(tmp_path, keep_last=1) as checkpointer:
-        checkpointer.save(1, state_of(1), {})
-        checkpointer.save(2, state_of(2), {})
+        checkpointer.save(1, state_of(1), DATA)
+        checkpointer.save(2, state_of(2), DATA)
     assert capsys.readouterr().err.count("hashes can't be written (No space left") == 2
     assert saved_steps(tmp_path) == [2]
     assert_same(restored(tmp_path).state, state_of(2))
