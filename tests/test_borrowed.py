@@ -154,6 +154,7 @@ def test_a_call_trains_evaluates_measures_and_the_next_repeats_nothing(machine, 
     assert {words[0] for words in others} == {"benchmarks/gpu_vs_torch.py"}
 
 
+@pytest.mark.slow
 def test_another_machine_starts_from_the_weights_unless_they_are_complete(machine, tmp_path):
     out = tmp_path / "out"
     borrowed(out, machine(0, FAKE_STEP="50", STEPS="100"))

@@ -118,6 +118,7 @@ def test_the_command_line_parses():
     assert parse(["compose", "--compiled", "d"]).compiled == "d"
 
 
+@pytest.mark.slow
 def test_a_long_clip_has_programs_of_its_own(small_model, programs, tmp_path):
     """And those of one window are refused for it before anything runs."""
     Compositor(small_model).compile(tmp_path / "long", steps=1, frames=9)

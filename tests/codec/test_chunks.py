@@ -15,7 +15,7 @@ TILED = dataclasses.replace(SMALL, tile=(8, 8), tile_overlap=(0.5, 0.5))
 @pytest.mark.parametrize(
     "arch",
     [
-        SMALL,
+        pytest.param(SMALL, marks=pytest.mark.slow),
         pytest.param(TILED, marks=pytest.mark.slow),
         LinearCodecArch(latent_channels=24),
         PatchCodecArch(4),

@@ -213,6 +213,7 @@ def test_offsets_on_a_mesh(linear_model, moved):
     assert np.abs(frames - moved).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_compiled_pass_takes_offsets(linear_model, moved, tmp_path):
     compile_pass(linear_model, SamplingOptions(steps=STEPS), None, tmp_path / "programs", False)
     one = jax.tree.map(lambda x: x[1:2], moving(3))

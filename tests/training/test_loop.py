@@ -79,6 +79,7 @@ def test_a_run_writes_a_model_metrics_and_a_sheet(uninterrupted):
     assert json.loads((workdir / "goodput.json").read_text())["starts"] == 1
 
 
+@pytest.mark.slow
 def test_the_model_is_written_at_checkpoints_where_the_config_says_so(tmp_path, monkeypatch):
     save, written = loop.checkpoints.save, []
 
