@@ -86,7 +86,7 @@ def write(
         )
     if layout == "videocomp" and media == "png":
         raise InputError("--format png: the layout videocomp holds videos; pass --format mp4")
-    check_new_folder(folder, overwrite)
+    check_new_folder(folder, overwrite, MANIFEST)
     with atomic_folder(folder, overwrite) as part:
         facts: list[dict[str, Any]] = []
         for number in range(clips):

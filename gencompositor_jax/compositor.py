@@ -46,7 +46,7 @@ from gencompositor_jax.inference.compiling import (
     requirements,
 )
 from gencompositor_jax.inference.pipeline import OnStep, generate
-from gencompositor_jax.inference.programs import Programs, directly
+from gencompositor_jax.inference.programs import INDEX, Programs, directly
 from gencompositor_jax.inference.rendering import Composite, render
 from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.model import int8
@@ -271,7 +271,7 @@ class Compositor:
         """
         options = SamplingOptions(**sampling)
         checkpoints.check_prompt(options.prompt, self.model.prompts)
-        check_new_folder(Path(folder), overwrite)
+        check_new_folder(Path(folder), overwrite, INDEX)
         if self.mesh.size > 1:
             raise InputError(f"mesh: programs are compiled for one device, not for {self.mesh.size}")
         arch = arch_for(self.arch, frames)

@@ -111,35 +111,36 @@ def read_json(path: PathLike) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def parse_json(text: str | bytes, where: str, line: int = 1) -> Any:
-    """The JSON value of a text that begins at a line of `where`.
+def parse_json(text: str | bytes, where: str, line: int | None = None) -> Any:
+    """The JSON value of a text: all of `where`, or one line of it.
 
     Raises InputError with the line; NaN, repeated fields and deep nesting are errors, too.
     """
+    place = where if line is None else f"{where}: line {line}"
 
     def no_constant(name: str) -> None:
-        raise InputError(f"{where}: {name} is not a number; write a finite one")
+        raise InputError(f"{place}: {name} is not a number; write a finite one")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)
         if len(out) != len(pairs):
             twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise InputError(f"{where}: field {twice!r} stands twice in one object; keep one")
+            raise InputError(f"{place}: field {twice!r} stands twice in one object; keep one")
         return out
 
     try:
         return json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        number = line + error.lineno - 1
+        number = (line or 1) + error.lineno - 1
         raise InputError(f"{where}: line {number}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
-        raise InputError(f"{where}: nested too deeply") from error
+        raise InputError(f"{place}: nested too deeply") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text (byte {error.start})") from error
+        raise InputError(f"{place}: not UTF-8 text (byte {error.start})") from error
     except InputError:
         raise
     except ValueError as error:  # an integer of thousands of digits
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{place}: {error}") from error
 
 
 @contextmanager
@@ -215,10 +216,16 @@ def check_output(path: PathLike, overwrite: bool) -> None:
         raise InputError(f"{text}: the disk is full: free {MIN_FREE >> 20} MiB or write elsewhere")
 
 
-def check_new_folder(folder: Path, overwrite: bool) -> None:
-    """Raise InputError where `atomic_folder` would, as far as that is known before heavy work."""
+def check_new_folder(folder: Path, overwrite: bool, holds: str) -> None:
+    """Raise InputError where `atomic_folder` would, as far as that is known before heavy work.
+
+    holds: a file of every folder of this kind. `overwrite` replaces only those that have it, and empty ones:
+    a folder of clips, named by mistake, must stay.
+    """
     check_local(folder)
     _check_new(folder, overwrite)
+    if folder.exists() and not (folder / holds).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder}: has no {holds}, so it is something else: write elsewhere, or remove it")
     above = _nearest_existing(folder.absolute().parent)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{folder}: can't be written ({above} is read-only or not a folder)")

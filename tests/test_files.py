@@ -185,8 +185,22 @@ def test_json_that_is_refused(text, message):
     "path", ["gs://bucket/run", "s3://x", "gs:/bucket", "http://host/a.mp4", "a\0b", "  "]
 )
 def test_what_no_local_file_is_called(path):
-    for check in (files.check_local, lambda p: files.check_new_folder(Path(p), False)):
+    for check in (files.check_local, lambda p: files.check_new_folder(Path(p), False, "model.json")):
         with pytest.raises(InputError, match="is an address|is not the name"):
             check(path)
     files.check_local("C:/clips/a.mp4")
     files.check_local("a:b.mp4")
+
+
+def test_only_folders_of_the_same_kind_are_overwritten(tmp_path):
+    clips, empty, file = tmp_path / "clips", tmp_path / "empty", tmp_path / "street.mp4"
+    clips.mkdir()
+    empty.mkdir()
+    file.touch()
+    (clips / "street.mp4").touch()
+    for path in (clips, file):
+        with pytest.raises(InputError, match=r"has no model\.json"):
+            files.check_new_folder(path, True, "model.json")
+    (clips / "model.json").touch()
+    for path in (clips, empty, tmp_path / "new"):
+        files.check_new_folder(path, True, "model.json")

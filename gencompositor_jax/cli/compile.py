@@ -45,7 +45,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compiles, and prints how to use the result."""
-    check_new_folder(args.out, args.overwrite)
+    check_new_folder(args.out, args.overwrite, "programs.json")
 
     sampling = options.sampling_of(args)
 

@@ -1,6 +1,7 @@
 """`gencompositor compose-dataset`: results for a protocol, by the model or a baseline."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,6 @@ def run(args: argparse.Namespace) -> None:
         options.sampling_of(args),
     )
     made = compose_dataset(chosen)
-    print(f"{args.out}: {made} clips made, the others were there")
-    arguments = f"--protocol {args.protocol} --reference {args.reference} --results {args.out}"
-    print(f"Score them: gencompositor evaluate {arguments}")
+    print(f"{args.out}: {made} clips made; clips that were there are kept")
+    arguments = ["--protocol", args.protocol, "--reference", str(args.reference), "--results", str(args.out)]
+    print(f"Score them: gencompositor evaluate {shlex.join(arguments)}")

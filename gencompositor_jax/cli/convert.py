@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> None:
     prompts = text_encoder.parse_prompts(args.prompt)
     if args.shard < 1:
         raise InputError(f"--shard {args.shard}: pass 1 or more")
-    check_new_folder(args.out, args.overwrite)
+    check_new_folder(args.out, args.overwrite, "model.json")
     null = None if args.null_text is None else text_encoder.read_null_text(args.null_text)
     found = _found(args, text_needed=null is None or bool(prompts))
 

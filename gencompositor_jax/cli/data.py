@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _register_procedural(actions: Any) -> None:
         "--format", choices=("png", "mp4"), help="of the clips (default png; layout videocomp: mp4)"
     )
     parser.add_argument("--clips", type=int, default=256, metavar="N", help="the first N (default all, 256)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace a benchmark")
     parser.set_defaults(run=run_procedural)
 
 
@@ -187,5 +188,5 @@ def run_procedural(args: argparse.Namespace) -> None:
     benchmark.write(args.out, args.layout, args.clips, media, args.overwrite)
     print(f"{args.out}: {args.clips} clips, version {benchmark.VERSION}")
     if args.layout == "hyoutube":
-        arguments = f"--protocol procedural --reference {args.out} --results DIR"
-        print(f"Score a method's results: gencompositor evaluate {arguments}")
+        arguments = ["--protocol", "procedural", "--reference", str(args.out), "--results", "DIR"]
+        print(f"Score a method's results: gencompositor evaluate {shlex.join(arguments)}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -60,9 +61,15 @@ class Outputs:
     def check(self, overwrite: bool, with_project: bool) -> None:
         """Raises InputError if one of them can't be written, or exists and `overwrite` is False."""
         from gencompositor_jax.controls.media.video_out import check_video_output
+        from gencompositor_jax.errors import InputError
         from gencompositor_jax.files import check_output
         from gencompositor_jax.inference import latents_file
 
+        written, sampled, reported = (os.path.lexists(p) for p in (self.video, self.latents, self.facts))
+        if written and sampled and not reported and not overwrite:
+            raise InputError(
+                f"{self.video}: written by an interrupted run: pass --overwrite to resume, or write elsewhere"
+            )
         (check_output if self.is_folder else check_video_output)(self.video, overwrite)
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)

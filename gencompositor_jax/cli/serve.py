@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.serve.app import create_app
     from gencompositor_jax.serve.server import listen, run
 
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"--port {args.port}: pass 0 to 65535")
     if token is None and not is_loopback(args.host):
         raise InputError(f"--host {args.host}: others can reach it; pass --token-file, or set {TOKEN}")
     root = None if args.root is None else Path(args.root).resolve()

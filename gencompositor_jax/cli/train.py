@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -77,4 +78,4 @@ def run(args: argparse.Namespace) -> None:
         keep_compiled_programs()  # a resumed run compiles nothing again
         model = train(config, workdir, args.minutes)
         if model is not None:
-            print(f"Try it: gencompositor compose --checkpoint {model} ...")
+            print(f"Try it: gencompositor compose --checkpoint {shlex.quote(str(model))} ...")

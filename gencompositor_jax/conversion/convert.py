@@ -138,7 +138,7 @@ def run(
     """
     specs = _specs(conversion, text)
     needed = sum(math.prod(spec.shape) * jnp.dtype(spec.dtype).itemsize for spec in specs.values())
-    check_new_folder(out, overwrite)
+    check_new_folder(out, overwrite, "model.json")
     check_space(out, needed)
     total, done = sum(each.bytes for each in conversion.weights.values()), 0
     hashes: dict[str, dict[str, str]] = {name: {} for name in conversion.weights}

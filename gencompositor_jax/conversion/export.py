@@ -60,7 +60,7 @@ def export(
     rules = tensor_map.component_rules(metadata.arch)
     exports = {name: _exports(component, stored) for name, component in rules.items()}
     total, done = sum(each.tensor.bytes for found in exports.values() for each in found.values()), 0
-    check_new_folder(out, overwrite)
+    check_new_folder(out, overwrite, "transformer/config.json")
     check_space(out, total)
 
     def on_written(count: int) -> None:

@@ -159,6 +159,12 @@ def test_a_file_in_the_place_of_the_latents_stays(compose, here, capsys, no_mode
     assert (here / "out.latents.npz").read_text() == "mine"
 
 
+def test_a_run_that_was_interrupted_while_it_wrote_says_how_to_resume(compose, here, capsys, no_model):
+    for name in ("out.mp4", "out.latents.npz"):
+        (here / name).touch()
+    assert "by an interrupted run: pass --overwrite to resume" in refused(compose(), capsys, here)
+
+
 def test_compiled_programs_are_exact(compose, here, capsys, no_model):
     assert "pass one of the two" in refused(compose(fast="cache:2", compiled="programs"), capsys, here)
 

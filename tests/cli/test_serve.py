@@ -24,6 +24,7 @@ def test_limits_come_from_the_command_line():
         (["--host", "::"], "--token-file"),
         (["--host", "studio.example"], "--token-file"),
         (["--host", "127.0.0.1", "--port", "99999"], "--port 99999"),
+        (["--port", "-1"], "--port -1: pass 0 to 65535"),
         (["--root", "missing"], "--root missing"),
         (["--port", "0", "--folder", "short/service"], "short/service: Not a directory"),
         (["--checkpoint", "missing"], "missing: no such folder"),

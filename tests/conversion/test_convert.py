@@ -343,7 +343,10 @@ def test_output_that_exists_is_kept(convert, tmp_path):
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(InputError, match="--overwrite"):
         convert()
+    with pytest.raises(InputError, match=r"has no model\.json"):
+        convert("--overwrite")
     assert (tmp_path / "out" / "mine").exists()
+    (tmp_path / "out" / "model.json").touch()
     convert("--overwrite")
     assert not (tmp_path / "out" / "mine").exists()
 

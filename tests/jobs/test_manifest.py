@@ -39,14 +39,16 @@ def test_lines_that_cannot_be_used_leave_the_others(folder):
         GOOD | {"out": "c.mp4", "colour": 3},
         GOOD | {"out": "d.mp4"},
         '{"out": "e.mp4", "out": "f.mp4"}',
+        '{"out": "g.mp4", "scale": NaN}',
     )
-    assert [line.number for line in lines] == [1, 3, 4, 5, 6, 7]
+    assert [line.number for line in lines] == [1, 3, 4, 5, 6, 7, 8]
     assert [line.number for line in lines if line.job is not None] == [1, 6]
     errors = {line.number: line.error or "" for line in lines}
     assert "jobs.jsonl: line 3, column 32" in errors[3]
     assert "a.scene.json is written by line 1" in errors[4]
     assert "line 5: unknown field 'colour'" in errors[5]
-    assert "'out' stands twice" in errors[7]
+    assert "line 7: field 'out' stands twice" in errors[7]
+    assert "line 8: NaN is not a number" in errors[8]
 
 
 @pytest.mark.parametrize("content", [None, "\n\n", "\xff".encode("latin-1"), "x" * (2**20 + 1)])
