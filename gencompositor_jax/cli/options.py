@@ -65,7 +65,7 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         help="which point of the element is on the trajectory (default center; --anchor alone: bottom)",
     )
     how.add_argument(
-        "--relative", action="store_true", help="the trajectory is in shares of the frame, 0 to 1"
+        "--relative", action="store_true", help="the trajectory is in relative coordinates, 0 to 1"
     )
     how.add_argument(
         "--timing",
