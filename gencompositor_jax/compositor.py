@@ -4,8 +4,8 @@
     composite = compositor.compose("street.mp4", "bird.mov", "120,130 360,90 600,200", scale=0.6)
     write_video("out.mp4", composite.frames, composite.fps)
 
-Each clip size is compiled once; the compiled programs are kept on disk for the next process. With several
-devices all of them work on a clip, by default: `Compositor.load(mesh={"data": 2, "tensor": 4})`.
+Each clip size is compiled once; compiled programs are kept on disk for the next process. By default all local
+devices work on a clip; `Compositor.load(mesh={"data": 2, "tensor": 4})` says how.
 """
 
 import dataclasses
@@ -16,35 +16,27 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from gencompositor_jax import checkpoints, fields, sharding
-from gencompositor_jax.arch import Changes, ModelArch, Weights, changed
+from gencompositor_jax import checkpoints, sharding
+from gencompositor_jax.arch import Changes, ModelArch, Weights
 from gencompositor_jax.checkpoints import Model
-from gencompositor_jax.checkpoints.restore import load_sharded
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.element.loading import Extend, Segmenter
-from gencompositor_jax.controls.footage import fitting_element, load_background, load_mask, shortest
+from gencompositor_jax.controls.footage import clip_to_fill, fitting_element, load_mask
 from gencompositor_jax.controls.geometry.placement import Anchor
-from gencompositor_jax.controls.geometry.trajectory import Trajectory, as_trajectory
+from gencompositor_jax.controls.geometry.trajectory import Trajectory, as_numbers, as_trajectory
 from gencompositor_jax.controls.geometry.window import Framing
-from gencompositor_jax.controls.media.video import Video, probe
+from gencompositor_jax.controls.media.video import Video, probed
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
-from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, check_new_folder
-from gencompositor_jax.inference import meshes
-from gencompositor_jax.inference.compiling import (
-    check_programs,
-    compile_pass,
-    keep_compiled_programs,
-    requirements,
-)
+from gencompositor_jax.inference import compiling, meshes
+from gencompositor_jax.inference.loading import load_on_mesh, mesh_of, placed
 from gencompositor_jax.inference.pipeline import OnStep, generate
 from gencompositor_jax.inference.programs import INDEX, Programs, directly
 from gencompositor_jax.inference.rendering import Composite, render
@@ -59,14 +51,13 @@ class Compositor:
         self, model: Model, source: str = "", programs: Programs | None = None, mesh: Mesh | None = None
     ) -> None:
         """mesh: None is the one that the model's arrays are on, else one device."""
-        self.mesh = mesh or _mesh_of(model) or sharding.make_mesh({}, meshes.local_devices()[:1])
-        if programs is not None and self.mesh.size > 1:
-            raise InputError(f"mesh: compiled programs are of one device, not of {self.mesh.size}")
-        self.model = _placed(model, self.mesh)
-        self.source = source
+        self.mesh = mesh or mesh_of(model) or sharding.make_mesh({}, meshes.local_devices()[:1])
+        if programs is not None:
+            compiling.check_mesh(self.mesh)
+        self.model, self.source = placed(model, self.mesh), source
         self.programs = programs  # None: compiled when they are needed
         self._at_size = functools.lru_cache(maxsize=4)(
-            lambda *size: _placed(checkpoints.at_size(self.model, *size), self.mesh)
+            lambda *size: placed(checkpoints.at_size(self.model, *size), self.mesh)
         )
 
     @classmethod
@@ -93,23 +84,12 @@ class Compositor:
 
         Raises InputError for anything that is no checkpoint, and for a mesh that doesn't fit it.
         """
-        keep_compiled_programs()
-        if weights is not None:
-            fields.read(Weights, weights, "weights")
+        compiling.keep_compiled_programs()
         source = checkpoints.packaged() if folder is None else Path(folder)
-        metadata = checkpoints.read_metadata(source)
-        arch = changed(metadata.arch, changes)
-        if not isinstance(mesh, Mesh):
-            mesh = meshes.sampling_mesh(arch, {"data": 1} if mesh is None and programs is not None else mesh)
-        meshes.check_heads(arch, mesh)
-        if dtype is None:
-            dtype = jnp.float32 if mesh.devices.flat[0].platform == "cpu" else jnp.bfloat16
-        checkpoints.check_sizes(source, metadata.arch)
-        shapes = checkpoints.array_shapes(metadata.arch, metadata.prompts)
-        where = checkpoints.named_leaves(sharding.shardings(shapes, mesh))
-        model = load_sharded(source, where, dtype, change=None if weights is None else int8.quantised_array)
-        model = dataclasses.replace(model, arch=arch)
-        return cls(model, "embedded" if folder is None else os.fspath(folder), programs, mesh)
+        if mesh is None and programs is not None:
+            mesh = {"data": 1}
+        model, on = load_on_mesh(source, mesh, dtype, weights, changes)
+        return cls(model, "embedded" if folder is None else os.fspath(folder), programs, on)
 
     @property
     def arch(self) -> ModelArch:
@@ -166,15 +146,12 @@ class Compositor:
         Raises InputError before anything heavy if the input can't be used.
         """
         options = SamplingOptions(**sampling)
-        background, foreground = _probed(background), _probed(foreground)
-        if frames is None:
-            frames = shortest(background, [(foreground, extend)], fps, start, end)
-        arch = arch_for(self.arch, frames)
-        clip = load_background(background, frames, fps, start, end, window=arch.frames)
+        foreground = probed(foreground)
+        elements = [(foreground, extend)]
+        clip, arch = clip_to_fill(background, self.arch, elements, frames, fps, start, end)
         element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha)
-        layer = ElementLayer(
-            element, as_trajectory(trajectory), _as_tuple(scale), _as_tuple(rotation), anchor
-        )
+        path = as_trajectory(trajectory)
+        layer = ElementLayer(element, path, as_numbers(scale), as_numbers(rotation), anchor)
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)
         return self.render(stage, options, latents=latents, progress=progress)
 
@@ -197,11 +174,7 @@ class Compositor:
         The other arguments are those of `compose`; the foreground is white, as in the release.
         """
         options = SamplingOptions(**sampling)
-        background = _probed(background)
-        if frames is None:
-            frames = shortest(background, (), fps, start, end)
-        arch = arch_for(self.arch, frames)
-        clip = load_background(background, frames, fps, start, end, window=arch.frames)
+        clip, arch = clip_to_fill(background, self.arch, (), frames, fps, start, end)
         layer = RemovalLayer(load_mask(mask, clip, start, end))
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)
         return self.render(stage, options, latents=latents, progress=progress)
@@ -216,16 +189,14 @@ class Compositor:
     ) -> Composite:
         """Generates what is on a stage: one sampling pass per layer, each over the result so far.
 
-        The same stage, options and seed give the same frames. progress: called with (steps done, steps in
-        all).
-        latents: a file that keeps what was sampled until it is decoded. If an earlier call left it, with the
-        same inputs, it is decoded at once (with other tiles if need be); if the inputs differ, it is
-        replaced.
+        The same stage, options and seed give the same frames. latents: a file that keeps what was sampled
+        until it is decoded. If an earlier call left it, with the same inputs, it is decoded at once (with
+        other tiles if need be); else it is replaced. progress: called with (steps done, steps in all).
         """
         checkpoints.check_prompt(options.prompt, self.model.prompts)
         if self.programs is not None:
-            self.programs.check(requirements(stage.arch, options, self.weights))
-            check_programs(self.programs, stage.arch, len(stage.background.frames))
+            frames = len(stage.background.frames)
+            compiling.check_programs(self.programs, stage.arch, frames, options, self.weights)
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         file = None if latents is None else Path(latents)
         with jax.set_mesh(self.mesh):
@@ -264,38 +235,16 @@ class Compositor:
     ) -> int:
         """Compiles what `render` runs into a folder, for `Programs.load` on a machine like this one.
 
-        The programs serve all clips of that many frames with as many steps per call (`part_length`) and
-        guidance, or none, alike. Those of a clip longer than the model's serve other long ones, too, if their
-        first chunks (`chunk_sizes`) have as many frames. Each is run once. Returns the folder's bytes. Raises
-        InputError where the folder exists and `overwrite` is False, before anything heavy.
+        The programs serve all clips of that many frames with as many steps per call (`part_length`), and
+        guidance or none; those of a long clip also others whose first chunks (`chunk_sizes`) have as many
+        frames. Each is run once. Returns the folder's bytes. Raises InputError where the folder exists and
+        `overwrite` is False, before anything heavy.
         """
         options = SamplingOptions(**sampling)
         checkpoints.check_prompt(options.prompt, self.model.prompts)
         check_new_folder(Path(folder), overwrite, INDEX)
-        if self.mesh.size > 1:
-            raise InputError(f"mesh: programs are compiled for one device, not for {self.mesh.size}")
+        compiling.check_mesh(self.mesh)
         arch = arch_for(self.arch, frames)
         model = self._at_size(arch.frames, arch.height, arch.width)
         with jax.set_mesh(self.mesh):
-            return compile_pass(model, options, self.weights, Path(folder), overwrite, frames)
-
-
-def _placed(model: Model, mesh: Mesh) -> Model:
-    """The model on a mesh: jit would send NumPy arrays to the devices with every call."""
-    arrays, prompts = sharding.place((model.arrays, model.prompts), mesh)
-    return dataclasses.replace(model, arrays=arrays, prompts=prompts)
-
-
-def _mesh_of(model: Model) -> Mesh | None:
-    """The mesh that a model's arrays are on."""
-    where = getattr(model.arrays["null_text"], "sharding", None)
-    return where.mesh if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh) else None
-
-
-def _probed(given: Any) -> Any:
-    """A path as probed media, anything else as it is."""
-    return probe(given) if isinstance(given, str | os.PathLike) else given
-
-
-def _as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+            return compiling.compile_pass(model, options, self.weights, Path(folder), overwrite, frames)

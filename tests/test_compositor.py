@@ -17,7 +17,7 @@ from gencompositor_jax.controls.shot import ElementLayer, element_shot
 from gencompositor_jax.controls.stage import make_stage
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.inference import compiling, pipeline, rendering
+from gencompositor_jax.inference import compiling, loading, pipeline, rendering
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.model import int8
 from gencompositor_jax.perf.plan import workloads
@@ -417,6 +417,6 @@ def test_kernels_in_8_bits_are_sharded_too(all_devices, four_heads, tmp_path):
 
 
 def test_a_mesh_that_does_not_fit_is_refused_before_weights_are_read(all_devices, four_heads, monkeypatch):
-    monkeypatch.setattr("gencompositor_jax.compositor.load_sharded", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr(loading, "load_sharded", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(InputError, match="tensor 8 does not divide the network's 4 heads"):
         Compositor.load(four_heads, mesh={"tensor": 8})

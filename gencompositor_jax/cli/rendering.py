@@ -131,14 +131,13 @@ def _programs(
     folder: str, stage: "Stage", options: "SamplingOptions", weights: "Weights | None"
 ) -> "Programs":
     """The compiled programs of a folder. Raises InputError where they don't fit the run."""
-    from gencompositor_jax.inference.compiling import check_programs, requirements
+    from gencompositor_jax.inference.compiling import check_programs
     from gencompositor_jax.inference.programs import Programs
 
     if options.fast is not None:
         raise InputError("--fast: the programs of --compiled run the exact pass; pass one of the two")
     programs = Programs.load(folder)
-    programs.check(requirements(stage.arch, options, weights))
-    check_programs(programs, stage.arch, len(stage.background.frames))
+    check_programs(programs, stage.arch, len(stage.background.frames), options, weights)
     return programs
 
 

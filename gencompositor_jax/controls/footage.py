@@ -25,6 +25,7 @@ from gencompositor_jax.controls.media.video import (
     Video,
     open_video,
     probe,
+    probed,
     read_video,
 )
 from gencompositor_jax.controls.scene import Scene
@@ -47,15 +48,9 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
             known[path] = probe(path, scene.gaps)
         return known[path]
 
-    count = scene.frames
-    if count is None:
-        elements = [(media(layer.foreground), layer.extend) for layer in scene.layers]
-        count = shortest(media(scene.background), elements, scene.fps, scene.start, scene.end)
-    window = arch_for(arch, count)
-
-    background = load_background(
-        media(scene.background), count, scene.fps, scene.start, scene.end, window=window.frames
-    )
+    given, times = media(scene.background), (scene.fps, scene.start, scene.end)
+    elements = [(media(layer.foreground), layer.extend) for layer in scene.layers]
+    background, window = clip_to_fill(given, arch, elements, scene.frames, *times)
     layers = [
         ElementLayer(
             fitting_element(
@@ -74,6 +69,26 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
         for layer in scene.layers
     ]
     return make_stage(background, layers, window, scene.framing, scene.sampling.paste_back)
+
+
+def clip_to_fill(
+    given: MediaLike | Video | np.ndarray,
+    arch: ModelArch,
+    elements: Sequence[tuple[MediaLike | Cutout | np.ndarray, Extend]] = (),
+    frames: int | None = None,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+) -> tuple[Footage, ModelArch]:
+    """The background of a composite, and the architecture for a clip of its length.
+
+    frames: of the composite; None is `shortest`. The others are those of `load_background`.
+    """
+    given = probed(given)
+    if frames is None:
+        frames = shortest(given, elements, fps, start, end)
+    window = arch_for(arch, frames)
+    return load_background(given, frames, fps, start, end, window=window.frames), window
 
 
 def shortest(

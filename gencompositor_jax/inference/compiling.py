@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from gencompositor_jax import codec
 from gencompositor_jax.arch import Inflation, ModelArch
@@ -65,8 +66,19 @@ def compile_pass(
     return recorder.save(folder, requirements(arch, options, weights), overwrite)
 
 
-def check_programs(programs: Programs, arch: ModelArch, frames: int) -> None:
-    """Raises InputError where programs of short clips are to run a long one, or the other way round."""
+def check_mesh(mesh: Mesh) -> None:
+    """Raises InputError unless it is of one device, for which programs are compiled."""
+    if mesh.size > 1:
+        raise InputError(f"mesh: compiled programs are of one device, not of {mesh.size}")
+
+
+def check_programs(
+    programs: Programs, arch: ModelArch, frames: int, options: SamplingOptions, weights: str | None
+) -> None:
+    """Raises InputError where programs are of something else than a clip of so many frames, or where those of
+    short clips are to run a long one, or the other way round.
+    """
+    programs.check(requirements(arch, options, weights))
     is_long = frames > arch.frames
     compiled = {signature.name for signature in programs.signatures.values()}
     if ("predict" in compiled) != is_long:

@@ -160,6 +160,11 @@ def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarr
     return parse_trajectory(given) if isinstance(given, str) else from_points(given)
 
 
+def as_numbers(given: float | Sequence[float]) -> tuple[float, ...]:
+    """Key scales or rotations from what Python callers pass."""
+    return tuple(float(value) for value in given) if isinstance(given, Sequence) else (float(given),)
+
+
 def parse_numbers(text: str, where: str) -> tuple[float, ...]:
     """Numbers separated by commas, for --scale and --rotation. InputError names `where`."""
     tokens = [token for token in re.split(r"[\s,;]+", text) if token]

@@ -6,8 +6,10 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +69,11 @@ def probe(media: MediaLike, gaps: Gaps = "hold") -> Media:
     for note in found.notes:
         _log.warning("%s: %s", path, note)
     return found
+
+
+def probed(given: Any) -> Any:
+    """A path as probed media, anything else as it is."""
+    return probe(given) if isinstance(given, str | os.PathLike) else given
 
 
 def read_video(
