@@ -1,14 +1,16 @@
 """Makes results for a protocol: the model's and the baselines'; the command `gencompositor compose-dataset`.
 
 Results are RESULTS/VIDEO/OBJECT/IMG.png, as `evaluate --results` finds them, with the reference's names of
-images. A clip that is there already is kept, so that an interrupted run resumes.
+images. A clip that is there already is kept, so that an interrupted run resumes; RESULTS/made_by.json keeps
+a folder to one method with one checkpoint and one set of options.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +31,13 @@ from gencompositor_jax.evaluation import baselines, cases, heldout, layouts, man
 from gencompositor_jax.evaluation.cases import Case
 from gencompositor_jax.evaluation.results import Protocol
 from gencompositor_jax.fields import Whole
-from gencompositor_jax.files import atomic_folder
+from gencompositor_jax.files import atomic_folder, atomic_write_text, read_json
 from gencompositor_jax.inference.rendering import render
 from gencompositor_jax.masks.inflation import inflate
 
 Method = Literal["model", "paste", "color_transfer", "seamless_clone"]
 Frames = np.ndarray  # uint8 [T, H, W, 3]
+MADE_BY = "made_by.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,9 @@ class DatasetOptions:
 
 def compose_dataset(options: DatasetOptions) -> int:
     """Make the results that aren't there yet; returns how many. Raises InputError."""
-    names = names_of(options)
+    names, record = names_of(options), options.out / MADE_BY
+    if record.exists() and read_json(record) != _made_by(options):
+        raise InputError(f"--out {options.out}: {MADE_BY} names another method or options: write elsewhere")
     missing = {name for name in names if layouts.media_at(options.out / name) is None}
     if not missing:
         return 0
@@ -68,13 +73,23 @@ def compose_dataset(options: DatasetOptions) -> int:
     if options.method == "model":
         folder = checkpoints.packaged() if options.checkpoint is None else options.checkpoint
         model = checkpoints.load(folder, dtype)
-    bar = tqdm.tqdm(total=len(missing), desc=options.method, unit="clip")
-    for name, make in tasks(options, model):
-        if name in missing:
-            write(options.out / name, make(), names[name])
-            bar.update()
-    bar.close()
+    options.out.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(record, json.dumps(_made_by(options), indent=1) + "\n")
+    with tqdm.tqdm(total=len(missing), desc=options.method, unit="clip") as bar:
+        for name, make in tasks(options, model):
+            if name in missing:
+                write(options.out / name, make(), names[name])
+                bar.update()
     return len(missing)
+
+
+def _made_by(options: DatasetOptions) -> dict[str, Any]:
+    """What decides the results besides the reference, as JSON."""
+    made: dict[str, Any] = {"protocol": options.protocol, "method": options.method}
+    if options.method == "model":
+        checkpoint = None if options.checkpoint is None else str(options.checkpoint.absolute())
+        made |= {"checkpoint": checkpoint, **dataclasses.asdict(options.sampling)}
+    return made
 
 
 def names_of(options: DatasetOptions) -> dict[str, list[str] | None]:

@@ -1,5 +1,6 @@
 """compose-dataset: results in the reference's place, resumed, by the model and by baselines."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -74,6 +75,9 @@ def test_the_paste_of_what_was_lifted_is_the_composite(hyoutube, tmp_path):
     np.testing.assert_array_equal(read_video(made).frames, moving_disc()[0])
     assert sorted(path.name for path in made.iterdir()) == [f"{t:05d}.png" for t in range(FRAMES)]
     assert compose_dataset(options) == 0  # all are there
+    for other in ({"method": "seamless_clone"}, {"method": "model"}):
+        with pytest.raises(InputError, match="names another method"):
+            compose_dataset(dataclasses.replace(options, **other))
 
 
 def test_a_model_changes_the_inflated_mask_only(hyoutube, small_checkpoint, tmp_path):
