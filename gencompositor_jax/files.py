@@ -160,6 +160,7 @@ def atomic_write(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     part, old = (target.with_name(f".{target.name}.{process}{ending}") for ending in (".part", ".old"))
     try:
         yield part
+        _check_new(path, overwrite)  # again: another run may have written it since
         if part.is_dir():
             if os.path.lexists(target):  # a rename replaces files and empty folders only
                 target.rename(old)

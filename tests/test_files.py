@@ -192,6 +192,14 @@ def test_what_no_local_file_is_called(path):
     files.check_local("a:b.mp4")
 
 
+def test_what_another_run_has_written_meanwhile_stays(tmp_path):
+    target = tmp_path / "a"
+    with pytest.raises(InputError, match="a: exists"), atomic_write(target) as part:
+        part.write_text("mine")
+        target.write_text("another's")
+    assert target.read_text() == "another's" and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_only_folders_of_the_same_kind_are_overwritten(tmp_path):
     clips, empty, file = tmp_path / "clips", tmp_path / "empty", tmp_path / "street.mp4"
     clips.mkdir()
