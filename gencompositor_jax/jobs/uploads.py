@@ -13,6 +13,7 @@ from typing import Self
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import MIN_FREE
 
+MAX_NAME = 200  # bytes; file systems allow 255
 _NAME = re.compile(r"\w[\w .()+-]{0,99}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_FILES = 32
@@ -47,7 +48,8 @@ class Uploads:
 
     def begin(self, name: str) -> None:
         """Starts a file. Raises InputError for a name with a folder in it, or one that was used before."""
-        if not _NAME.fullmatch(name) or name.endswith((".", " ")):
+        too_long = len(name.encode("utf-8", "replace")) > MAX_NAME
+        if too_long or not _NAME.fullmatch(name) or name.endswith((".", " ")):
             raise InputError(f"upload {name[:100]!r}: pass a file name of letters, digits and . _ - ( ) +")
         if name in self.digests:
             raise InputError(f"upload {name!r}: sent twice; give each file a name of its own")

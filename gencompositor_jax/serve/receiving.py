@@ -92,7 +92,7 @@ class _Form:
         self.complete = False
         self._uploads = uploads
         self._header, self._value = bytearray(), bytearray()
-        self._disposition = ""
+        self._disposition = b""
         self._to: Callable[[bytes], None] = self._add_to_job
         self._is_file = False
 
@@ -114,11 +114,11 @@ class _Form:
         into += data[start:end]
 
     def _begin(self) -> None:
-        self._disposition = ""
+        self._disposition = b""
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
-            self._disposition = self._value.decode("utf-8", "replace")
+            self._disposition = bytes(self._value)
         self._header.clear()
         self._value.clear()
 

@@ -61,11 +61,19 @@ def test_malformed_bodies(client, body, names):
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.png", "/etc/x.png", "a/b.png", "..", ".x", "a\\\\b", "%2e%2e%2fx", "x" * 300]
+    "name", ["../x.png", "/etc/x.png", "a/b.png", "..", ".x", "a\\\\b", "%2e%2e%2fx", "x" * 300, "鳥" * 90]
 )
 def test_names_with_folders_are_refused(client, name):
     answer = client.form(JOB + part("file", b"abc", name) + END)
     assert answer.status == 422 and "file name" in answer.json["detail"]
+
+
+def test_names_may_have_letters_of_any_script(client):
+    named = {"background": "upload:vögel.mp4", "foreground": "upload:鳥.mp4", "trajectory": "1,1"}
+    fields = json.dumps(named).encode()
+    files = [part("file", b"abc", name) for name in ("vögel.mp4", "鳥.mp4")]
+    answer = client.form(part("job", fields) + b"".join(files) + END)
+    assert answer.status == 422 and answer.json["detail"].startswith("upload:"), answer.json
 
 
 def test_the_same_name_twice_and_empty_files_are_refused(client):
