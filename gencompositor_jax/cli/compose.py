@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
+    outputs.check_inputs(scene.clips)
     stage, arch, seconds = rendering.read_stage(scene)
     for text in warnings(scene, arch, stage):
         note(text)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,12 @@ class Outputs:
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
         latents_file.read(Path(self.latents))
+
+    def check_inputs(self, paths: Iterable[str]) -> None:
+        """Raises InputError if a run would replace one of its clips or masks."""
+        from gencompositor_jax.files import check_no_input
+
+        check_no_input((self.video, self.sheet, *([self.layer] if self.layer else [])), paths)
 
     def check_layer(self, background: "Footage", start: float, overwrite: bool) -> None:
         """Raises InputError if the layer can't be written, or exists and `overwrite` is False."""

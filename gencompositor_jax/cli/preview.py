@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     outputs = Outputs(args.out)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
+    outputs.check_inputs(scene.clips)
     stage, _, seconds = rendering.read_stage(scene)
 
     from gencompositor_jax.controls import shot as shots

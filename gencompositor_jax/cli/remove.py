@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
     outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=False)
+    outputs.check_inputs((args.background, args.mask))
     sampling, changes = options.sampling_of(args), options.changes_of(args)
     probed = options.probe_all((args.background, args.mask), args.gaps or "hold")
     if args.detail == "element":

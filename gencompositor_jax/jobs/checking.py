@@ -15,6 +15,7 @@ from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.stage import arch_for
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_no_input
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles
 
@@ -58,8 +59,9 @@ class Checker:
         if line.job is None:
             return line
         try:
-            self._check_output(JobFiles(self.root / line.job.out), line.digest)
-            scene = line.job.scene
+            scene, files = line.job.scene, JobFiles(self.root / line.job.out)
+            self._check_output(files, line.digest)
+            check_no_input(files.all, scene.clips)
             self.arch(scene)
             check_clips(scene, self.frames(scene), self.clips(scene))
         except InputError as error:

@@ -89,6 +89,8 @@ def test_jobs_are_checked_before_any_is_made(change, names, folder, small_checkp
     (line,) = Checker(folder).all(manifest(folder, good | change))
     assert line.job is None and names in (line.error or "")
     assert Checker(folder).all(manifest(folder, good))[0].error is None
+    (line,) = Checker(folder, overwrite=True).all(manifest(folder, good | {"out": "street"}))
+    assert "street: is an input" in (line.error or "")
 
 
 def test_a_job_is_done_where_its_own_report_is(folder):
