@@ -83,6 +83,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for word in given:
         if word.startswith("--") and word.endswith("=--") and not word.startswith(OVERRIDE):
             parser.error(f"{word}: no value")  # argparse would make an empty list of it
+    for option, value in zip(given, given[1:], strict=False):
+        if value == "" and option.startswith(
+            "--"
+        ):  # an unset variable of a shell; as a folder it would be "."
+            parser.error(f"{option}: is empty; pass a value or leave it out")
     args, rest = parser.parse_known_args(given)
     takes_config = hasattr(args, "overrides")
     unknown = [a for a in rest if not (takes_config and a.startswith(OVERRIDE))]

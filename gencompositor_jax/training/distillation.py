@@ -11,6 +11,7 @@ x0' takes the place of x0 in the training loss. A checkpoint that was trained so
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gencompositor_jax.arch import DiffusionArch
+from gencompositor_jax.checkpoints import read_metadata
 from gencompositor_jax.diffusion import sampler, schedule
 from gencompositor_jax.errors import InputError
 
@@ -39,6 +41,8 @@ def check(config: ml_collections.ConfigDict, diffusion: DiffusionArch) -> None:
     """Raise InputError for a config that can't distil."""
     intervals = config.distill.intervals
     if not intervals:
+        if diffusion.solver == "consistency" and not (config.init and _is_student(config.init)):
+            raise InputError("diffusion.solver=consistency is of distilled networks; pass distill.intervals")
         return
     if not config.init:
         raise InputError("distill.intervals: the teacher is the checkpoint config.init; pass its folder")
@@ -48,6 +52,10 @@ def check(config: ml_collections.ConfigDict, diffusion: DiffusionArch) -> None:
         raise InputError("distill.intervals: the student starts as its teacher; pass init_missing=error")
     if diffusion.train_steps % intervals:
         raise InputError(f"distill.intervals={intervals}: pass a divisor of {diffusion.train_steps}")
+
+
+def _is_student(folder: str) -> bool:
+    return read_metadata(Path(folder)).arch.diffusion.solver == "consistency"
 
 
 def teacher_steps(diffusion: DiffusionArch, intervals: int) -> sampler.Coefficients:

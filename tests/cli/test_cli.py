@@ -588,3 +588,12 @@ def test_odd_sizes_are_fine(compose, here, media, no_model, tmp_path_factory):
     write_image_folder(folder, background_frames(height=63, width=95))
     assert main(compose("preview", background=str(folder), out="drawn")) == 0
     assert read_video("drawn").frames.shape == (5, 63, 95, 3)
+
+
+@pytest.mark.parametrize(
+    "words", [["batch", "--manifest", "j.jsonl", "--out", ""], ["serve", "--folder", ""]]
+)
+def test_an_empty_value_is_no_folder(words, capsys):
+    """An unset variable of a shell: as a path it would be the current folder."""
+    assert main(words) == 2
+    assert f"{words[-2]}: is empty" in capsys.readouterr().err

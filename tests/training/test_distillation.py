@@ -104,12 +104,13 @@ def test_the_solver_puts_fresh_noise_on_the_estimate():
         ({"optimizer.ema": 0.0}, "optimizer.ema"),
         ({"init_missing": "fresh"}, "init_missing"),
         ({"distill.intervals": 30}, "divisor of 1000"),
+        ({"distill.intervals": 0}, "solver=consistency is of distilled networks"),
     ],
 )
 def test_configs_that_can_not_distil(changes, message):
     config = load_config(f"{CONFIGS}/distill.py:runlocal", [f"{k}={v}" for k, v in changes.items()])
     with pytest.raises(InputError, match=message):
-        distillation.check(config, DiffusionArch())
+        distillation.check(config, DiffusionArch(solver="consistency"))
 
 
 @pytest.mark.slow
