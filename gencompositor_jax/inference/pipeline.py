@@ -294,10 +294,10 @@ def on_rows(tree: Any) -> Any:
     """A program's results for a batch, sharded over the rows of the mesh in force; scalars are replicated.
 
     XLA chooses the shardings of results: without this, a program would be compiled again for the results of
-    its first call.
+    its first call. Over a mesh of several processes they stay as they are: no process holds all of them.
     """
     mesh = jax.sharding.get_mesh()
-    if mesh.empty:
+    if mesh.empty or mesh.is_multi_process:
         return tree
     rows, whole = sharding.by_rows(mesh), sharding.replicated(mesh)
     return jax.tree.map(lambda x: jax.device_put(x, rows if x.ndim else whole), tree)
