@@ -33,7 +33,7 @@ MOST_FILES, LARGEST = 8, 16 * 2**20
 
 
 def processes(session: int) -> list[int]:
-    """The processes of a session that have not ended."""
+    """The processes of a POSIX session (`setsid`) that have not ended."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
@@ -44,7 +44,7 @@ def processes(session: int) -> list[int]:
 
 
 def kill(session: int) -> None:
-    """End all processes of a session, those that they start meanwhile included."""
+    """End all processes of a POSIX session, those that they start meanwhile included."""
     while running := processes(session):
         for process in running:
             with contextlib.suppress(ProcessLookupError):
