@@ -117,3 +117,10 @@ def test_the_small_network_on_linear_latents():
         "deviations": (128,),
     }
     assert count([shapes[name]["params"] for name in ("backbone", "branch")]) == 6_369_664
+
+
+def test_a_checkpoint_from_before_steps_and_solver_were_stored_is_sampled_as_then():
+    stored = arch_lib.to_json(arch_lib.linear())
+    assert (stored["diffusion"].pop("steps"), stored["diffusion"].pop("solver")) == (4, "ddim")
+    read = arch_lib.from_json(stored).diffusion
+    assert (read.steps, read.solver) == (20, "dpm")

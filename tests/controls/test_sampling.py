@@ -3,6 +3,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from gencompositor_jax.arch import DiffusionArch
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.errors import InputError
 
@@ -48,3 +49,13 @@ def test_only_a_prompt_is_guided():
     assert not SamplingOptions(guidance=6.0).guided
     assert SamplingOptions(prompt="sea").guided
     assert not SamplingOptions(prompt="sea", guidance=1.0).guided
+
+
+def test_steps_and_solver_are_the_users_or_else_the_checkpoints():
+    student = DiffusionArch(steps=4, solver="consistency")
+    assert SamplingOptions().schedule(student) == (4, "consistency")
+    assert SamplingOptions(steps=7, solver="ddim").schedule(student) == (7, "ddim")
+    assert SamplingOptions(seed=1).settled(student) == SamplingOptions(seed=1, steps=4, solver="consistency")
+    assert SamplingOptions(fast="cache:2").schedule(DiffusionArch())[0] == 20
+    with pytest.raises(InputError, match="has none to skip"):
+        SamplingOptions(fast="cache:2").schedule(DiffusionArch(steps=2))
