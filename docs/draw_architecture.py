@@ -23,8 +23,9 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon,
 from gencompositor_jax.arch import Inflation
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.geometry.path import resolve_path
 from gencompositor_jax.controls.geometry.placement import centred_foreground, trajectory_to_mask
-from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory, resolve_path
+from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
 from gencompositor_jax.controls.geometry.view import identity_view
 from gencompositor_jax.data_pipelines import demo, procedural
 from gencompositor_jax.masks.inflation import inflate

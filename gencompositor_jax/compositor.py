@@ -27,12 +27,14 @@ from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.element.loading import Extend, Segmenter
 from gencompositor_jax.controls.footage import clip_to_fill, fitting_element, load_mask
+from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.placement import Anchor
-from gencompositor_jax.controls.geometry.trajectory import Trajectory, as_numbers, as_trajectory
+from gencompositor_jax.controls.geometry.trajectory import Trajectory
+from gencompositor_jax.controls.geometry.trajectory_text import as_numbers, as_trajectory
 from gencompositor_jax.controls.geometry.window import Framing
 from gencompositor_jax.controls.media.video import Video, probed
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
-from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
+from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer, layer_frames
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
 from gencompositor_jax.files import PathLike, check_new_folder
 from gencompositor_jax.inference import compiling, meshes
@@ -115,6 +117,9 @@ class Compositor:
         mask: PathLike | None = None,
         segmenter: Segmenter | None = None,
         extend: Extend = "error",
+        in_frame: int = 0,
+        out_frame: int | None = None,
+        easing: Easing = "linear",
         frames: int | None = None,
         fps: float | None = None,
         start: float = 0.0,
@@ -134,7 +139,10 @@ class Compositor:
             rotation: degrees counter-clockwise, likewise.
             anchor: the point of the element that follows the trajectory, "center" or "bottom".
             key, alpha, mask, segmenter: how the element is cut out of a file; see `load_element`.
-            extend: "loop" or "hold" if the element has fewer frames than the result.
+            extend: "loop" or "hold" if the element has fewer frames than the layer.
+            in_frame, out_frame: first and last frame of the result with the element (None: its last one); its
+                clip, trajectory, scales and rotations count over these.
+            easing: of its movement, see `easing.ease`.
             frames: of the result; None is all of the background's, or of the element's if they are fewer and
                 `extend` is "error". A clip longer than the model's is sampled in windows, and its frames are
                 computed as they are read.
@@ -147,11 +155,12 @@ class Compositor:
         """
         options = SamplingOptions(**sampling)
         foreground = probed(foreground)
-        elements = [(foreground, extend)]
+        elements = [(foreground, extend, in_frame)] if out_frame is None else []
         clip, arch = clip_to_fill(background, self.arch, elements, frames, fps, start, end)
-        element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha)
-        path = as_trajectory(trajectory)
-        layer = ElementLayer(element, path, as_numbers(scale), as_numbers(rotation), anchor)
+        own = len(layer_frames(in_frame, out_frame, len(clip.frames)))
+        element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha, own)
+        path, numbers = as_trajectory(trajectory), (as_numbers(scale), as_numbers(rotation))
+        layer = ElementLayer(element, path, *numbers, anchor, in_frame, out_frame, easing)
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)
         return self.render(stage, options, latents=latents, progress=progress)
 

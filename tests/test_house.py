@@ -203,7 +203,7 @@ def test_gencompositor_commands_in_the_documents_parse(document):
 
 
 def test_project_and_trajectory_examples_are_read(tmp_path):
-    from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
+    from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
     from gencompositor_jax.controls.scene import read_scene
 
     file, kinds = tmp_path / "example.json", []

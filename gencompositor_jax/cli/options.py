@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from gencompositor_jax.arch import Solver
+from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 
@@ -26,6 +27,9 @@ _LAYER = (
     "mask",
     "extend",
     "timing",
+    "in_frame",
+    "out_frame",
+    "easing",
 )
 _CLIP = ("fps", "start", "end", "frames", "gaps")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
@@ -72,6 +76,19 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         choices=("arc", "frames"),
         help="points are passed at constant speed (arc, default for points), or one per frame, spread over "
         "the clip (frames, default for .txt files)",
+    )
+    how.add_argument("--in-frame", type=int, metavar="N", help="first frame with the element (default 0)")
+    how.add_argument(
+        "--out-frame",
+        type=int,
+        metavar="N",
+        help="last frame with it (default: the last one); clip, trajectory, scale and rotation count over "
+        "these frames",
+    )
+    how.add_argument(
+        "--easing",
+        choices=get_args(Easing),
+        help="ease-in begins slowly, ease-out ends slowly, ease-in-out does both (default linear)",
     )
     cut = parser.add_argument_group("how the element is cut out")
     cut.add_argument(
@@ -270,14 +287,16 @@ def scene_of(args: argparse.Namespace) -> "Scene":
         if getattr(args, name) is None:
             raise InputError(f"--{name} is missing (or pass --project with a project file)")
 
-    from gencompositor_jax.controls.geometry.trajectory import parse_numbers, parse_trajectory
+    from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
     from gencompositor_jax.controls.scene import Layer, Scene
 
     changes_of(args)
     trajectory = parse_trajectory(args.trajectory, args.relative)
     if args.timing is not None:
         trajectory = dataclasses.replace(trajectory, timing=args.timing)
-    layer: dict[str, Any] = _given(args, ("anchor", "key", "alpha", "mask", "extend"))
+    layer: dict[str, Any] = _given(
+        args, ("anchor", "key", "alpha", "mask", "extend", "in_frame", "out_frame", "easing")
+    )
     for option, field in (("scale", "scales"), ("rotation", "rotations")):
         if getattr(args, option) is not None:
             layer[field] = parse_numbers(getattr(args, option), f"--{option}")

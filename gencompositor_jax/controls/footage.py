@@ -29,9 +29,12 @@ from gencompositor_jax.controls.media.video import (
     read_video,
 )
 from gencompositor_jax.controls.scene import Scene
-from gencompositor_jax.controls.shot import ElementLayer
+from gencompositor_jax.controls.shot import ElementLayer, layer_frames
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
+
+# A clip, what happens where it is too short, and the frame of the result in which it begins.
+Lasting = tuple[MediaLike | Cutout | np.ndarray, Extend, int]
 
 MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside
 
@@ -41,40 +44,51 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
 
     probed: what is known of its clips already, by their paths. Raises InputError for all that can be wrong.
     """
-    known = dict(probed or {})
-
-    def media(path: str) -> Media:
-        if path not in known:
-            known[path] = probe(path, scene.gaps)
-        return known[path]
-
-    given, times = media(scene.background), (scene.fps, scene.start, scene.end)
-    elements = [(media(layer.foreground), layer.extend) for layer in scene.layers]
-    background, window = clip_to_fill(given, arch, elements, scene.frames, *times)
-    layers = [
-        ElementLayer(
-            fitting_element(
-                media(layer.foreground),
-                background,
-                layer.extend,
-                layer.key,
-                None if layer.mask is None else media(layer.mask),
-                alpha=layer.alpha,
-            ),
-            layer.trajectory,
-            layer.scales,
-            layer.rotations,
-            layer.anchor,
+    media = {path: probe(path, scene.gaps) for path in scene.clips if path not in (probed or {})}
+    media.update(probed or {})
+    given, times = media[scene.background], (scene.fps, scene.start, scene.end)
+    background, window = clip_to_fill(given, arch, elements_of(scene, media), scene.frames, *times)
+    layers = []
+    for i, layer in enumerate(scene.layers):
+        with within(f"layers[{i}]"):
+            own = layer_frames(layer.in_frame, layer.out_frame, len(background.frames))
+        element = fitting_element(
+            media[layer.foreground],
+            background,
+            layer.extend,
+            layer.key,
+            None if layer.mask is None else media[layer.mask],
+            alpha=layer.alpha,
+            frames=len(own),
         )
-        for layer in scene.layers
-    ]
+        layers.append(
+            ElementLayer(
+                element,
+                layer.trajectory,
+                layer.scales,
+                layer.rotations,
+                layer.anchor,
+                layer.in_frame,
+                layer.out_frame,
+                layer.easing,
+            )
+        )
     return make_stage(background, layers, window, scene.framing, scene.sampling.paste_back)
+
+
+def elements_of(scene: Scene, media: Mapping[str, Media]) -> list[Lasting]:
+    """The elements of a scene that say how long it is, for `shortest`; media: its probed clips by paths."""
+    return [
+        (media[layer.foreground], layer.extend, layer.in_frame)
+        for layer in scene.layers
+        if layer.out_frame is None
+    ]
 
 
 def clip_to_fill(
     given: MediaLike | Video | np.ndarray,
     arch: ModelArch,
-    elements: Sequence[tuple[MediaLike | Cutout | np.ndarray, Extend]] = (),
+    elements: Sequence[Lasting] = (),
     frames: int | None = None,
     fps: float | None = None,
     start: float = 0.0,
@@ -93,7 +107,7 @@ def clip_to_fill(
 
 def shortest(
     background: MediaLike | Video | np.ndarray,
-    elements: Sequence[tuple[MediaLike | Cutout | np.ndarray, Extend]] = (),
+    elements: Sequence[Lasting] = (),
     fps: float | None = None,
     start: float = 0.0,
     end: float | None = None,
@@ -110,7 +124,7 @@ def shortest(
         else:
             clip = open_video(background, fps=fps, start=start, end=end)
         count, rate = len(clip.frames), clip.fps
-    for given, extend in elements:
+    for given, extend, begins in elements:
         if extend != "error":
             continue
         if isinstance(given, Cutout | np.ndarray):
@@ -120,7 +134,7 @@ def shortest(
             if given.frames == 1:  # a picture is held
                 continue
             own = len(open_video(given, fps=rate, end=count / rate).frames)
-        count = min(count, own)
+        count = min(count, begins + own)
     return count
 
 
@@ -167,13 +181,14 @@ def fitting_element(
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
     alpha: AlphaKind = "auto",
+    frames: int | None = None,
 ) -> Cutout:
-    """An element at the background's rate and with as many frames; in memory if the background is.
+    """An element at the background's rate and with `frames` frames, or as many as it; in memory if it is.
 
     given: a file or folder, cut out as `load_element` does, or uint8 straight-alpha RGBA [T, h, w, 4]. A
     single picture is held, whatever `extend` says.
     """
-    count = len(background.frames)
+    count = len(background.frames) if frames is None else frames
     if isinstance(given, np.ndarray):
         given = _element_of(given)
     if not isinstance(given, Cutout):

@@ -18,7 +18,10 @@ shown are the defaults, and `null` means "not set"):
           "scales": [1],
           "rotations": [0],
           "anchor": "center",
-          "extend": "error"
+          "extend": "error",
+          "in_frame": 0,
+          "out_frame": null,
+          "easing": "linear"
         }
       ],
       "checkpoint": null,
@@ -41,6 +44,9 @@ shown are the defaults, and `null` means "not set"):
 
 Layers are drawn in their order, the last one on top. trajectory.py documents trajectories. Relative paths
 are relative to the file's folder.
+
+A layer is there from `in_frame` to `out_frame`, frames of the result that count from 0. All else of it counts
+over these frames: its clip begins in `in_frame`, and the times 0 and 1 of key frames are the two.
 """
 
 import dataclasses
@@ -57,6 +63,7 @@ from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
 from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.loading import Extend
 from gencompositor_jax.controls.element.screen import parse_key
+from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
 from gencompositor_jax.controls.geometry.window import Framing
@@ -93,6 +100,7 @@ ClipPath = Annotated[Text, AfterValidator(_local)]
 Start = Annotated[Number, within(0, 1e9)]
 End = Annotated[Number, within(above=0, high=1e9)]
 Rate = Annotated[Number, within(1e-3, 1000)]
+InFrame = Annotated[Whole, within(0, 10**6)]
 Sigma = Annotated[Number, within(above=0, high=200)]
 Tau = Annotated[Number, within(above=0, high=1)]
 
@@ -107,11 +115,18 @@ class Layer:
     key: Annotated[Text, AfterValidator(_key)] = "auto"  # auto, alpha, white, green, blue or #RRGGBB
     alpha: AlphaKind = "auto"  # whether its own alpha is multiplied into its colours
     mask: ClipPath | None = None  # path of a mask clip
-    # Background pixels per element pixel, key frames spread over the clip; degrees are spread likewise.
+    # Background pixels per element pixel, key frames spread over its frames; degrees are spread likewise.
     scales: Annotated[tuple[Scale, ...], length(1, MAX_KEYS)] = (1.0,)
     rotations: Annotated[tuple[Rotation, ...], length(1, MAX_KEYS)] = (0.0,)
     anchor: Anchor = "center"
-    extend: Extend = "error"  # if the element has fewer frames than the clip
+    extend: Extend = "error"  # if the element has fewer frames than the layer
+    in_frame: InFrame = 0  # first frame of the result in which the layer is there
+    out_frame: InFrame | None = None  # the last one; None is the result's
+    easing: Easing = "linear"  # of the layer's whole movement
+
+    def __post_init__(self) -> None:
+        if self.out_frame is not None and self.out_frame < self.in_frame:
+            raise InputError(f"out_frame: {self.out_frame} is before in_frame, {self.in_frame}")
 
 
 @checked

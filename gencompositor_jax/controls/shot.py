@@ -15,11 +15,13 @@ from gencompositor_jax import codec
 from gencompositor_jax.arch import ModelArch
 from gencompositor_jax.controls.conditions import Conditions, make_conditions
 from gencompositor_jax.controls.element.element import Cutout, Element
-from gencompositor_jax.controls.geometry import trajectory as trajectories
+from gencompositor_jax.controls.geometry import path as paths
 from gencompositor_jax.controls.geometry import window as windows
 from gencompositor_jax.controls.geometry.detail import Detail
+from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens
 from gencompositor_jax.controls.geometry.paste_back import Transfer, make_transfer, native_mask, paste_back
+from gencompositor_jax.controls.geometry.path import Path, held_outside, resolve_path
 from gencompositor_jax.controls.geometry.placement import (
     Anchor,
     centred_foreground,
@@ -28,10 +30,10 @@ from gencompositor_jax.controls.geometry.placement import (
     paste_of,
     silhouette,
 )
-from gencompositor_jax.controls.geometry.trajectory import Path, Trajectory, resolve_path
+from gencompositor_jax.controls.geometry.trajectory import Trajectory
 from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, mask_to_model, to_model
 from gencompositor_jax.controls.geometry.window import Framing, Window
-from gencompositor_jax.controls.media.frames import Frames, held, pieces
+from gencompositor_jax.controls.media.frames import Frames, between, held, pieces, surrounded
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.masks.inflation import inflate
 
@@ -41,13 +43,16 @@ MIN_TOKENS = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class ElementLayer:
-    """An element of T frames, and where it goes."""
+    """An element, where it goes, and in which frames it is there: all else counts over these frames."""
 
-    element: Cutout
+    element: Cutout  # with as many frames as `layer_frames`
     trajectory: Trajectory
-    scales: tuple[float, ...] = (1.0,)  # background pixels per element pixel, key frames spread over the clip
+    scales: tuple[float, ...] = (1.0,)  # background pixels per element pixel, spread over its frames
     rotations: tuple[float, ...] = (0.0,)  # degrees counter-clockwise, spread likewise
     anchor: Anchor = "center"
+    in_frame: int = 0  # of the clip
+    out_frame: int | None = None  # the last one; None is the clip's
+    easing: Easing = "linear"  # of its time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +108,23 @@ def piece(shot: Shot, part: slice) -> Shot:
         window=windows.piece(shot.window, part),
         removed=None if shot.removed is None else shot.removed[part],
         element=None if shot.element is None else Element(shot.element.frames[part], shot.element.name),
-        path=None if shot.path is None else trajectories.piece(shot.path, part),
+        path=None if shot.path is None else paths.piece(shot.path, part),
         rest=None if shot.rest is None else shot.rest[part],
     )
+
+
+def layer_frames(in_frame: int, out_frame: int | None, frames: int) -> range:
+    """The frames of a clip of `frames` frames in which a layer is there.
+
+    Raises InputError where the clip doesn't have its first or last one.
+    """
+    for name, value in (("in_frame", in_frame), ("out_frame", out_frame)):
+        if value is not None and not 0 <= value < frames:
+            raise InputError(f"{name}: {value}, the clip has the frames 0 to {frames - 1}")
+    last = frames - 1 if out_frame is None else out_frame
+    if last < in_frame:
+        raise InputError(f"out_frame: {last} is before in_frame, {in_frame}")
+    return range(in_frame, last + 1)
 
 
 def element_shot(layer: ElementLayer, background: Frames, arch: ModelArch, framing: Framing) -> Shot:
@@ -114,10 +133,22 @@ def element_shot(layer: ElementLayer, background: Frames, arch: ModelArch, frami
     Raises InputError where the element is never visible, or the trajectory can't be resolved.
     """
     frames, *native = background.shape[:3]
-    element, anchor = layer.element, layer.anchor
-    tracked = background if layer.trajectory.track else None
+    own, anchor = layer_frames(layer.in_frame, layer.out_frame, frames), layer.anchor
+    tracked = between(background, own.start, own.stop) if layer.trajectory.track else None
     size = native[1], native[0]
-    path = resolve_path(layer.trajectory, frames, size, layer.scales, tracked, layer.rotations)
+    path = resolve_path(
+        layer.trajectory, len(own), size, layer.scales, tracked, layer.rotations, layer.easing
+    )
+    element = layer.element
+    if len(own) != frames:
+        if len(element.frames) != len(own):
+            raise InputError(
+                f"{element.name}: {len(element.frames)} frames for a layer of {len(own)}; pass --frames "
+                f"{len(element.frames)} or extend the clip"
+            )
+        path, shown = held_outside(path, own.start, frames), surrounded(element.frames, own.start, frames)
+        in_memory = isinstance(background, np.ndarray)
+        element = dataclasses.replace(element, frames=np.asarray(shown) if in_memory else shown)
     canvas = element.frames.shape[1], element.frames.shape[2]
     window = _window(path, anchor, canvas, max(canvas) * path.scale.max(), tuple(native), arch, framing)
     view, moved = make_view(window.size, (arch.height, arch.width)), windows.shift(path, window)

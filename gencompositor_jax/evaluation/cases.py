@@ -8,7 +8,8 @@ import numpy as np
 
 from gencompositor_jax.controls.element.loading import Element
 from gencompositor_jax.controls.footage import fitting_element, load_background
-from gencompositor_jax.controls.geometry.trajectory import from_points, resolve_path
+from gencompositor_jax.controls.geometry.path import resolve_path
+from gencompositor_jax.controls.geometry.trajectory import from_points
 from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.shot import ElementLayer
 from gencompositor_jax.errors import InputError

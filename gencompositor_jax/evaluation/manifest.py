@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.placement import Anchor
-from gencompositor_jax.controls.geometry.trajectory import Rotation, Scale, Trajectory, parse_trajectory
+from gencompositor_jax.controls.geometry.trajectory import Rotation, Scale, Trajectory
+from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.evaluation.layouts import ReferenceClip
 from gencompositor_jax.fields import Text, Whole

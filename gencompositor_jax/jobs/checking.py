@@ -9,12 +9,13 @@ from pathlib import Path
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
-from gencompositor_jax.controls.footage import shortest
+from gencompositor_jax.controls.footage import elements_of, shortest
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
+from gencompositor_jax.controls.shot import layer_frames
 from gencompositor_jax.controls.stage import arch_for
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.files import check_no_input
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles
@@ -84,8 +85,7 @@ def frames_of(scene: Scene, media: Mapping[str, Media]) -> int:
     """Frames of a scene's result. media: its probed clips by their paths."""
     if scene.frames is not None:
         return scene.frames
-    elements = [(media[layer.foreground], layer.extend) for layer in scene.layers]
-    return shortest(media[scene.background], elements, scene.fps, scene.start, scene.end)
+    return shortest(media[scene.background], elements_of(scene, media), scene.fps, scene.start, scene.end)
 
 
 def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:
@@ -105,10 +105,12 @@ def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
     """
     background = media[scene.background]
     rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=frames)
-    for layer in scene.layers:
+    for i, layer in enumerate(scene.layers):
+        with within(f"layers[{i}]"):
+            own = layer_frames(layer.in_frame, layer.out_frame, frames)
         element = media[layer.foreground]
         if element.frames > 1 and layer.extend == "error":
-            check_clip(element, fps=rate, frames=frames)
+            check_clip(element, fps=rate, frames=len(own))
         if layer.mask is not None:
             mask = media[layer.mask]
             if (mask.width, mask.height) != (element.width, element.height):

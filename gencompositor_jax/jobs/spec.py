@@ -19,14 +19,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from gencompositor_jax import fields
-from gencompositor_jax.controls.geometry.trajectory import (
-    FILES,
-    TRACK,
-    Trajectory,
-    from_json,
-    from_points,
-    parse_trajectory,
-)
+from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, from_points
+from gencompositor_jax.controls.geometry.trajectory_text import FILES, TRACK, parse_trajectory
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.scene import Layer, Scene, read_scene, with_paths
 from gencompositor_jax.errors import InputError, within
@@ -42,6 +36,9 @@ _LAYER = {
     "key": "key",
     "alpha": "alpha",
     "extend": "extend",
+    "in_frame": "in_frame",
+    "out_frame": "out_frame",
+    "easing": "easing",
 }
 _SCENE = (
     "fps",

@@ -10,7 +10,7 @@ from gencompositor_jax.cli.outputs import Outputs, write_layer
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.element.loading import Element
 from gencompositor_jax.controls.geometry.edit_layer import over
-from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
+from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer

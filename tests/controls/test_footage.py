@@ -22,11 +22,12 @@ def test_all_of_the_background(make_clip, how, frames):
 
 def test_an_element_ends_the_result_unless_it_is_extended(make_clip, tmp_path):
     path, short = make_clip("background.mp4"), make_clip("element.mp4", count=12, fps=12)  # a second, too
-    assert shortest(path, [(short, "error")]) == 24
-    assert shortest(path, [(short, "error")], end=0.5) == 12
+    assert shortest(path, [(short, "error", 0)]) == 24
+    assert shortest(path, [(short, "error", 0)], end=0.5) == 12
     array = np.zeros((7, 4, 4, 4), np.uint8)
-    assert shortest(path, [(short, "error"), (array, "error")]) == 7
-    assert shortest(path, [(Element(array, "array"), "error")]) == 7
-    assert shortest(path, [(array, "loop")]) == 24 == shortest(path, [(array, "hold")])
+    assert shortest(path, [(short, "error", 0), (array, "error", 0)]) == 7
+    assert shortest(path, [(Element(array, "array"), "error", 0)]) == 7
+    assert shortest(path, [(array, "loop", 0)]) == 24 == shortest(path, [(array, "hold", 0)])
+    assert shortest(path, [(array, "error", 10)]) == 17  # it begins later
     write_image_folder(tmp_path / "picture", np.zeros((1, 4, 4, 3), np.uint8))
-    assert shortest(path, [(tmp_path / "picture", "error")]) == 24  # it is held
+    assert shortest(path, [(tmp_path / "picture", "error", 0)]) == 24  # it is held

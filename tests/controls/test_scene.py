@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls import scene as scene_module
-from gencompositor_jax.controls.geometry.trajectory import Keyframe, Trajectory, from_points, parse_trajectory
+from gencompositor_jax.controls.geometry.trajectory import Keyframe, Trajectory, from_points
+from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.scene import Layer, Scene, read_scene, write_scene
 from gencompositor_jax.errors import InputError
@@ -18,12 +19,20 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_c
 paths = names.filter(lambda n: n.strip() and n not in (".", "..")).map(lambda n: f"/clips/{n}")
 positive = st.floats(1e-6, 1e6)
 keyframes = st.builds(Keyframe, st.floats(-4, 5), st.floats(-4, 5), scale=st.none() | positive)
+easings = st.sampled_from(["linear", "ease-in", "ease-out", "ease-in-out"])
 trajectories = st.one_of(
     st.builds(
         Trajectory,
         st.lists(keyframes, min_size=1).map(tuple),
         st.booleans(),
         st.sampled_from(["arc", "frames"]),
+    ),
+    st.builds(
+        lambda x, easing: Trajectory(
+            (Keyframe(x, x, 0.0, easing=easing), Keyframe(x, x, 0.5)), timing="time"
+        ),
+        st.floats(0, 999),
+        st.none() | easings | st.just("hold"),
     ),
     st.builds(lambda x, y: Trajectory((Keyframe(x, y),), track=True), st.floats(0, 999), st.floats(0, 999)),
 )
@@ -37,6 +46,9 @@ layers = st.builds(
     rotations=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5).map(tuple),
     anchor=st.sampled_from(["center", "bottom"]),
     extend=st.sampled_from(["error", "loop", "hold"]),
+    in_frame=st.integers(0, 10),
+    out_frame=st.none() | st.integers(10, 10**6),
+    easing=easings,
 )
 scenes = st.builds(
     Scene,

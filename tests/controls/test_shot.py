@@ -9,9 +9,11 @@ from gencompositor_jax import arch as arch_lib
 from gencompositor_jax.controls import shot
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.placement import paste_of
-from gencompositor_jax.controls.geometry.trajectory import parse_trajectory
+from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.controls.geometry.window import shift
+from gencompositor_jax.controls.media.frames import Computed
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
+from gencompositor_jax.errors import InputError
 
 ARCH = arch_lib.linear()
 BACKGROUND = np.full((9, 128, 192, 3), 90, np.uint8)
@@ -100,3 +102,40 @@ def test_elements_that_are_hidden_or_large_change_what_they_cover(
     assert seen.any() and not seen[list(hidden)].any()
     assert (changed.any(axis=(1, 2)) == seen).all()
     assert {"model": result.transferred == 0, "element": result.transferred == 1}.get(detail, True)
+
+
+def test_a_layer_is_there_between_its_in_and_out_frames():
+    background = np.random.default_rng(0).integers(0, 256, (9, 128, 192, 3), np.uint8)
+    alone = ElementLayer(Element(element().frames[:4], "disc"), parse_trajectory("40,40 150,90"), (1.0, 2.0))
+    whole = shot.element_shot(alone, background[3:7], ARCH, "whole")
+    part = dataclasses.replace(alone, in_frame=3, out_frame=6)
+    for frames in (background, Computed(background.shape, lambda a, b: background[a:b])):
+        made = shot.element_shot(part, frames, ARCH, "whole")
+        paste = shot.plain_paste(made, (128, 192))
+        np.testing.assert_array_equal(paste[3:7], shot.plain_paste(whole, (128, 192)))
+        assert not paste[[0, 1, 2, 7, 8], ..., 3].any()
+        assert made.target_mask.any(axis=(1, 2)).tolist() == [3 <= t < 7 for t in range(9)]
+        assert isinstance(made.element.frames, np.ndarray) == isinstance(frames, np.ndarray)
+
+
+def test_a_tracked_point_is_the_one_of_the_in_frame():
+    noise = np.kron(np.random.default_rng(0).integers(0, 256, (32, 48)), np.ones((4, 4))).astype(np.uint8)
+    background = np.stack([np.roll(noise, 2 * t, axis=1) for t in range(9)])[..., None].repeat(3, -1)
+    layer = ElementLayer(
+        Element(element().frames[:5], "disc"), parse_trajectory("track:80,60"), in_frame=2, out_frame=6
+    )
+    path = shot.element_shot(layer, background, ARCH, "whole").path
+    np.testing.assert_allclose(path.xy[2:7, 0], 80 + 2 * np.arange(5), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("in_frame", "out_frame", "message"),
+    [
+        (9, None, "in_frame: 9, the clip has the frames 0 to 8"),
+        (0, 12, "out_frame: 12, the clip has"),
+        (5, 4, "out_frame: 4 is before in_frame, 5"),
+    ],
+)
+def test_frames_that_a_clip_lacks(in_frame, out_frame, message):
+    with pytest.raises(InputError, match=message):
+        shot.layer_frames(in_frame, out_frame, 9)

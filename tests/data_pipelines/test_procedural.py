@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.geometry.path import Path
 from gencompositor_jax.controls.geometry.placement import centred_foreground, trajectory_to_mask
-from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import identity_view
 from gencompositor_jax.data_pipelines.backgrounds import make_background
 from gencompositor_jax.data_pipelines.lighting import cast_shadow

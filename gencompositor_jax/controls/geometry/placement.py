@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from gencompositor_jax.controls.element.element import Cutout, Element
-from gencompositor_jax.controls.geometry.trajectory import Path, piece
+from gencompositor_jax.controls.geometry.path import Path, piece
 from gencompositor_jax.controls.geometry.view import View, crop_content, points_to_model
 from gencompositor_jax.controls.media.frames import pieces
 from gencompositor_jax.errors import InputError

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from gencompositor_jax.controls.geometry.path import Path
 from gencompositor_jax.controls.geometry.placement import Anchor, rotation_matrix
-from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.errors import InputError
 
 # What the model sees: the whole background, a window that follows the element, or (auto) such a window if the

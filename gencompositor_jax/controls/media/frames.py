@@ -94,6 +94,31 @@ def held(frames: np.ndarray, length: int) -> np.ndarray:
     return frames if missing <= 0 else np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
 
 
+def between(frames: Frames, first: int, stop: int) -> Frames:
+    """The frames from `first` to before `stop`, as they are: in memory or not."""
+    if isinstance(frames, np.ndarray):
+        return frames[first:stop]
+    dtype: Any = frames.dtype
+    shape = (stop - first, *frames.shape[1:])
+    return Computed(shape, lambda a, b: frames[first + a : first + b], dtype, step_of(frames))
+
+
+def surrounded(frames: Frames, first: int, length: int) -> Frames:
+    """A clip of `length` frames with `frames` from frame `first` on, and zeros before and after them."""
+    if len(frames) == length:
+        return frames
+    dtype: Any = frames.dtype
+
+    def make(start: int, stop: int) -> np.ndarray:
+        out = np.zeros((stop - start, *frames.shape[1:]), dtype)
+        a, b = max(start, first), min(stop, first + len(frames))
+        if a < b:
+            out[a - start : b - start] = frames[a - first : b - first]
+        return out
+
+    return Computed((length, *frames.shape[1:]), make, dtype, step_of(frames))
+
+
 def picked(frames: Frames, indices: np.ndarray) -> Computed:
     """The frames at `indices` [T], in which runs are read as such."""
 

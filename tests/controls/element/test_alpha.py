@@ -8,8 +8,9 @@ from PIL import Image
 
 from gencompositor_jax.controls.element.alpha import is_premultiplied, straight_alpha
 from gencompositor_jax.controls.element.loading import Element, load_element
+from gencompositor_jax.controls.geometry.path import resolve_path
 from gencompositor_jax.controls.geometry.placement import silhouette_of, trajectory_to_mask
-from gencompositor_jax.controls.geometry.trajectory import parse_trajectory, resolve_path
+from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.controls.geometry.view import identity_view, make_view
 from gencompositor_jax.errors import InputError
 

@@ -18,7 +18,7 @@ def length(points: np.ndarray) -> float:
 @settings(max_examples=100, deadline=None)
 def test_curve_runs_from_the_first_to_the_last_point_through_all(points: np.ndarray) -> None:
     assume(length(points) > 1)
-    fine, shares = arc_path(points, 2000)
+    fine, shares = arc_path(points, np.linspace(0, 1, 2000))
     np.testing.assert_allclose(fine[[0, -1]], points[[0, -1]], atol=1e-5)
     assert shares[0] == 0 and shares[-1] == pytest.approx(1) and (np.diff(shares) >= 0).all()
     step = length(fine) / 1999
@@ -31,7 +31,7 @@ def test_curve_runs_from_the_first_to_the_last_point_through_all(points: np.ndar
 def test_speed_is_constant(points: np.ndarray) -> None:
     """Equal times cover equal arc lengths."""
     assume(length(points) > 1)
-    fine, _ = arc_path(points, 4001)
+    fine, _ = arc_path(points, np.linspace(0, 1, 4001))
     along = np.append(0, np.cumsum(np.hypot(*np.diff(fine, axis=0).T)))
     np.testing.assert_allclose(along / along[-1], np.linspace(0, 1, 4001), atol=2e-3)
 
@@ -40,26 +40,28 @@ def test_speed_is_constant(points: np.ndarray) -> None:
 @settings(max_examples=100, deadline=None)
 def test_curve_does_not_overshoot(points: np.ndarray) -> None:
     assume(length(points) > 1)
-    fine, _ = arc_path(points, 500)
+    fine, _ = arc_path(points, np.linspace(0, 1, 500))
     assert (fine >= points.min(axis=0) - 1e-6).all() and (fine <= points.max(axis=0) + 1e-6).all()
 
 
 def test_points_on_a_line_are_evenly_spaced() -> None:
-    xy, _ = arc_path(np.array([(0.0, 0.0), (30.0, 40.0)]), 6)
+    xy, _ = arc_path(np.array([(0.0, 0.0), (30.0, 40.0)]), np.linspace(0, 1, 6))
     np.testing.assert_allclose(xy, np.linspace((0, 0), (30, 40), 6), atol=1e-6)
 
 
 def test_repeated_and_standing_points() -> None:
-    xy, shares = arc_path(np.array([(5.0, 5.0), (5.0, 5.0), (9.0, 5.0), (9.0, 5.0)]), 5)
+    xy, shares = arc_path(np.array([(5.0, 5.0), (5.0, 5.0), (9.0, 5.0), (9.0, 5.0)]), np.linspace(0, 1, 5))
     np.testing.assert_allclose(xy, [(5, 5), (6, 5), (7, 5), (8, 5), (9, 5)], atol=1e-6)
     np.testing.assert_allclose(shares, [0, 0, 1, 1])
-    xy, shares = arc_path(np.array([(5.0, 5.0)] * 3), 4)
+    xy, shares = arc_path(np.array([(5.0, 5.0)] * 3), np.linspace(0, 1, 4))
     np.testing.assert_array_equal(xy, [(5, 5)] * 4)
     np.testing.assert_array_equal(shares, [0, 0.5, 1])
 
 
 def test_one_frame_is_the_first_point() -> None:
-    np.testing.assert_array_equal(arc_path(np.array([(1.0, 2.0), (9.0, 9.0)]), 1)[0], [(1, 2)])
+    np.testing.assert_array_equal(
+        arc_path(np.array([(1.0, 2.0), (9.0, 9.0)]), np.linspace(0, 1, 1))[0], [(1, 2)]
+    )
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-9, 9)), min_size=1, max_size=7))
@@ -81,7 +83,7 @@ def test_more_clicks_than_frames_keep_their_curve() -> None:
     """150 clicks on a circle for 49 frames: the release keeps the last segment only, we keep the circle."""
     angle = np.linspace(0, 2 * np.pi, 150)
     clicks = np.stack([300 + 100 * np.cos(angle), 200 + 100 * np.sin(angle)], axis=1)
-    xy, _ = arc_path(clicks, 49)
+    xy, _ = arc_path(clicks, np.linspace(0, 1, 49))
     np.testing.assert_allclose(np.hypot(*(xy - (300, 200)).T), 100, atol=0.2)
     np.testing.assert_allclose(np.hypot(*np.diff(xy, axis=0).T), 2 * np.pi * 100 / 48, rtol=0.01)
     released = released_points(clicks.astype(int), 49)

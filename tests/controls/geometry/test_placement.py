@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.geometry.path import Path
 from gencompositor_jax.controls.geometry.placement import (
     Anchor,
     centred_foreground,
@@ -15,7 +16,6 @@ from gencompositor_jax.controls.geometry.placement import (
     trajectory_to_mask,
     warp,
 )
-from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, points_to_model
 from gencompositor_jax.errors import InputError
 from tests.parity.released_controls import released_mask

@@ -6,16 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gencompositor_jax.controls.geometry.path import resolve_path
 from gencompositor_jax.controls.geometry.trajectory import (
     Keyframe,
     Trajectory,
     from_json,
     from_points,
-    parse_numbers,
-    parse_trajectory,
-    resolve_path,
     to_json,
 )
+from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
 from gencompositor_jax.errors import InputError
 
 SIZE = (720, 480)
@@ -206,7 +205,10 @@ def test_a_video_given_as_a_trajectory(tmp_path: pathlib.Path) -> None:
         ("[[[1, 2]], [[3, 4]]]", "2 tracks; an element follows one: keep one of them"),
         ('[{"x": 0.2, "y": 0.5}]', "within 0..1, the first pixel; pass --relative if"),
         ('[{"x": 1}]', "field 'y' is missing"),
-        ('[{"x": 1, "y": 2, "zoom": 3}]', "unknown field 'zoom'; known are x, y, time, scale, rotation"),
+        (
+            '[{"x": 1, "y": 2, "zoom": 3}]',
+            "unknown field 'zoom'; known are x, y, time, scale, rotation, easing",
+        ),
         ('[{"x": 1, "y": 2, "y": 3}]', "'y' stands twice"),
         ('[{"x": "1", "y": 2}]', r"keyframes\[0\].x: the text '1' where a number"),
         ('[{"x": true, "y": 2}]', "true or false where a number"),

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gencompositor_jax.controls.element.element import Element
+from gencompositor_jax.controls.geometry.path import Path
 from gencompositor_jax.controls.geometry.placement import paste_of, trajectory_to_mask
-from gencompositor_jax.controls.geometry.trajectory import Path
 from gencompositor_jax.controls.geometry.view import identity_view, make_view
 from gencompositor_jax.controls.geometry.window import cut, put_back, shift, window_around
 from gencompositor_jax.errors import InputError
