@@ -65,7 +65,7 @@ def by_one_compositor(lines: list[Line], out: Path) -> None:
         stage = scene_stage(line.job.scene, compositor.arch)
         composite = compositor.render(stage, line.job.scene.sampling)
         facts = {"job": line.digest, **facts_of(composite, compositor.mesh)}
-        write(JobFiles(out / line.job.out), line.job, composite, facts)
+        write(JobFiles(out / line.job.out), line.job, stage, composite, facts)
 
 
 def cpu_seconds() -> float:

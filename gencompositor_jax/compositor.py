@@ -39,7 +39,7 @@ from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
 from gencompositor_jax.files import PathLike, check_new_folder
 from gencompositor_jax.inference import compiling, meshes
 from gencompositor_jax.inference.loading import load_on_mesh, mesh_of, placed
-from gencompositor_jax.inference.pipeline import OnStep, generate
+from gencompositor_jax.inference.pipeline import OnEstimate, OnStep, generate
 from gencompositor_jax.inference.programs import INDEX, Programs, directly
 from gencompositor_jax.inference.rendering import Composite, render
 from gencompositor_jax.inference.timer import Timer
@@ -195,12 +195,15 @@ class Compositor:
         *,
         latents: PathLike | None = None,
         progress: OnStep | None = None,
+        on_estimate: OnEstimate | None = None,
     ) -> Composite:
         """Generates what is on a stage: one sampling pass per layer, each over the result so far.
 
         The same stage, options and seed give the same frames. latents: a file that keeps what was sampled
         until it is decoded. If an earlier call left it, with the same inputs, it is decoded at once (with
         other tiles if need be); else it is replaced. progress: called with (steps done, steps in all).
+        on_estimate: called before it with one frame of the present estimate, uint8 [h, w, 3], as the model
+        sees it.
         """
         checkpoints.check_prompt(options.prompt, self.model.prompts)
         if self.programs is not None:
@@ -209,7 +212,7 @@ class Compositor:
         model = self._at_size(stage.arch.frames, stage.arch.height, stage.arch.width)
         file = None if latents is None else Path(latents)
         with jax.set_mesh(self.mesh):
-            composite = render(model, stage, options, self.programs or directly, file, progress)
+            composite = render(model, stage, options, self.programs or directly, file, progress, on_estimate)
         settings = {"checkpoint": self.source, **composite.settings, "weights": self.weights}
         return dataclasses.replace(composite, settings=settings)
 

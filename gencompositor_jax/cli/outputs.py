@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,7 @@ class Outputs:
     def check_layer(self, background: "Footage", start: float, overwrite: bool) -> None:
         """Raises InputError if the layer can't be written, or exists and `overwrite` is False."""
         from gencompositor_jax.controls.media.layer_out import check_layer_output
+        from gencompositor_jax.jobs.beside import first_frame
 
         if self.layer is not None:
             first = first_frame(background, start)
@@ -149,44 +150,13 @@ def write(
 def write_layer(
     outputs: Outputs, composite: "Composite", stage: "Stage", start: float, overwrite: bool
 ) -> float:
-    """Writes the edit as a layer and prints its name.
-
-    Returns the largest error of `over` before the layer is encoded, in 8-bit levels.
-    """
-    import numpy as np
-
-    from gencompositor_jax.controls.geometry.edit_layer import over, solve_layer
-    from gencompositor_jax.controls.media import layer_out
-    from gencompositor_jax.controls.shot import covers
+    """Writes the edit as a layer and prints its name. Returns the error of `write_edit_layer`."""
+    from gencompositor_jax.jobs.beside import write_edit_layer
 
     assert outputs.layer is not None
-    worst = 0.0
-
-    def layers() -> Iterator[np.ndarray]:
-        nonlocal worst
-        cover = covers(stage.shots, composite.mask)
-        for plate, frame, solid in zip(composite.background, composite.frames, cover, strict=True):
-            layer = solve_layer(plate, frame, solid, 65535)
-            worst = max(worst, float(np.abs(over(layer, plate) - frame).max()))
-            yield layer
-
-    plate = stage.background
-    first = first_frame(plate, start)
-    timecode = layer_out.timecode_of(Path(plate.path), round(start * plate.fps), plate.fps)
-    layer_out.write_layer(
-        outputs.layer, layers(), plate.fps, first=first, timecode=timecode, overwrite=overwrite
-    )
+    worst = write_edit_layer(outputs.layer, composite, stage, start, overwrite)
     print(f"{outputs.layer}: the edit as a layer, straight alpha; over the plate it is the composite")
     return worst
-
-
-def first_frame(background: "Footage", start: float) -> int:
-    """The number of a layer's first image: the plate's, if it is a sequence of images, else 0."""
-    from gencompositor_jax.controls.media.numbering import first_number
-
-    path = Path(background.path)
-    is_sequence = not path.is_file()
-    return first_number(path) + round(start * background.fps) if is_sequence else 0
 
 
 def note(text: str) -> None:

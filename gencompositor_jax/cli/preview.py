@@ -36,9 +36,10 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.controls.geometry.placement import paste_over
     from gencompositor_jax.controls.media.frames import Computed
     from gencompositor_jax.controls.media.sheet import overlay
+    from gencompositor_jax.jobs.beside import paths_of
     from gencompositor_jax.jobs.report import versions
 
-    background, paths = stage.background.frames, rendering.paths_of(stage)
+    background, paths = stage.background.frames, paths_of(stage)
     size = background.shape[1], background.shape[2]
     for shot in stage.shots:
         if shot.path is not None and shot.path.report:

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
-
 from gencompositor_jax.cli.outputs import Outputs, note, write, write_layer
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch, Weights
     from gencompositor_jax.compositor import Compositor
-    from gencompositor_jax.controls.media.frames import Frames
     from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
     from gencompositor_jax.inference.programs import Programs
-    from gencompositor_jax.inference.rendering import Composite
 
 
 def checkpoint_arch(
@@ -90,6 +86,7 @@ def render(
     the background, for its sound. scene: written as the project file.
     """
     from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.jobs.beside import sheet_rows
     from gencompositor_jax.jobs.report import facts_of
 
     if outputs.layer is not None and not options.paste_back:
@@ -107,7 +104,7 @@ def render(
     composite = dataclasses.replace(composite, seconds=seconds | composite.seconds)
     if "sample" not in composite.seconds:
         note(f"nothing was sampled: an earlier run left {outputs.latents}")
-    rows = _sheet_rows(composite, stage)
+    rows = sheet_rows(composite, stage)
 
     layer: dict[str, Any] = {}
     if outputs.layer is not None:
@@ -119,12 +116,6 @@ def render(
 
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
-
-
-def paths_of(stage: "Stage") -> np.ndarray | None:
-    """The paths of the layers that have one, float [L, T, 2] in native pixels, for `overlay`."""
-    found = [shot.path.xy for shot in stage.shots if shot.path is not None]
-    return np.stack(found) if found else None
 
 
 def _programs(
@@ -139,30 +130,3 @@ def _programs(
     programs = Programs.load(folder)
     check_programs(programs, stage.arch, len(stage.background.frames), options, weights)
     return programs
-
-
-def _sheet_rows(composite: "Composite", stage: "Stage") -> "list[tuple[str, Frames]]":
-    """The rows of the contact sheet; a small window gets a row of its own."""
-    from gencompositor_jax.controls.geometry.window import cut, piece
-    from gencompositor_jax.controls.media.frames import Computed
-    from gencompositor_jax.controls.media.sheet import overlaid
-
-    if composite.mask.shape == composite.background.shape[:3]:
-        mask = overlaid(composite.background, composite.mask, paths_of(stage))
-    else:  # the model's own frames
-        mask = overlaid(composite.frames, composite.mask)
-    rows = [
-        ("input", composite.background),
-        ("mask", mask),
-        ("foreground", composite.foreground),
-        ("result", composite.frames),
-    ]
-    window = stage.shots[-1].window
-    fraction = np.prod(window.size) / np.prod(composite.frames.shape[1:3])
-    if composite.frames is not composite.raw and fraction < 0.5:
-
-        def closer(first: int, stop: int) -> np.ndarray:
-            return cut(composite.frames[first:stop], piece(window, slice(first, stop)))
-
-        rows.append(("closer", Computed((len(composite.frames), *window.size, 3), closer)))
-    return rows

@@ -1,7 +1,8 @@
 """Footage: backgrounds, elements and masks, from files or from arrays, as a stage needs them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ from gencompositor_jax.controls.media.video import (
     probed,
     read_video,
 )
-from gencompositor_jax.controls.scene import Scene
-from gencompositor_jax.controls.shot import ElementLayer, layer_frames
+from gencompositor_jax.controls.scene import Layer, Scene
+from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer, layer_frames
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
 from gencompositor_jax.errors import InputError, within
 
@@ -39,16 +40,32 @@ Lasting = tuple[MediaLike | Cutout | np.ndarray, Extend, int]
 MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside
 
 
-def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | None = None) -> Stage:
+ReadElement = Callable[..., Cutout]  # with the arguments of `load_element`
+
+
+def scene_stage(
+    scene: Scene,
+    arch: ModelArch,
+    probed: Mapping[str, Media] | None = None,
+    background: Footage | None = None,
+    read_element: ReadElement | None = None,
+) -> Stage:
     """Reads and places everything that a scene names.
 
-    probed: what is known of its clips already, by their paths. Raises InputError for all that can be wrong.
+    probed: what is known of its clips already, by their paths. background, read_element: the scene's frames,
+    and a reader, for whoever places the same clips again and again and keeps them. Raises InputError for all
+    that can be wrong.
     """
     media = {path: probe(path, scene.gaps) for path in scene.clips if path not in (probed or {})}
     media.update(probed or {})
-    given, times = media[scene.background], (scene.fps, scene.start, scene.end)
-    background, window = clip_to_fill(given, arch, elements_of(scene, media), scene.frames, *times)
-    layers = []
+    if background is None:
+        elements, times = elements_of(scene, media), (scene.fps, scene.start, scene.end)
+        background, window = clip_to_fill(media[scene.background], arch, elements, scene.frames, *times)
+    else:
+        window = arch_for(arch, len(background.frames))
+    layers: list[ElementLayer | RemovalLayer] = []
+    if scene.remove is not None:
+        layers.append(RemovalLayer(load_mask(media[scene.remove], background, scene.start, scene.end)))
     for i, layer in enumerate(scene.layers):
         with within(f"layers[{i}]"):
             own = layer_frames(layer.in_frame, layer.out_frame, len(background.frames))
@@ -56,10 +73,9 @@ def scene_stage(scene: Scene, arch: ModelArch, probed: Mapping[str, Media] | Non
             media[layer.foreground],
             background,
             layer.extend,
-            layer.key,
-            None if layer.mask is None else media[layer.mask],
-            alpha=layer.alpha,
             frames=len(own),
+            read=read_element,
+            **cut_of(layer, media),
         )
         layers.append(
             ElementLayer(
@@ -83,6 +99,18 @@ def elements_of(scene: Scene, media: Mapping[str, Media]) -> list[Lasting]:
         for layer in scene.layers
         if layer.out_frame is None
     ]
+
+
+def cut_of(layer: Layer, media: Mapping[str, Media]) -> dict[str, Any]:
+    """How a layer's element is cut out of its clip: arguments of `load_element`.
+
+    media: the probed clips by their paths.
+    """
+    return {
+        "key": layer.key,
+        "alpha": layer.alpha,
+        "mask": None if layer.mask is None else media[layer.mask],
+    }
 
 
 def clip_to_fill(
@@ -182,11 +210,12 @@ def fitting_element(
     segmenter: Segmenter | None = None,
     alpha: AlphaKind = "auto",
     frames: int | None = None,
+    read: ReadElement | None = None,
 ) -> Cutout:
     """An element at the background's rate and with `frames` frames, or as many as it; in memory if it is.
 
     given: a file or folder, cut out as `load_element` does, or uint8 straight-alpha RGBA [T, h, w, 4]. A
-    single picture is held, whatever `extend` says.
+    single picture is held, whatever `extend` says. read: in place of `load_element`.
     """
     count = len(background.frames) if frames is None else frames
     if isinstance(given, np.ndarray):
@@ -198,7 +227,7 @@ def fitting_element(
         seconds = count / background.fps  # later frames would only widen the element's canvas
         # A picture is keyed once.
         whole = given.frames == 1 or isinstance(background.frames, np.ndarray)
-        read = load_element if whole else open_element
+        read = read or (load_element if whole else open_element)
         given = read(
             given, key=key, alpha=alpha, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds
         )

@@ -8,6 +8,7 @@ shown are the defaults, and `null` means "not set"):
       "background": {"path": "street.mp4", "start": 0, "end": null, "fps": null},
       "frames": null,
       "gaps": "hold",
+      "remove": null,
       "layers": [
         {
           "foreground": "bird.mov",
@@ -42,8 +43,9 @@ shown are the defaults, and `null` means "not set"):
       "latent_mask": null
     }
 
-Layers are drawn in their order, the last one on top. trajectory.py documents trajectories. Relative paths
-are relative to the file's folder.
+`remove` is a clip or picture of the background's size, white where something is removed before the layers are
+drawn; with it `layers` may be empty. Layers are drawn in their order, the last one on top. trajectory.py
+documents trajectories. Relative paths are relative to the file's folder.
 
 A layer is there from `in_frame` to `out_frame`, frames of the result that count from 0. All else of it counts
 over these frames: its clip begins in `in_frame`, and the times 0 and 1 of key frames are the two.
@@ -138,7 +140,7 @@ class Scene:
     """
 
     background: ClipPath
-    layers: Annotated[tuple[Layer, ...], length(1, MAX_LAYERS)]  # the last one on top
+    layers: Annotated[tuple[Layer, ...], length(0, MAX_LAYERS)]  # the last one on top
     start: Start = 0.0  # seconds into the background
     end: End | None = None
     fps: Rate | None = None  # None keeps the background's
@@ -152,16 +154,24 @@ class Scene:
     sigma: Sigma | None = None  # of the mask inflation, in model pixels
     tau: Tau | None = None  # response from which a pixel of the inflated mask is set
     latent_mask: LatentMaskRule | None = None
+    remove: ClipPath | None = None  # path of a mask clip: what is removed before the layers are drawn
 
     def __post_init__(self) -> None:
+        if not self.layers and self.remove is None:
+            raise InputError("layers: the list is empty; give at least one entry, or a mask to remove")
         if self.end is not None and self.end <= self.start:
             raise InputError(f"background.end: {self.end:g} must be after start, {self.start:g} seconds")
 
     @property
     def clips(self) -> tuple[str, ...]:
         """The paths of all clips that the scene reads."""
-        masks = [layer.mask for layer in self.layers if layer.mask is not None]
+        masks = [mask for mask in (self.remove, *(layer.mask for layer in self.layers)) if mask is not None]
         return (self.background, *(layer.foreground for layer in self.layers), *masks)
+
+    @property
+    def passes(self) -> int:
+        """How often the network samples the clip: once per layer, and once for what is removed."""
+        return len(self.layers) + (self.remove is not None)
 
     @property
     def changes(self) -> Changes:
@@ -172,7 +182,7 @@ class Scene:
 def read_scene(path: PathLike) -> Scene:
     """Reads a project file; its relative paths become absolute. Raises InputError naming the field."""
     folder = pathlib.Path(path).absolute().parent
-    scene = _from_json(read_json(path), str(path))
+    scene = scene_from_json(read_json(path), str(path))
     return with_paths(scene, lambda named: os.path.normpath(folder / named))
 
 
@@ -188,7 +198,7 @@ def write_scene(path: PathLike, scene: Scene) -> None:
         absolute = pathlib.Path(os.path.abspath(named))
         return str(absolute.relative_to(file.parent) if absolute.is_relative_to(file.parent) else absolute)
 
-    text = json.dumps(_to_json(with_paths(scene, portable)), indent=2)
+    text = json.dumps(scene_to_json(with_paths(scene, portable)), indent=2)
     atomic_write_text(file, text + "\n")
 
 
@@ -202,9 +212,11 @@ def with_paths(scene: Scene, change: Callable[[str], str]) -> Scene:
         )
         for layer in scene.layers
     )
-    checkpoint = None if scene.checkpoint is None else change(scene.checkpoint)
+    checkpoint, remove = (
+        None if named is None else change(named) for named in (scene.checkpoint, scene.remove)
+    )
     return dataclasses.replace(
-        scene, background=change(scene.background), layers=layers, checkpoint=checkpoint
+        scene, background=change(scene.background), layers=layers, checkpoint=checkpoint, remove=remove
     )
 
 
@@ -221,13 +233,17 @@ _FILE = fields.schema(
     background=fields.schema(
         "Clip", path=ClipPath, start=(Start, 0.0), end=(End | None, None), fps=(Rate | None, None)
     ),
-    layers=Annotated[tuple[Layer, ...], length(1, MAX_LAYERS)],
+    layers=Annotated[tuple[Layer, ...], length(0, MAX_LAYERS)],
     **_annotations(Scene, "background", "layers", "sampling", *_CLIP),
     **_annotations(SamplingOptions),
 )
 
 
-def _from_json(value: Any, where: str) -> Scene:
+def scene_from_json(value: Any, where: str) -> Scene:
+    """The scene that the JSON value of a project file describes, its paths as they are.
+
+    Raises InputError naming `where`, and the field.
+    """
     found = fields.given(fields.read(_FILE, value, where))
     clip = fields.given(found.pop("background"))
     names = [field.name for field in dataclasses.fields(SamplingOptions)]
@@ -239,7 +255,8 @@ def _from_json(value: Any, where: str) -> Scene:
         raise InputError(f"{where}: {error}") from error
 
 
-def _to_json(scene: Scene) -> dict[str, Any]:
+def scene_to_json(scene: Scene) -> dict[str, Any]:
+    """Inverse of `scene_from_json`, with every field."""
     flat = {field.name: getattr(scene, field.name) for field in dataclasses.fields(scene)}
     clip = {"path": flat.pop("background")} | {name: flat.pop(name) for name in _CLIP}
     layers = [

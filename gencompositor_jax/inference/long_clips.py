@@ -26,7 +26,7 @@ from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import approximations, sampler
 from gencompositor_jax.inference import pipeline
-from gencompositor_jax.inference.pipeline import NETWORKS, Guidance, NoiseKeys, OnStep
+from gencompositor_jax.inference.pipeline import NETWORKS, Guidance, NoiseKeys, OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run, directly
 from gencompositor_jax.inference.windows import block_key, cross_fade, window_starts
 from gencompositor_jax.masks.latent import latent_mask_chunk
@@ -80,11 +80,13 @@ def sample_clip(
     kept: np.ndarray | None = None,
     run: Run = directly,
     on_step: OnStep | None = None,
+    on_estimate: OnEstimate | None = None,
 ) -> np.ndarray:
     """Latents [1, t, h, w, C] of a clip, NumPy float32, sampled in windows of the model's frames.
 
     given: of the whole clip, t at least the model's. kept: foreground tokens of a window, of
     `approximations`. on_step: called after each evaluation of the network, with (done, in all).
+    on_estimate: called after each step with `pipeline.picture` of the clip's middle.
     """
     arch, arrays = model.arch, model.arrays
     steps, solver = options.schedule(arch.diffusion)
@@ -138,6 +140,8 @@ def sample_clip(
                 solve, own, states[b], np.int32(index), part, keys.steps, np.int32(b), flags, arch=arch
             )
             states[b] = jax.tree.map(np.asarray, advanced)
+        if on_estimate is not None:
+            on_estimate(pipeline.picture(model, states[len(blocks) // 2].x0_old))
     return np.concatenate([state.x for state in states], axis=1)[:, :total]
 
 

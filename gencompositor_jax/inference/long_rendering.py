@@ -31,7 +31,7 @@ from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.diffusion import approximations
 from gencompositor_jax.files import check_space
 from gencompositor_jax.inference import latents_file, long_clips, pipeline, provenance
-from gencompositor_jax.inference.pipeline import OnStep
+from gencompositor_jax.inference.pipeline import OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run
 from gencompositor_jax.inference.timer import Timer
 
@@ -139,6 +139,7 @@ def generate_layers(
     timer: Timer,
     latents: Path | None = None,
     progress: OnStep | None = None,
+    on_estimate: OnEstimate | None = None,
 ) -> list[LongLayer]:
     """The layers of a stage, each over the result of those below; see `rendering.render`."""
     below, found = stage.background.frames, list[LongLayer]()
@@ -148,7 +149,8 @@ def generate_layers(
     for number, shot in enumerate(stage.shots):
         seen_by_model = found[-1].generated if found and not options.paste_back else None
         layer = _empty(shot, below, stage.arch, options, folder)
-        _generate(model, layer, number, len(stage.shots), seen_by_model, run, timer, latents, progress)
+        reports = progress, on_estimate
+        _generate(model, layer, number, len(stage.shots), seen_by_model, run, timer, latents, *reports)
         found.append(layer)
         below = layer.frames if options.paste_back else below
     return found
@@ -180,6 +182,7 @@ def _generate(
     timer: Timer,
     latents: Path | None,
     progress: OnStep | None,
+    on_estimate: OnEstimate | None,
 ) -> None:
     """Fills a layer's spools."""
     options, frames = layer.options, len(layer.below)
@@ -211,7 +214,7 @@ def _generate(
         kept = approximations.tokens_of(shown, arch) if fast.drop_blank else None
         with timer("sample"):
             on_step = None if progress is None else _over_layers(progress, number, layers)
-            sampled = long_clips.sample_clip(model, encoded, keys, options, kept, run, on_step)
+            sampled = long_clips.sample_clip(model, encoded, keys, options, kept, run, on_step, on_estimate)
         if store is not None:
             store.write(sampled)
     with timer("decode"), pipeline.enough_memory_to_decode(store):

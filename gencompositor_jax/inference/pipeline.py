@@ -37,6 +37,7 @@ from gencompositor_jax.pixels import to_pixels
 NETWORKS = ("backbone", "branch")
 
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
+OnEstimate = Callable[[np.ndarray], None]  # a picture of the present estimate, uint8 [h, w, 3]
 Guidance = tuple[jax.Array, jax.Array]  # the empty prompt's embedding [L, D], the scale
 
 
@@ -69,6 +70,7 @@ def generate(
     size: int | None = None,
     run: Run = directly,
     on_step: OnStep | None = None,
+    on_estimate: OnEstimate | None = None,
     timer: Timer | None = None,
     store: LatentStore | None = None,
 ) -> np.ndarray:
@@ -84,6 +86,8 @@ def generate(
             runs the same programs. It is always padded to a multiple of the mesh's rows.
         run: calls the compiled programs.
         on_step: called after each part.
+        on_estimate: called before that, with `picture` of the first clip; costs the decoding of one latent
+            frame.
         timer: gets the seconds of encode, sample and decode; the first call of a shape compiles within them.
         store: kept latents of this very pass are decoded at once; otherwise it gets what was sampled.
 
@@ -95,7 +99,7 @@ def generate(
     latents: Any = None if store is None else store.read()
     if latents is None:
         seeds = [options.seed] * len(numbers) if seeds is None else seeds
-        latents = _sample(model, conditions, numbers, seeds, options, size, run, on_step, timer)
+        latents = _sample(model, conditions, numbers, seeds, options, size, run, on_step, on_estimate, timer)
         if store is not None:
             store.write(np.asarray(latents))
     with timer("decode"), enough_memory_to_decode(store):
@@ -126,6 +130,7 @@ def _sample(
     size: int | None,
     run: Run,
     on_step: OnStep | None,
+    on_estimate: OnEstimate | None,
     timer: Timer,
 ) -> jax.Array:
     """`generate` up to the latents [B, t, h, w, C]."""
@@ -156,6 +161,8 @@ def _sample(
             moving = given, state, np.int32(first), part, keys.steps, flags, kept
             state = on_rows(run(advance, networks, text, guidance, *moving, arch=arch))
             jax.block_until_ready(state)
+            if on_estimate is not None:
+                on_estimate(picture(model, state.x0_old))
             if on_step is not None:
                 on_step(first + length, steps)
     return state.x
@@ -263,6 +270,17 @@ def decode(params: Any, latents: jax.Array, *, arch: ModelArch) -> jax.Array:
     """Latents [B, t, h, w, C] -> uint8 [B, T, H, W, 3]; the codec runs in its parameters' dtype."""
     latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
     return to_pixels(codec.decode(params, arch.codec, latents, dtype=dtype_of(params)))
+
+
+def picture(model: Model, estimate: jax.Array | np.ndarray) -> np.ndarray:
+    """The middle latent frame of a solver's estimate of the result, uint8 [h, w, 3].
+
+    estimate: latents [B, t, h, w, C], of which the first clip is shown. The frame is decoded by itself, as if
+    it were a clip's first one: nearly what it shows in the clip, at the cost of one frame.
+    """
+    middle = estimate.shape[1] // 2
+    frame = decode(model.arrays["codec"], estimate[:, middle : middle + 1], arch=model.arch)
+    return gathered(frame)[0, 0]
 
 
 def noise_keys(keys: jax.Array) -> NoiseKeys:

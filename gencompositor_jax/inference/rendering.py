@@ -17,7 +17,7 @@ from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import latents_file, provenance
 from gencompositor_jax.inference.long_rendering import generate_layers
-from gencompositor_jax.inference.pipeline import OnStep, generate
+from gencompositor_jax.inference.pipeline import OnEstimate, OnStep, generate
 from gencompositor_jax.inference.programs import Programs, Run, directly
 from gencompositor_jax.inference.timer import Timer
 
@@ -114,6 +114,7 @@ def render(
     run: Run = directly,
     latents: Path | None = None,
     progress: OnStep | None = None,
+    on_estimate: OnEstimate | None = None,
 ) -> Composite:
     """Generates what is on a stage; see `Compositor.render`. The model has the stage's frames and size.
 
@@ -127,7 +128,7 @@ def render(
     timer = Timer()
     if stage.is_long:
         options = options.settled(stage.arch.diffusion)
-        return _render_long(model, stage, options, run, timer, latents, progress)
+        return _render_long(model, stage, options, run, timer, latents, progress, on_estimate)
     now = begin(stage, options)
     options = now.options
     steps, _ = options.schedule(stage.arch.diffusion)
@@ -147,6 +148,7 @@ def render(
             options,
             run=run,
             on_step=None if progress is None else _after(progress, i * steps, total),
+            on_estimate=on_estimate,
             timer=timer,
             store=store,
         )[0]
@@ -163,9 +165,10 @@ def _render_long(
     timer: Timer,
     latents: Path | None,
     progress: OnStep | None,
+    on_estimate: OnEstimate | None,
 ) -> Composite:
     """`render` where no array has all frames."""
-    layers = generate_layers(model, stage, options, run, timer, latents, progress)
+    layers = generate_layers(model, stage, options, run, timer, latents, progress, on_estimate)
     top = layers[-1]
 
     def mask(first: int, stop: int) -> np.ndarray:

@@ -216,7 +216,7 @@ class Batch:
             composite = rendering.finished(now, clip.timer.seconds)
             settings = {"checkpoint": compositor.source, **composite.settings, "weights": compositor.weights}
             composite = dataclasses.replace(composite, settings=settings)
-            self._write(clip.line, composite, now.options, compositor)
+            self._write(clip.line, now.stage, composite, now.options, compositor)
         except Exception as error:
             self._fail(clip.line, error)
             return
@@ -229,14 +229,19 @@ class Batch:
             options = clip.line.job.scene.sampling.settled(clip.stage.arch.diffusion)
             composite = compositor.render(clip.stage, options)
             composite = dataclasses.replace(composite, seconds=clip.timer.seconds | composite.seconds)
-            self._write(clip.line, composite, options, compositor)
+            self._write(clip.line, clip.stage, composite, options, compositor)
         except Exception as error:
             self._fail(clip.line, error)
             return
         self._done(clip.line, composite)
 
     def _write(
-        self, line: Line, composite: Composite, options: SamplingOptions, compositor: Compositor
+        self,
+        line: Line,
+        stage: Stage,
+        composite: Composite,
+        options: SamplingOptions,
+        compositor: Compositor,
     ) -> None:
         """The files; options: with which the composite was sampled."""
         job = line.job
@@ -244,7 +249,7 @@ class Batch:
         job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=options))
         files = JobFiles(self._checker.root / job.out)
         facts = {"command": "batch", "job": line.digest, **facts_of(composite, compositor.mesh)}
-        write(files, job, composite, facts)
+        write(files, job, stage, composite, facts)
 
     def _done(self, line: Line, composite: Composite) -> None:
         self._on_result(Result(line.number, line.out, "done", round(sum(composite.seconds.values()), 3)))

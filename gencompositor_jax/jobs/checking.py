@@ -101,9 +101,11 @@ def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:
 
 def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
     """Raises InputError where clips of a scene are too short for so many frames, or a mask has another size
-    than its element. media: the probed clips by their paths.
+    than its clip. media: the probed clips by their paths.
     """
     background = media[scene.background]
+    if scene.remove is not None:
+        _check_size(media[scene.remove], background)
     rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=frames)
     for i, layer in enumerate(scene.layers):
         with within(f"layers[{i}]"):
@@ -112,9 +114,12 @@ def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
         if element.frames > 1 and layer.extend == "error":
             check_clip(element, fps=rate, frames=len(own))
         if layer.mask is not None:
-            mask = media[layer.mask]
-            if (mask.width, mask.height) != (element.width, element.height):
-                raise InputError(
-                    f"{mask.path}: {mask.width}x{mask.height} pixels, {element.path} has "
-                    f"{element.width}x{element.height}; pass a mask clip of the same size"
-                )
+            _check_size(media[layer.mask], element)
+
+
+def _check_size(mask: Media, clip: Media) -> None:
+    if (mask.width, mask.height) != (clip.width, clip.height):
+        raise InputError(
+            f"{mask.path}: {mask.width}x{mask.height} pixels, {clip.path} has {clip.width}x{clip.height}; "
+            "pass a mask clip of the same size"
+        )

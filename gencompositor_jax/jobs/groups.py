@@ -37,8 +37,8 @@ class Group:
 
     @property
     def layers(self) -> int:
-        """Layers of each scene."""
-        return len(self.scene.layers)
+        """Layers of each scene, a removal included."""
+        return self.scene.passes
 
     @property
     def model(self) -> object:
@@ -95,4 +95,4 @@ def _shape(scene: Scene, arch: ModelArch) -> tuple[str, ...]:
     options = scene.sampling.settled(arch.diffusion)
     options = dataclasses.replace(options, seed=0, paste_back=True, feather=0, detail="auto")
     arch = dataclasses.replace(arch, inflation=Inflation())
-    return str(scene.checkpoint), str(scene.weights), str(arch), str(len(scene.layers)), str(options)
+    return str(scene.checkpoint), str(scene.weights), str(arch), str(scene.passes), str(options)

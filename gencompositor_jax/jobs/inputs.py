@@ -85,9 +85,9 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
         job = job_of(request, inputs)
         if job.scene.checkpoint is not None:
             raise InputError("project: it has a checkpoint, the service has one model; set it to null")
-        if len(job.scene.layers) > limits.layers:
+        if job.scene.passes > limits.layers:
             raise InputError(
-                f"project: {len(job.scene.layers)} layers, the service's limit is {limits.layers}; use fewer"
+                f"project: {job.scene.passes} layers, the service's limit is {limits.layers}; use fewer"
             )
         _check_frames(job.scene.frames or 0, limits)
         media = {clip: probe(clip, job.scene.gaps) for clip in job.scene.clips}

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gencompositor_jax.arch import Weights
 from gencompositor_jax.controls.media.video import Media
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import atomic_write
 from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.jobs.spec import Job
 from gencompositor_jax.jobs.workers import OnStep
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 # Compiled programs that a process keeps. Clients choose shapes, and each has programs of its own.
 MAX_PROGRAMS = 32
 LATENTS = "latents.npz"
+ESTIMATE = "estimate.webp"
 
 
 class Models:
@@ -33,8 +37,12 @@ class Models:
         checkpoint: str | None = None,
         weights: Weights | None = None,
         mesh: Mapping[str, int] | None = None,
+        estimates: bool = False,
     ) -> None:
-        """mesh: of the devices that run one job; None is one device each."""
+        """mesh: of the devices that run one job; None is one device each. estimates: whether a frame of the
+        present estimate is written to the job's folder before each step is reported.
+        """
+        self.estimates = estimates
         self.checkpoint, self.weights, self.mesh = checkpoint, weights, mesh
         self._lock = threading.Lock()
         self._loaded: dict[str, Compositor] = {}
@@ -57,19 +65,31 @@ class Models:
         check_clips(job.scene, frames, media)
 
     def run(self, device: str, job: Job, media: Mapping[str, Media], folder: Path, on_step: OnStep) -> None:
-        """Writes the video to `folder / job.out`, a report and a project file beside it."""
+        """Writes the video to `folder / job.out`, and beside it a contact sheet and what `report` lists."""
         from gencompositor_jax.controls.footage import scene_stage
+        from gencompositor_jax.controls.media.sheet import contact_sheet, write_png
+        from gencompositor_jax.jobs.beside import sheet_rows
         from gencompositor_jax.jobs.report import JobFiles, facts_of, write
 
         compositor = self._changed(self._compositor(device), job)
         timer = Timer()
         with timer("read"):
             stage = scene_stage(job.scene, compositor.arch, media)
-        composite = compositor.render(stage, job.scene.sampling, latents=folder / LATENTS, progress=on_step)
+        on_estimate = functools.partial(_write_estimate, folder / ESTIMATE) if self.estimates else None
+        composite = compositor.render(
+            stage,
+            job.scene.sampling,
+            latents=folder / LATENTS,
+            progress=on_step,
+            on_estimate=on_estimate,
+        )
         composite = dataclasses.replace(composite, seconds=timer.seconds | composite.seconds)
         facts = {"command": "serve", "job": folder.name, **facts_of(composite, compositor.mesh)}
-        write(JobFiles(folder / job.out), job, composite, facts)
-        (folder / LATENTS).unlink(missing_ok=True)
+        files = JobFiles(folder / job.out)
+        write_png(files.sheet, contact_sheet(sheet_rows(composite, stage)), overwrite=True)
+        write(files, job, stage, composite, facts)
+        for name in (LATENTS, ESTIMATE):
+            (folder / name).unlink(missing_ok=True)
         _forget_programs()
 
     @functools.cached_property
@@ -103,6 +123,13 @@ class Models:
         if arch == compositor.arch:
             return compositor
         return Compositor(dataclasses.replace(compositor.model, arch=arch), compositor.source)
+
+
+def _write_estimate(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    with atomic_write(path, overwrite=True) as part:
+        Image.fromarray(picture).save(part, "WEBP", quality=85)
 
 
 def _name(mesh: "Mesh") -> str:

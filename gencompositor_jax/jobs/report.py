@@ -1,8 +1,10 @@
 """The files of a finished job: the video, and beside it a report and the project file.
 
 street/bird.mp4         the frames, or a folder of PNG images if the name has no ending
+street/bird.png         the contact sheet of a service's job
 street/bird.json        settings, seconds, versions; written last, so a job is done where it is
 street/bird.scene.json  the project file, for `gencompositor compose --project`
+street/bird.layer.mov   the edit as a layer (ProRes 4444), where the job asks for it
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from gencompositor_jax.files import atomic_write_text, read_json
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from gencompositor_jax.controls.stage import Stage
     from gencompositor_jax.inference.rendering import Composite
     from gencompositor_jax.jobs.spec import Job
 
@@ -48,6 +51,16 @@ class JobFiles:
         return self.video.with_suffix(".scene.json")
 
     @property
+    def sheet(self) -> Path:
+        """The contact sheet."""
+        return self.video.with_suffix(".png")
+
+    @property
+    def layer(self) -> Path:
+        """The edit as a layer."""
+        return self.video.with_suffix(".layer.mov")
+
+    @property
     def all(self) -> tuple[Path, ...]:
         """All of them."""
         return self.video, self.project, self.report
@@ -68,7 +81,9 @@ class JobFiles:
         return found if found is not None and "seconds" in found and self.video.exists() else None
 
 
-def write(files: JobFiles, job: "Job", composite: "Composite", facts: Mapping[str, Any]) -> None:
+def write(
+    files: JobFiles, job: "Job", stage: "Stage", composite: "Composite", facts: Mapping[str, Any]
+) -> None:
     """Writes everything, each file whole or not at all; existing ones are replaced, and folders made.
 
     facts: with `job`, the digest by which a later run recognises the files, and `seconds`. Raises InputError
@@ -91,6 +106,10 @@ def write(files: JobFiles, job: "Job", composite: "Composite", facts: Mapping[st
             audio_start=job.scene.start,
             overwrite=True,
         )
+    if job.layer:
+        from gencompositor_jax.jobs.beside import write_edit_layer  # imports JAX
+
+        write_edit_layer(files.layer, composite, stage, job.scene.start, overwrite=True)
     write_scene(files.project, job.scene)
     atomic_write_text(files.report, json.dumps(facts, indent=2) + "\n")
 

@@ -151,9 +151,13 @@ class Service:
         """Where the files of a job are."""
         return self._jobs / id
 
+    def inputs_of(self, id: str) -> Inputs:
+        """Which files a job may read."""
+        return Inputs(self.root, self.folder_of(id) / "uploads")
+
     def _run(self, device: str, entry: Entry, on_step: OnStep) -> None:
         folder = self.folder_of(entry.id)
-        inputs = Inputs(self.root, folder / "uploads")
+        inputs = self.inputs_of(entry.id)
         with Inputs(folder, folder).short_messages(), inputs.short_messages():
             check_disk(self.folder)
             job, media = checked(entry.request, inputs, self.limits)  # again: files may have changed or gone

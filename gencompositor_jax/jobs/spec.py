@@ -4,12 +4,13 @@ Example (`out`, and either `project` or `background`, `foreground` and `trajecto
 
     {"out": "street/bird.mp4", "background": "street.mp4", "foreground": "bird.mov",
      "trajectory": "120,130 360,90", "scale": 0.6, "seed": 7}
-    {"out": "second.mp4", "project": "first.scene.json", "seed": 8}
+    {"out": "second.mp4", "project": "first.scene.json", "seed": 8, "layer": true}
 
 The fields are the options of `gencompositor compose`, with `_` for `-`. `trajectory` is its text, a list of
 [x, y] pairs, or what a project file has there; `scale` and `rotation` are numbers or lists of them;
-`paste_back` is true or false. With `project`, only the fields of the clip, the model and the sampling may be
-given besides.
+`paste_back` is true or false. `project` is a project file, or what stands in one; with it, only the fields of
+the clip, the model and the sampling may be given besides. `layer` also writes the edit as a layer
+(`report.JobFiles`).
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, from_points
 from gencompositor_jax.controls.geometry.trajectory_text import FILES, TRACK, parse_trajectory
 from gencompositor_jax.controls.sampling import SamplingOptions
-from gencompositor_jax.controls.scene import Layer, Scene, read_scene, with_paths
+from gencompositor_jax.controls.scene import Layer, Scene, read_scene, scene_from_json, with_paths
 from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.fields import Flag, Number, Text
 
@@ -54,7 +55,7 @@ _SCENE = (
     "latent_mask",
 )
 _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingOptions))
-_OF_PROJECT = ("out", "project", "checkpoint", *_SCENE, *_SAMPLING)
+_OF_PROJECT = ("out", "layer", "project", "checkpoint", *_SCENE, *_SAMPLING)
 _OF_LAYER = ("background", "foreground", "trajectory", "relative", "timing", "mask", *_LAYER)
 FIELDS = (*_OF_PROJECT, *_OF_LAYER)
 _ENTRIES: dict[str, Any] = dict.fromkeys(FIELDS, (Any, None)) | {"out": Any}
@@ -68,8 +69,13 @@ class Job:
 
     scene: Scene
     out: str  # a video, or a folder for PNG images, relative to the folder of all outputs
+    layer: bool = False  # whether the edit is also written as a layer
 
     def __post_init__(self) -> None:
+        if self.layer and not self.scene.sampling.paste_back:
+            raise InputError(
+                "layer: without paste-back there is no plate to be over; leave one of the two out"
+            )
         path = pathlib.PurePath(fields.read(Text, self.out, "out"))
         if path.is_absolute() or ".." in path.parts or "\0" in self.out or not path.name:
             raise InputError(f"out: {self.out!r}; pass a path inside the folder of the outputs")
@@ -84,14 +90,20 @@ def job_of(value: Any, resolve: Resolve, where: str = "job") -> Job:
     """
     entry = fields.given(fields.read(_FILE, value, where))
     with within(where):
-        out = entry.pop("out")
-        return Job(_of_project(entry, resolve) if "project" in entry else _of_layer(entry, resolve), out)
+        out, layer = entry.pop("out"), fields.read(Flag, entry.pop("layer", False), "layer")
+        scene = _of_project(entry, resolve) if "project" in entry else _of_layer(entry, resolve)
+        return Job(scene, out, layer)
 
 
 def _of_project(entry: Mapping[str, Any], resolve: Resolve) -> Scene:
     if clash := [name for name in entry if name in _OF_LAYER]:
         raise InputError(f"{clash[0]}: the project file has it; change it there")
-    scene = with_paths(read_scene(resolve(fields.read(Text, entry["project"], "project"))), resolve)
+    given = entry["project"]
+    if isinstance(given, dict):
+        scene = scene_from_json(given, "project")
+    else:
+        scene = read_scene(resolve(fields.read(Text, given, "project")))
+    scene = with_paths(scene, resolve)
     own = {name: entry[name] for name in _SCENE if name in entry}
     if "checkpoint" in entry:
         own["checkpoint"] = _checkpoint(entry, resolve)

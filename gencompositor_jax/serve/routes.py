@@ -4,20 +4,25 @@ import asyncio
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from gencompositor_jax.controls.scene import read_scene, scene_to_json, with_paths
 from gencompositor_jax.jobs.events import Event
 from gencompositor_jax.jobs.inputs import OUT
+from gencompositor_jax.jobs.report import JobFiles
 from gencompositor_jax.jobs.service import Service
 from gencompositor_jax.jobs.table import FINISHED, Entry, State
 from gencompositor_jax.serve import schema
 from gencompositor_jax.serve.access import authorised
 from gencompositor_jax.serve.receiving import read_submission
+
+_FILES = JobFiles(Path(OUT))
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(authorised)])
 
@@ -132,7 +137,7 @@ def cancel(service: TheService, entry: TheJob) -> schema.JobView:
 )
 def result(service: TheService, entry: TheJob) -> FileResponse:
     """The composite; ranges of it as well."""
-    return _file(service, entry, OUT, "video/mp4")
+    return _file(service, entry, _FILES.video.name, "video/mp4")
 
 
 @router.get(
@@ -143,7 +148,45 @@ def result(service: TheService, entry: TheJob) -> FileResponse:
 )
 def report(service: TheService, entry: TheJob) -> FileResponse:
     """Settings, versions and timings."""
-    return _file(service, entry, OUT.replace(".mp4", ".json"), "application/json")
+    return _file(service, entry, _FILES.report.name, "application/json")
+
+
+@router.get(
+    "/jobs/{id}/project",
+    responses=schema.NOT_YET,
+    summary="Fetch the project file",
+)
+def project(service: TheService, entry: TheJob) -> JSONResponse:
+    """What reproduces the job, with its clips as the client named them."""
+    scene = read_scene(_path(service, entry, _FILES.project.name))
+    inputs = service.inputs_of(entry.id)
+    named = scene_to_json(with_paths(scene, inputs.shortened))
+    name = f'attachment; filename="{entry.id}.scene.json"'
+    return JSONResponse(named, headers={"Content-Disposition": name})
+
+
+@router.get(
+    "/jobs/{id}/sheet",
+    response_class=FileResponse,
+    responses=schema.NOT_YET | {200: {"content": {"image/png": {}}}},
+    summary="Fetch the contact sheet",
+)
+def sheet(service: TheService, entry: TheJob) -> FileResponse:
+    """Input, mask, foreground and result at five times."""
+    return _file(service, entry, _FILES.sheet.name, "image/png")
+
+
+@router.get(
+    "/jobs/{id}/layer",
+    response_class=FileResponse,
+    responses=schema.NOT_YET | {200: {"content": {"video/quicktime": {}}}},
+    summary="Fetch the edit as a layer",
+)
+def layer(service: TheService, entry: TheJob) -> FileResponse:
+    """ProRes 4444 with straight alpha, of a job with `layer`."""
+    if not entry.request.get("layer"):
+        raise HTTPException(404, f"job {entry.id} has no layer; submit it again with layer: true")
+    return _file(service, entry, _FILES.layer.name, "video/quicktime")
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=schema.NOT_YET, summary="Remove a finished job")
@@ -178,12 +221,18 @@ def _with_request(service: Service, entry: Entry) -> schema.JobAndRequest:
 
 
 def _file(service: Service, entry: Entry, name: str, kind: str) -> FileResponse:
+    path = _path(service, entry, name)
+    return FileResponse(path, media_type=kind, filename=f"{entry.id}{path.suffix}")
+
+
+def _path(service: Service, entry: Entry, name: str) -> Path:
+    """A file of a done job. Raises 409 or 404."""
     if entry.state != "done":
         raise HTTPException(409, f"job {entry.id} is {entry.state}; only done jobs have results")
     path = service.folder_of(entry.id) / name
     if not path.is_file():
         raise HTTPException(404, f"the files of job {entry.id} are gone")
-    return FileResponse(path, media_type=kind, filename=f"{entry.id}{path.suffix}")
+    return path
 
 
 def _time(seconds: float | None) -> str | None:

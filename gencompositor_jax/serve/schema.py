@@ -26,7 +26,11 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": 'Points in background pixels, "120,130 360,90" or [[120, 130], [360, 90]]; '
         '"track:x,y"; a .txt or .json file; or the trajectory object of a project file.'
     },
-    "project": _TEXT | {"description": "A project file instead of the three above."},
+    "project": {
+        "oneOf": [_TEXT, {"type": "object"}],
+        "description": "A project file, or what stands in one, instead of the three above.",
+    },
+    "layer": _FLAG | {"description": "Also write the edit as a layer.", "default": False},
     "relative": _FLAG | {"description": "The trajectory is in relative coordinates, 0 to 1."},
     "timing": _one_of("arc", "frames"),
     "scale": _NUMBERS | {"description": "Background pixels per pixel of the element; several: key frames."},

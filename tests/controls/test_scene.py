@@ -109,6 +109,14 @@ def test_the_documented_example_shows_all_fields_and_the_defaults(tmp_path: path
     assert again.keys() == example.keys() and again["layers"][0].keys() == example["layers"][0].keys()
 
 
+def test_a_removal_needs_no_layer_and_is_a_pass_of_its_own(tmp_path: pathlib.Path) -> None:
+    scene = read_scene(write(tmp_path, minimal() | {"layers": [], "remove": "mask.png"}))
+    assert scene.clips == (str(tmp_path / "street.mp4"), str(tmp_path / "mask.png")) and scene.passes == 1
+    assert read_scene(write(tmp_path, minimal() | {"remove": "mask.png"})).passes == 2
+    with pytest.raises(InputError, match="layers: the list is empty"):
+        read_scene(write(tmp_path, minimal() | {"layers": []}))
+
+
 def test_a_folder_can_be_moved(tmp_path: pathlib.Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

@@ -6,6 +6,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.media.video import read_video
@@ -71,6 +72,7 @@ def test_a_job_writes_what_compose_makes_on_its_own_device(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "result.json",
         "result.mp4",
+        "result.png",
         "result.scene.json",
     ]
     composite = Compositor.load(small_checkpoint, mesh={"data": 1}).compose(
@@ -95,6 +97,41 @@ def test_a_callback_that_raises_stops_the_job_between_two_steps(clips, models, t
         models.run("cpu:1", *job(clips), tmp_path, on_step)
     assert steps == [1, 2] and not (tmp_path / "result.mp4").exists()
     models.run("cpu:1", *job(clips), tmp_path, lambda *_: None)  # the model is as good as before
+
+
+def test_a_removal_and_a_layer_in_an_inline_project_with_estimates(clips, small_checkpoint, tmp_path):
+    mask = np.zeros((64, 96, 3), np.uint8)
+    mask[40:60, 10:30] = 255
+    write_image_folder(clips / "mask", mask[None])
+    project = {
+        "version": 1,
+        "background": {"path": "street"},
+        "remove": "mask",
+        "layers": [{"foreground": "bird", "trajectory": {"keyframes": [{"x": 70, "y": 30}]}}],
+        "steps": 2,
+    }
+    given = checked({"project": project, "layer": True}, Inputs(clips, clips / "uploads"), Limits())
+    out, seen = tmp_path / "out", []
+    out.mkdir()
+
+    def on_step(done, total):
+        seen.append((done, total, np.asarray(Image.open(out / "estimate.webp"))))
+
+    Models(small_checkpoint, estimates=True).run("cpu:0", *given, out, on_step)
+    assert [(done, total) for done, total, _ in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    first, second, *_ = (picture for *_, picture in seen)
+    assert first.shape == (32, 48, 3) and (first != second).any()
+    assert sorted(path.name for path in out.iterdir()) == [
+        "result.json",
+        "result.layer.mov",
+        "result.mp4",
+        "result.png",
+        "result.scene.json",
+    ]
+    layer = read_video(out / "result.layer.mov", alpha=True).frames
+    assert layer.shape == (5, 64, 96, 4)
+    covered = layer[..., 3] > 128
+    assert covered[:, 45:55, 15:25].all() and covered[:, 25:35, 75].all() and not covered[:, :5].any()
 
 
 def test_a_job_may_change_the_mask_but_not_the_model(clips, models, tmp_path):

@@ -28,7 +28,7 @@ def test_the_fields_are_those_of_compose():
 
     (commands,) = build_parser()._subparsers._group_actions  # type: ignore[union-attr]
     options = {action.dest for action in commands.choices["compose"]._actions}  # type: ignore[index]
-    of_the_command_line = {"help", "compiled", "overwrite", "no_paste_back", "mesh", "layer"}
+    of_the_command_line = {"help", "compiled", "overwrite", "no_paste_back", "mesh"}
     assert options - of_the_command_line == set(FIELDS) - {"paste_back"}
 
 

@@ -65,7 +65,7 @@ def load_element(
     method = _method(video, key, mask, segmenter, start, end, alpha)
     cut = np.empty((*video.frames.shape[:3], 4), np.uint8)
     box = _canvas(video, method, cut)
-    return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name)
+    return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name, _corner(box))
 
 
 def open_element(
@@ -95,7 +95,7 @@ def open_element(
     def make(first: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(method.cut(video.frames[first:stop], first)[0][:, *box])
 
-    return Cutout(Computed(shape, make), video.path, method.name)
+    return Cutout(Computed(shape, make), video.path, method.name, _corner(box))
 
 
 class _Method(NamedTuple):
@@ -188,6 +188,10 @@ def _canvas(video: Footage, method: _Method, out: np.ndarray | None = None) -> t
         check_key(found, extent.size, method.screen, video.path)
     x, y, w, h = cv2.boundingRect(extent)
     return slice(y, y + h), slice(x, x + w)
+
+
+def _corner(box: tuple[slice, slice]) -> tuple[int, int]:
+    return box[1].start, box[0].start
 
 
 def fit_length(element: CutoutT, frames: int, extend: Extend = "error") -> CutoutT:
