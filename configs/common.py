@@ -88,6 +88,11 @@ def base() -> ml_collections.ConfigDict:
     config.data.followed_clips = 3_000
     # cache, procedural: fraction of examples that are seen through such a window.
     config.data.followed = 0.0
+    # cache, procedural: fraction of clips whose foreground is in another light than the target's, instead of
+    # consisting of the target's own pixels.
+    config.data.other_light = 0.0
+    # Number of steps that use a batch, for data that is read more slowly than a step takes.
+    config.data.echo = 1
 
     # Augmentation, drawn for each example.
     # Fraction that teaches removal: a white foreground, with the background alone as target.

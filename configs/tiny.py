@@ -4,7 +4,7 @@
 
 `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their place in
 the target, which learns several times faster per clip; its clips are rendered as they are read. A stopped run
-resumes from its last checkpoint. `:linear,gpu` has six blocks instead of four.
+resumes from its last checkpoint. `:linear,gpu` has seven blocks instead of four.
 
 Without an argument the latents are the pixels themselves, and clips are rendered once and kept in `data.path`
 (about 0.8 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
@@ -66,18 +66,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.data.source, config.data.path = "procedural", ""
         # Its foreground needs no window to be near the target: `trajectory` places the tokens.
         config.data.followed = 0.2
+        # Most elements come from another light than the scene's, as they do in use.
+        config.data.other_light = 0.6
+        config.data.gamma, config.data.colour_cast = (0.35, 2.4), 0.15
         # Enough for the whole mask and the whole element in 95 % of the clips, at 0.44 of the work.
         config.tokens.video = config.tokens.foreground = 0.5
         config.optimizer.learning_rate = 1.2e-3
         config.optimizer.warmup = 100
         config.optimizer.ema = 0.995
         if given.gpu:
-            # Rendering takes longer than the network's step: it may be deeper and have all tokens.
+            # Rendering takes longer than the network's step, so every clip is used in several, and the
+            # network is deeper.
+            config.data.echo = 8
             with config.unlocked():
-                config.arch_changes = ml_collections.ConfigDict({"backbone": {"num_layers": 6}})
-            config.tokens.video = config.tokens.foreground = 1.0
-            config.optimizer.ema = 0.998
-            config.data.workers = 8
+                config.arch_changes = ml_collections.ConfigDict({"backbone": {"num_layers": 7}})
+            config.tokens.video = config.tokens.foreground = 0.75
+            config.optimizer.ema = 0.999
+            config.optimizer.warmup = 300
+            config.data.workers, config.data.prefetch = 14, 8
         else:
             config.steps, config.batch_size = 2_000, 8
             config.checkpoint.every = config.validation.every = 100

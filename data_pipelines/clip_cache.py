@@ -26,7 +26,7 @@ from gencompositor_jax.data_pipelines.examples import PlainClip, clip_arrays
 from gencompositor_jax.data_pipelines.procedural import TRAINING_SEEDS, make_clip, make_followed_clip
 from gencompositor_jax.data_pipelines.workers import in_order, progress_bar
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.fields import Flag, Whole, checked, within
+from gencompositor_jax.fields import Flag, Number, Whole, checked, within
 from gencompositor_jax.files import atomic_write, atomic_write_text, check_local, check_space, read_json
 from gencompositor_jax.npy import read_npy
 
@@ -49,6 +49,8 @@ class CacheSettings:
     inflation: Inflation = dataclasses.field(default_factory=lambda: tiny().inflation)
     followed: Flag = False  # clips seen through a window that follows the element
     cell: Cell | None = None  # of a token, for clips with offsets: `ModelArch.offset_cell`
+    # Probability that a clip's element was filmed elsewhere: see `procedural.make_clip`.
+    other_light: Annotated[Number, within(0, 1)] = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -141,7 +143,8 @@ def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width
     make = make_followed_clip if settings.followed else make_clip
-    made = [clip_arrays(make(seed, *size, cell=settings.cell), settings.inflation) for seed in seeds]
+    how = {"cell": settings.cell, "other_light": settings.other_light}
+    made = [clip_arrays(make(seed, *size, **how), settings.inflation) for seed in seeds]
     clips = np.stack([pack(arrays) for arrays in made])
     if settings.cell is not None:
         with atomic_write(offsets_path(folder, index), overwrite=True) as part, part.open("wb") as file:

@@ -50,6 +50,12 @@ def draw_light(rng: np.random.Generator, frames: int, unit: float) -> Light:
     )
 
 
+def no_light(like: Light) -> Light:
+    """The light that leaves an albedo as it is, for as many frames, with the same shadow."""
+    ones = np.ones_like(like.drift)
+    return dataclasses.replace(like, gamma=1.0, tint=np.ones_like(like.tint), drift=ones, slope=0.0)
+
+
 def light_field(light: Light, height: int, width: int, shift: np.ndarray | None = None) -> np.ndarray:
     """Gain [T, height, width] of gradient and drift; `shift` [T, 2] moves the grid by (x, y) pixels."""
     frames = len(light.drift)

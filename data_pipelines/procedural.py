@@ -11,12 +11,21 @@ import numpy as np
 
 from gencompositor_jax.controls.geometry.offsets import Cell, whole_tokens
 from gencompositor_jax.data_pipelines.backgrounds import make_background
-from gencompositor_jax.data_pipelines.lighting import Light, cast_shadow, draw_light, light_field, relight
+from gencompositor_jax.data_pipelines.lighting import (
+    Light,
+    cast_shadow,
+    draw_light,
+    light_field,
+    no_light,
+    relight,
+)
 from gencompositor_jax.data_pipelines.sprites import FAMILIES, make_sprite
 from gencompositor_jax.errors import InputError
 
 TRAINING_SEEDS = range(1_000_000)  # for training only
 HELD_OUT_SEED = 1_000_000_000  # the evaluation's seeds start here
+
+ELSEWHERE = 1  # beside a clip's seed: for the draws of the light in which the element was filmed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +38,7 @@ class ProceduralClip:
 
     target: np.ndarray  # the ground truth: background, shadow and lit element
     background: np.ndarray  # the scene without the element and without its shadow
-    foreground: np.ndarray  # the lit element of the target, moved to the centre, on white; see `offsets`
+    foreground: np.ndarray  # the element, moved to the centre, on white, in light `filmed`; see `offsets`
     alpha: np.ndarray  # float32 [T, H, W] in [0, 1]: coverage of the element in the target
     shadow: np.ndarray  # float32 [T, H, W] in [0, 1): fraction of light that the shadow takes
     element: np.ndarray  # uint8 [T, h, w, 4]: straight-alpha RGBA, unlit
@@ -37,6 +46,7 @@ class ProceduralClip:
     scale: np.ndarray  # float32 [T]: multiplies the element's own pixels
     rotation: np.ndarray  # float32 [T]: degrees, counter-clockwise
     light: Light
+    filmed: Light  # that of the foreground: the scene's own, or another one
     family: str
     # int32 [t, 2]: the foreground is this many tokens (rows, columns) from its place in the target instead of
     # at the centre; None without a `cell`. See `controls.geometry.offsets`.
@@ -57,6 +67,7 @@ def make_clip(
     size: float = 1.0,
     reach: float = 1.0,
     cell: Cell | None = None,
+    other_light: float = 0.0,
 ) -> ProceduralClip:
     """Make one clip, determined by its seed and arguments.
 
@@ -69,6 +80,8 @@ def make_clip(
         size: multiplies the element's extent.
         reach: multiplies the trajectory's distance from the frame's centre.
         cell: of a token, `ModelArch.offset_cell`. The clip then has offsets.
+        other_light: the probability that the element was filmed elsewhere: the foreground then has its own
+            light, in half of the cases none, instead of the target's. Changes nothing else.
 
     Raises:
         InputError: a size or the family isn't as described.
@@ -101,11 +114,16 @@ def make_clip(
     target = background * (1.0 - shadow[..., None])
     target += alpha[..., None] * (lit - target)
 
+    filmed = light
+    elsewhere = np.random.default_rng([seed, ELSEWHERE])
+    if elsewhere.random() < other_light:
+        filmed = no_light(light) if elsewhere.random() < 0.5 else draw_light(elsewhere, frames, unit)
+
     offsets, shift = (None, np.float32(0) * xy) if cell is None else whole_tokens(xy - centre, cell)
     return ProceduralClip(
         target=to_uint8(target),
         background=to_uint8(background),
-        foreground=_lit_foreground(element, light, xy, shift, scale, rotation, height, width),
+        foreground=_lit_foreground(element, filmed, xy, shift, scale, rotation, height, width),
         alpha=alpha,
         shadow=shadow,
         element=element,
@@ -113,13 +131,19 @@ def make_clip(
         scale=scale,
         rotation=rotation,
         light=light,
+        filmed=filmed,
         family=family,
         offsets=offsets,
     )
 
 
 def make_followed_clip(
-    seed: int, frames: int = 9, height: int = 64, width: int = 96, cell: Cell | None = None
+    seed: int,
+    frames: int = 9,
+    height: int = 64,
+    width: int = 96,
+    cell: Cell | None = None,
+    other_light: float = 0.0,
 ) -> ProceduralClip:
     """A clip seen through a window that follows the element, in a scene 1.5 times as large along both axes.
 
@@ -129,7 +153,7 @@ def make_followed_clip(
     whole = height + margin[0], width + margin[1]
     size = min(height / whole[0], width / whole[1])  # the element keeps its usual extent in the window
     reach = min(margin[0] / whole[0], margin[1] / whole[1])  # the window stays inside the scene
-    clip = make_clip(seed, frames, *whole, size=size, reach=reach)
+    clip = make_clip(seed, frames, *whole, size=size, reach=reach, other_light=other_light)
     origins = np.rint(clip.xy - (np.array([width, height]) - 1) / 2).clip(0, margin[::-1]).astype(int)
     window = [(slice(y, y + height), slice(x, x + width)) for x, y in origins]
     middle = (slice(margin[0] // 2, margin[0] // 2 + height), slice(margin[1] // 2, margin[1] // 2 + width))
@@ -137,7 +161,7 @@ def make_followed_clip(
     if cell is not None:
         offsets, shift = whole_tokens(xy - (np.array([width, height]) - 1) / 2, cell)
         motion = clip.scale, clip.rotation
-        foreground = _lit_foreground(clip.element, clip.light, clip.xy, shift, *motion, *whole)
+        foreground = _lit_foreground(clip.element, clip.filmed, clip.xy, shift, *motion, *whole)
 
     def crop(video: np.ndarray) -> np.ndarray:
         return np.stack([frame[part] for frame, part in zip(video, window, strict=True)])
@@ -164,9 +188,9 @@ def _lit_foreground(
     height: int,
     width: int,
 ) -> np.ndarray:
-    """uint8 [T, H, W, 3]: the pixels of the target, `shift` [T, 2] away from the centre, on white.
+    """uint8 [T, H, W, 3]: the element as in the target, `shift` [T, 2] away from the centre, on white.
 
-    They are lit at their positions in the target, where the element's centre is at `xy`.
+    It is lit at its position in the target, where its centre is at `xy`.
     """
     place = np.array([(width - 1) / 2, (height - 1) / 2], np.float32) + shift.astype(np.float32)
     drawn = warp(element, place, scale, rotation, height, width)

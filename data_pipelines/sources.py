@@ -2,8 +2,8 @@
 
 `open_source(config.data, arch)` reads `data.source`:
 
-    procedural    rendered when read                           data.followed
-    cache         rendered once into the folder `data.path`    data.clips, data.followed_clips, data.followed
+    procedural    rendered when read                           data.followed, data.other_light
+    cache         rendered once into the folder `data.path`    the same, data.clips, data.followed_clips
     videocomp     the release's training folder `data.path`    data.fps, data.start
     arrayrecord   a folder of `gencompositor data build`
     tfds          the same as a TFDS dataset
@@ -36,6 +36,7 @@ class ProceduralSource:
 
     arch: ModelArch
     followed: float = 0.0  # fraction of clips seen through a window that follows the element
+    other_light: float = 0.0  # fraction whose element was filmed elsewhere
 
     def __len__(self) -> int:
         return len(TRAINING_SEEDS)
@@ -48,7 +49,8 @@ class ProceduralSource:
         """See `ClipSource.read`."""
         make = make_followed_clip if rng.random() < self.followed else make_clip
         size = self.arch.frames, self.arch.height, self.arch.width
-        clip = make(TRAINING_SEEDS[index], *size, cell=self.arch.offset_cell)
+        cell = self.arch.offset_cell
+        clip = make(TRAINING_SEEDS[index], *size, cell=cell, other_light=self.other_light)
         return _as_sample(clip_arrays(clip, self.arch.inflation), removal)
 
 
@@ -101,7 +103,12 @@ def _as_sample(clip: ClipArrays, removal: bool) -> ClipArrays:
 
 
 def build_caches(
-    folder: str | os.PathLike[str], arch: ModelArch, clips: int, followed_clips: int, followed: float
+    folder: str | os.PathLike[str],
+    arch: ModelArch,
+    clips: int,
+    followed_clips: int,
+    followed: float,
+    other_light: float = 0.0,
 ) -> CachedSource:
     """Make the missing clips of the caches `whole` and `followed` in a folder, and open them.
 
@@ -114,6 +121,7 @@ def build_caches(
         width=arch.width,
         inflation=arch.inflation,
         cell=arch.offset_cell,
+        other_light=other_light,
     )
     paths = Path(folder) / "whole", Path(folder) / "followed"
     build_cache(paths[0], whole)
@@ -136,9 +144,10 @@ def open_source(data: ml_collections.ConfigDict, arch: ModelArch) -> ClipSource:
         raise InputError(f"data.path: is empty: pass the folder that data.source={data.source!r} reads")
     match data.source:
         case "procedural":
-            return ProceduralSource(arch, data.followed)
+            return ProceduralSource(arch, data.followed, data.other_light)
         case "cache":
-            return build_caches(data.path, arch, data.clips, data.followed_clips, data.followed)
+            counts = data.clips, data.followed_clips
+            return build_caches(data.path, arch, *counts, data.followed, data.other_light)
         case "videocomp":
             from gencompositor_jax.data_pipelines.videocomp import VideoCompSource
 

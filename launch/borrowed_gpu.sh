@@ -5,7 +5,7 @@
 #     SMALL=1 launch/borrowed_gpu.sh OUT 4      # a rehearsal with small sizes, on a CPU, too
 #
 # 1. Installs what is missing from the folder WHEELS (wheels/, by launch/fetch_wheels.sh), without a registry.
-# 2. Trains CONFIG (configs/tiny.py:linear,gpu) for 65 % of the time. The first tenth measures the speed, which gives
+# 2. Trains CONFIG (configs/tiny.py:linear,gpu) for 60 % of the time. The first tenth measures the speed, which gives
 #    the number of steps; STEPS=N sets it.
 # 3. Evaluates the model on held-out clips.
 # 4. Runs the measurements of launch/benchmark_gpu.sh until the time is over, the most valuable ones first.
@@ -181,7 +181,7 @@ train() {
         --minutes "$(awk "BEGIN { print $time / 60 }")" "${training[@]}" "${start[@]}" "$@"
 }
 
-train_until=$((seconds * 65 / 100))
+train_until=$((seconds * 60 / 100))
 done_steps=$(model_field 'm["step"]') wanted=${STEPS:-$(model_field 'm["config"]["steps"]')}
 if [[ -n $done_steps && $done_steps -ge $wanted ]]; then
     say "the model in $out has all of its $wanted steps"
@@ -232,7 +232,7 @@ fi
 keep
 
 # ---- Measurements.
-for name in sample train torch convolutions guided int8 lora attention memory torch; do
+for name in check sample torch convolutions lora train guided int8 attention memory torch; do
     if (($(left) < 10)); then break; fi
     say "measurement: $name; $(left) s left"
     PYTHON=$env_python LIMIT=$(left) within "$(left)" launch/benchmark_gpu.sh "$benchmarks" "$name" ||

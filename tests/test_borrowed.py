@@ -23,7 +23,18 @@ LAUNCH = ROOT / "launch"
 SCRIPT = LAUNCH / "borrowed_gpu.sh"
 FILES = ["evaluation.json", "log.txt", "model.tar", "results.tar"]
 # In the order of their worth; what measures PyTorch may need a second call.
-MEASURED = ["sample", "train", "torch", "convolutions", "guided", "int8", "lora", "attention", "memory"]
+MEASURED = [
+    "check",
+    "sample",
+    "torch",
+    "convolutions",
+    "lora",
+    "train",
+    "guided",
+    "int8",
+    "attention",
+    "memory",
+]
 
 # Stands for python3: records its arguments; training and evaluation write the files that the script reads.
 FAKE = """#!{python}

@@ -69,6 +69,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.clips": (0, 10**8),
     "data.followed_clips": (0, 10**8),
     "data.followed": (0, 1),
+    "data.other_light": (0, 1),
+    "data.echo": (1, 256),
     "data.removal": (0, 1),
     "data.mask_shapes": (0, 1),
     "data.colour_cast": (0, 10),

@@ -7,7 +7,7 @@ With several processes all of them run this, each with its own rows of every bat
 import json
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import checkpoints, sharding
+from gencompositor_jax.data_pipelines import echo
 from gencompositor_jax.data_pipelines.broken import Broken
 from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
 from gencompositor_jax.data_pipelines.source import ClipSource
@@ -82,7 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             first_step, unreported = 0, []
         else:
             first_step, unreported = restored.step, restored.data["unreported"]
-            check_batch_size(workdir, restored.data, config.batch_size)
+            check_place(workdir, restored.data, config)
         write_config(workdir, config)  # only now: a config that doesn't fit is refused above
         known = None if restored is None else restored.state
         state, frozen = state_lib.initial_state(config, arch, optimizer, mesh, known, basis)
@@ -116,7 +117,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
             unreported.extend(to_python(jax.device_get(metrics)) for metrics in pending)
             pending.clear()
             with goodput.waiting("checkpoint"):
-                data = {"next_batch": step, "batch_size": config.batch_size, "unreported": unreported}
+                place = {"next_batch": step, "batch_size": config.batch_size, "echo": config.data.echo}
+                data = {**place, "unreported": unreported}
                 checkpointer.save(step, state, data)
 
         def save_model(step: int) -> None:
@@ -179,18 +181,19 @@ def train(config: ml_collections.ConfigDict, workdir: Path, minutes: float | Non
     return None if preempted else workdir / "model"
 
 
-def check_batch_size(workdir: Path, data: Mapping[str, Any], batch_size: int) -> None:
-    """Raise InputError where a run resumes with batches of another size.
+def check_place(workdir: Path, data: Mapping[str, Any], config: ml_collections.ConfigDict) -> None:
+    """Raise InputError where a run resumes with batches of another size, or used another number of times.
 
     Step n reads examples n * batch_size and following: some would be repeated, or left out.
-    data: of the checkpoint; those of earlier versions don't have the size.
+    data: of the checkpoint; those of earlier versions don't have the two.
     """
-    before = data.get("batch_size", batch_size)
-    if before != batch_size:
-        raise InputError(
-            f"config.batch_size={batch_size}: the run in {workdir} has batches of {before}, which count its "
-            f"place in the data; pass --config.batch_size={before}, or another --workdir"
-        )
+    now = {"batch_size": config.batch_size, "echo": config.data.echo}
+    for key, name in (("batch_size", "batch_size"), ("echo", "data.echo")):
+        if (before := data.get(key)) not in (None, now[key]):
+            raise InputError(
+                f"config.{name}={now[key]}: the run in {workdir} has {before}, which counts its place in the "
+                f"data; pass --config.{name}={before}, or another --workdir"
+            )
 
 
 def make_folder(workdir: Path) -> None:
@@ -236,16 +239,21 @@ def on_devices(
         seed=config.seed,
         batch_size=config.batch_size,
         rows=rows,
-        start=start,
-        stop=config.steps,
+        start=echo.oldest(start, data.echo),
+        stop=echo.count(config.steps, data.echo),
         workers=data.workers,
         prefetch=data.prefetch,
     )
-    ahead: deque[tuple[dict[str, jax.Array], np.ndarray]] = deque()
-    with closing(loader):
+
+    def placed() -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
         for batch in loader:
             indices = batch.pop("broken")
-            ahead.append((sharding.to_devices(batch, rows, config.batch_size, mesh), indices))
+            yield sharding.to_devices(batch, rows, config.batch_size, mesh), indices
+
+    ahead: deque[tuple[dict[str, jax.Array], np.ndarray]] = deque()
+    with closing(loader):
+        for batch in echo.echoed(placed(), start, config.steps, data.echo):
+            ahead.append(batch)
             if len(ahead) > 1:
                 yield ahead.popleft()
         yield from ahead

@@ -31,12 +31,13 @@ LONGEST = 300  # characters of another library's error in a message
 Leaves = Mapping[str, Any]  # arrays, or their shapes, types and shardings, by their paths a/b/c
 
 
-# The JSON values beside the arrays; `batch_size` is missing in those of earlier versions.
+# The JSON values beside the arrays; `batch_size` and `echo` are missing in those of earlier versions.
 _DATA = fields.schema(
     "Data",
     extra="ignore",
     next_batch=Annotated[fields.Whole, fields.within(0)],
     batch_size=(fields.Count, None),
+    echo=(fields.Count, None),
     unreported=list[dict[str, Any]],
 )
 

@@ -239,3 +239,27 @@ def test_a_cell_changes_the_foreground_alone() -> None:
         assert plain.offsets is None
         for field in ("target", "background", "alpha", "shadow", "element", "xy", "scale", "rotation"):
             np.testing.assert_array_equal(getattr(plain, field), getattr(offset, field))
+
+
+@pytest.mark.parametrize("make", [make_clip, make_followed_clip])
+def test_an_element_filmed_elsewhere_has_other_colours_and_nothing_else_changes(make) -> None:
+    kinds = set()
+    for seed in range(8):
+        here = make(seed, 3, cell=(4, 8))
+        there = make(seed, 3, cell=(4, 8), other_light=1.0)
+        for name in ("target", "background", "alpha", "shadow", "element", "xy", "offsets"):
+            np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+        assert here.filmed is here.light and not np.array_equal(here.foreground, there.foreground)
+        white = (here.foreground == 255).all(-1)  # around the element
+        assert white.any() and (there.foreground[white] > 250).mean() > 0.99
+        kinds.add(there.filmed.slope == 0)
+        if there.filmed.slope == 0:  # in no light: its own colours
+            colours = {tuple(pixel) for pixel in there.foreground[0].reshape(-1, 3)[::7]}
+            own = there.element[0][there.element[0][..., 3] == 255][:, :3]
+            assert np.abs(np.mean(own, 0) - np.mean([c for c in colours if min(c) < 250], 0)).max() < 60
+    assert kinds == {True, False}
+
+
+def test_some_of_the_elements_are_filmed_elsewhere() -> None:
+    clips = [make_clip(seed, 1, other_light=0.5) for seed in range(40)]
+    assert 10 < sum(clip.filmed is not clip.light for clip in clips) < 30

@@ -112,18 +112,19 @@ def test_batches_of_procedural_clips():
 
 def data(**fields: object) -> ml_collections.ConfigDict:
     defaults = {"path": "", "clips": 2, "followed_clips": 1, "followed": 0.25, "fps": 8.0, "start": "first"}
+    defaults["other_light"] = 0.5
     return ml_collections.ConfigDict({**defaults, **fields})
 
 
 def test_the_config_chooses_the_source(tmp_path, monkeypatch):
     opened = open_source(data(source="procedural"), ARCH)
-    assert opened == ProceduralSource(ARCH, 0.25)
+    assert opened == ProceduralSource(ARCH, 0.25, 0.5)
     here = sources.build_cache
     monkeypatch.setattr(sources, "build_cache", lambda *args: here(*args, workers=0, progress=False))
     opened = open_source(data(source="cache", path=str(tmp_path)), ARCH)
     assert isinstance(opened, CachedSource) and len(opened) == 2
     assert ClipCache(tmp_path / "followed").settings == CacheSettings(
-        1, 0, *SIZE, inflation=ARCH.inflation, followed=True
+        1, 0, *SIZE, inflation=ARCH.inflation, followed=True, other_light=0.5
     )
 
 

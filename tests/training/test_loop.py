@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from gencompositor_jax import checkpoints
+from gencompositor_jax import arch as arch_lib
+from gencompositor_jax import checkpoints, sharding
+from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import loop
 from gencompositor_jax.training.config import load_config
@@ -140,14 +143,33 @@ def test_a_config_of_other_shapes_is_refused_and_changes_nothing(uninterrupted):
     assert (workdir / "config.json").read_text() == before
 
 
-def test_another_batch_size_is_refused_and_changes_nothing(uninterrupted):
-    """Its place in the data is counted in batches."""
+@pytest.mark.parametrize("change", ["batch_size=4", "data.echo=2"])
+def test_another_place_in_the_data_is_refused_and_changes_nothing(uninterrupted, change):
+    """It is counted in batches, and in their uses."""
     workdir, _ = uninterrupted
     before = (workdir / "config.json").read_text()
-    with pytest.raises(InputError, match=r"batch_size=4: .* has batches of \d+.*--config\.batch_size="):
-        loop.train(configured("batch_size=4"), workdir)
+    name = change.partition("=")[0]
+    with pytest.raises(InputError, match=rf"config\.{change}: .* has \d+, .*--config\.{name}="):
+        loop.train(configured(change), workdir)
     assert (workdir / "config.json").read_text() == before
-    loop.check_batch_size(workdir, {"next_batch": 3}, 4)  # of a version that didn't store it
+    loop.check_place(workdir, {"next_batch": 3}, configured(change))  # of a version that didn't store it
+
+
+def test_a_batch_is_used_again_and_a_resumed_run_uses_the_same_ones():
+    """Whatever step it resumes at, with batches of the same content."""
+
+    def batches_from(step):
+        with closing(loop.on_devices(source, config, mesh, step)) as batches:
+            return [np.asarray(batch["target"]) for batch, _ in batches]
+
+    config = configured("data.echo=3", "steps=14", "batch_size=1", "mesh.data=1", "mesh.fsdp=1")
+    mesh, arch = sharding.make_mesh(config.mesh), arch_lib.preset(config.arch, config.arch_changes.to_dict())
+    source = open_source(config.data, arch)
+    whole = batches_from(0)
+    assert len({frames.tobytes() for frames in whole}) == 5
+    for step in (4, 13):
+        for found, expected in zip(batches_from(step), whole[step:], strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

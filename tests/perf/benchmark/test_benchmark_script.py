@@ -11,7 +11,7 @@ from gencompositor_jax.cli import parse
 from gencompositor_jax.training.config import load_config
 
 SCRIPT = Path(__file__).parents[3] / "launch" / "benchmark_gpu.sh"
-PARTS = ["sample", "convolutions", "train", "torch", "guided", "int8", "attention", "lora", "memory"]
+PARTS = ["check", "sample", "convolutions", "train", "torch", "guided", "int8", "attention", "lora", "memory"]
 # Stands for python3: records its arguments, and fails on request.
 FAKE = """#!/bin/sh
 echo "$XLA_PYTHON_CLIENT_MEM_FRACTION $*" >>"$CALLS"
