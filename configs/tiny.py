@@ -66,8 +66,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.data.source, config.data.path = "procedural", ""
         # Its foreground needs no window to be near the target: `trajectory` places the tokens.
         config.data.followed = 0.2
-        # Most elements come from another light than the scene's, as they do in use.
-        config.data.other_light = 0.6
+        # Half of the elements come from another light than the scene's, as all do in use.
+        config.data.other_light = 0.5
         config.data.gamma, config.data.colour_cast = (0.35, 2.4), 0.15
         # Enough for the whole mask and the whole element in 95 % of the clips, at 0.44 of the work.
         config.tokens.video = config.tokens.foreground = 0.5
