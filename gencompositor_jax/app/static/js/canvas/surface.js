@@ -1,0 +1,40 @@
+// A canvas that fills its box at the screen's resolution and is drawn again when a signal that it read changes.
+
+import {effect, html, signal, useEffect, useMemo, useRef} from "../dom.js";
+
+/** @typedef {{width: number, height: number}} Size in CSS pixels */
+
+/** @param {{draw: (context: CanvasRenderingContext2D, size: Size) => void, label: string, help?: string,
+ *   id?: string, on?: Record<string, (event: any) => void>, cursor?: string}} props */
+export function Surface({draw, label, help, id, on = {}, cursor = "default"}) {
+  const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
+  const size = useMemo(() => signal({width: 0, height: 0}), []);
+  const latest = useRef(draw);
+  const redraw = useMemo(() => signal(0), []);
+  latest.current = draw;
+  useEffect(() => { redraw.value++; });
+  useEffect(() => {
+    const element = /** @type {HTMLCanvasElement} */ (canvas.current);
+    const watch = new ResizeObserver(([{contentRect}]) => { size.value = {width: contentRect.width, height: contentRect.height}; });
+    watch.observe(element);
+    const context = /** @type {CanvasRenderingContext2D} */ (element.getContext("2d"));
+    const stop = effect(() => {
+      redraw.value;
+      const {width, height} = size.value, ratio = devicePixelRatio || 1;
+      if (!width || !height) return;
+      if (element.width !== Math.round(width * ratio) || element.height !== Math.round(height * ratio)) {
+        element.width = Math.round(width * ratio);
+        element.height = Math.round(height * ratio);
+      }
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      context.clearRect(0, 0, width, height);
+      latest.current(context, size.value);
+    });
+    return () => { watch.disconnect(); stop(); };
+  }, []);
+  return html`<canvas ref=${canvas} id=${id} class="surface" tabindex="0" role="application" aria-label=${label}
+    aria-describedby=${help} style=${{cursor}} ...${on}></canvas>`;
+}
+
+/** A colour of the page's theme. @param {string} name */
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
