@@ -1,4 +1,4 @@
-"""The page's pure functions: their own tests, and the trajectory that it draws beside the one that is composited."""
+"""The page: its pure functions, its size, and that it draws the trajectory that is composited."""
 
 import json
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gencompositor_jax.controls.geometry.trajectory import from_json, resolve_path
+from gencompositor_jax.controls.geometry.path import resolve_path
+from gencompositor_jax.controls.geometry.trajectory import from_json
 
 HERE = Path(__file__).parent
 STATIC = HERE.parents[2] / "gencompositor_jax" / "app" / "static"
@@ -26,6 +27,12 @@ TRAJECTORIES = {
         {"x": 100, "y": 50},
         {"x": 80, "y": 90, "scale": 2, "rotation": 30},
         {"x": 0, "y": 90, "rotation": -30},
+    ],
+    "easings": [
+        {"x": 0, "y": 0, "time": 0, "easing": "ease-in-out"},
+        {"x": 100, "y": 50, "time": 0.5, "scale": 2, "easing": "hold"},
+        {"x": 80, "y": 90, "time": 0.7, "scale": 3},
+        {"x": 0, "y": 0, "time": 1, "scale": 1},
     ],
     "times": [{"x": 0, "y": 0, "time": 0.1}, {"x": 9, "y": 5, "time": 0.2}, {"x": 50, "y": 0, "time": 0.9}],
 }
@@ -57,14 +64,15 @@ def test_the_functions_of_the_page():
     run_node("--test", *map(str, sorted(HERE.glob("*.test.mjs"))))
 
 
-def test_the_page_draws_the_trajectory_that_is_composited():
-    layer = {"scales": [0.5, 1, 0.4], "rotations": [10, -20]}
+@pytest.mark.parametrize("easing", ["linear", "ease-in", "ease-out", "ease-in-out"])
+def test_the_page_draws_the_trajectory_that_is_composited(easing):
+    layer = {"scales": [0.5, 1, 0.4], "rotations": [10, -20], "easing": easing}
     given = {"cases": list(TRAJECTORIES.values()), "frames": FRAMES, "layer": layer}
     drawn = json.loads(run_node("--input-type=module", "-e", SCRIPT, given=json.dumps(given)))
     for name, path in zip(TRAJECTORIES, drawn, strict=True):
         trajectory = from_json(TRAJECTORIES[name], "trajectory")
         expected = resolve_path(
-            trajectory, FRAMES, SIZE, layer["scales"], rotations=layer["rotations"]
+            trajectory, FRAMES, SIZE, layer["scales"], rotations=layer["rotations"], easing=easing
         )
         np.testing.assert_allclose(path["x"], expected.xy[:, 0], atol=0.05, err_msg=name)
         np.testing.assert_allclose(path["y"], expected.xy[:, 1], atol=0.05, err_msg=name)
