@@ -45,7 +45,6 @@ def run(args: argparse.Namespace) -> None:
         compiled=args.compiled,
         mesh=mesh,
         overwrite=args.overwrite,
-        start=scene.start,
         read_seconds=seconds,
         scene=scene,
     )

@@ -31,7 +31,7 @@ _LAYER = (
     "out_frame",
     "easing",
 )
-_CLIP = ("fps", "start", "end", "frames", "gaps")
+_CLIP = ("fps", "start", "end", "range", "frames", "gaps")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
@@ -121,6 +121,13 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
         help="how many (default: all of the background, or of the element if it is shorter and not extended)",
     )
     clip.add_argument("--fps", type=float, help="resample to this rate (default: the background's)")
+    clip.add_argument(
+        "--range",
+        type=range_of,
+        metavar="FIRST-LAST",
+        help="these, both included, in the background's own numbers: of image files (1001-1049), or of the "
+        "frames of a video, from 0; instead of --start and --end",
+    )
     clip.add_argument("--start", type=float, metavar="SECONDS", help="begin here (default 0)")
     clip.add_argument("--end", type=float, metavar="SECONDS", help="end here (default: the background's end)")
     clip.add_argument(
@@ -128,6 +135,13 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
         choices=("hold", "error"),
         help="if numbers of an image sequence are missing: repeat the frame before (default), or refuse",
     )
+
+
+def range_of(text: str) -> tuple[int, int]:
+    """First and last frame, from the text of --range. Raises InputError for other text."""
+    from gencompositor_jax.controls.media.ranges import parse_range
+
+    return parse_range(text)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -347,8 +361,12 @@ def _from_project(args: argparse.Namespace) -> "Scene":
     from gencompositor_jax.controls.scene import read_scene
 
     scene = read_scene(args.project)
-    sampling = sampling_of(args, scene.sampling)
-    return dataclasses.replace(scene, sampling=sampling, **_given(args, _CLIP + _MODEL))
+    given = _given(args, _CLIP + _MODEL)
+    if "range" in given:
+        given = {"start": 0.0, "end": None} | given
+    elif "start" in given or "end" in given:
+        given["range"] = None
+    return dataclasses.replace(scene, sampling=sampling_of(args, scene.sampling), **given)
 
 
 def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

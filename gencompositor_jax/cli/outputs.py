@@ -81,14 +81,12 @@ class Outputs:
 
         check_no_input((self.video, self.sheet, *([self.layer] if self.layer else [])), paths)
 
-    def check_layer(self, background: "Footage", start: float, overwrite: bool) -> None:
+    def check_layer(self, background: "Footage", overwrite: bool) -> None:
         """Raises InputError if the layer can't be written, or exists and `overwrite` is False."""
         from gencompositor_jax.controls.media.layer_out import check_layer_output
-        from gencompositor_jax.jobs.beside import first_frame
 
         if self.layer is not None:
-            first = first_frame(background, start)
-            check_layer_output(self.layer, len(background.frames), first, overwrite)
+            check_layer_output(self.layer, len(background.frames), background.first, overwrite)
 
 
 def write(
@@ -99,12 +97,11 @@ def write(
     background: "Footage",
     scene: "Scene | None",
     overwrite: bool,
-    start: float = 0.0,
 ) -> None:
     """Writes everything, each file whole or not at all, the report last, and prints their names.
 
     facts: the report, asked for once all frames are written. background: the footage whose rate and sound
-    (from `start` seconds on) the result has.
+    the result has.
     """
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.controls.media.frames import Computed, step_of
@@ -130,7 +127,7 @@ def write(
                 shown,
                 background.fps,
                 audio_from=background.path,
-                audio_start=start,
+                audio_start=background.start,
                 overwrite=overwrite,
             )
     write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
@@ -147,14 +144,12 @@ def write(
     print(f"beside it: {', '.join(beside)}")
 
 
-def write_layer(
-    outputs: Outputs, composite: "Composite", stage: "Stage", start: float, overwrite: bool
-) -> float:
+def write_layer(outputs: Outputs, composite: "Composite", stage: "Stage", overwrite: bool) -> float:
     """Writes the edit as a layer and prints its name. Returns the error of `write_edit_layer`."""
     from gencompositor_jax.jobs.beside import write_edit_layer
 
     assert outputs.layer is not None
-    worst = write_edit_layer(outputs.layer, composite, stage, start, overwrite)
+    worst = write_edit_layer(outputs.layer, composite, stage, overwrite)
     print(f"{outputs.layer}: the edit as a layer, straight alpha; over the plate it is the composite")
     return worst
 

@@ -68,4 +68,4 @@ def run(args: argparse.Namespace) -> None:
     seen = Computed((len(background), stage.arch.height, stage.arch.width, 3), foreground)
     rows: list[tuple[str, Frames]] = [("input", background), ("mask", drawn), ("foreground", seen)]
     facts = {"command": "preview", "seconds": {"read": round(seconds, 3)}, "versions": versions()}
-    write(outputs, rows, drawn, lambda: facts, stage.background, scene, args.overwrite, scene.start)
+    write(outputs, rows, drawn, lambda: facts, stage.background, scene, args.overwrite)

@@ -6,6 +6,7 @@ from typing import Any
 
 from gencompositor_jax.cli import options
 from gencompositor_jax.cli.outputs import Outputs, note
+from gencompositor_jax.errors import InputError
 
 
 def register(subcommands: Any) -> None:
@@ -35,8 +36,16 @@ def run(args: argparse.Namespace) -> None:
     outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=False)
     outputs.check_inputs((args.background, args.mask))
+
+    from gencompositor_jax.controls.media.ranges import seconds_of
+
     sampling, changes = options.sampling_of(args), options.changes_of(args)
     probed = options.probe_all((args.background, args.mask), args.gaps or "hold")
+    start, end = args.start or 0.0, args.end
+    if args.range is not None:
+        if args.start is not None or args.end is not None:
+            raise InputError("--range: --start and --end say the same in seconds; keep one of them")
+        start, end = seconds_of(probed[args.background], args.range, args.fps)
     if args.detail == "element":
         note("--detail element: a removal has no element whose pixels could be kept")
 
@@ -46,16 +55,13 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.controls.stage import arch_for, make_stage
 
     started = time.perf_counter()
-    start = args.start or 0.0
     arch = checkpoint_arch(args.checkpoint, sampling.prompt, **changes)
     count = args.frames
     if count is None:
-        count = shortest(probed[args.background], (), args.fps, start, args.end)
+        count = shortest(probed[args.background], (), args.fps, start, end)
     arch = arch_for(arch, count)
-    background = load_background(
-        probed[args.background], count, args.fps, start, args.end, window=arch.frames
-    )
-    layer = RemovalLayer(load_mask(probed[args.mask], background, start, args.end))
+    background = load_background(probed[args.background], count, args.fps, start, end, window=arch.frames)
+    layer = RemovalLayer(load_mask(probed[args.mask], background, start, end))
     stage = make_stage(background, [layer], arch, args.framing or "auto", sampling.paste_back)
     render(
         "remove",
@@ -68,6 +74,5 @@ def run(args: argparse.Namespace) -> None:
         compiled=args.compiled,
         mesh=mesh,
         overwrite=args.overwrite,
-        start=start,
         read_seconds=time.perf_counter() - started,
     )

@@ -76,14 +76,13 @@ def render(
     compiled: str | None,
     mesh: "Mapping[str, int] | None" = None,
     overwrite: bool,
-    start: float,
     read_seconds: float,
     scene: "Scene | None" = None,
 ) -> None:
     """Loads the model, samples and writes everything; the outputs are checked.
 
-    compiled: folder of compiled programs. mesh: sizes of its axes; None is all devices. start: seconds into
-    the background, for its sound. scene: written as the project file.
+    compiled: folder of compiled programs. mesh: sizes of its axes; None is all devices. scene: written as the
+    project file.
     """
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.jobs.beside import sheet_rows
@@ -91,7 +90,7 @@ def render(
 
     if outputs.layer is not None and not options.paste_back:
         raise InputError("--layer: without paste-back there is no plate to be over; drop --no-paste-back")
-    outputs.check_layer(stage.background, start, overwrite)
+    outputs.check_layer(stage.background, overwrite)
     started = time.perf_counter()
     programs = None if compiled is None else _programs(compiled, stage, options, weights)
     compositor = load(checkpoint, programs, weights, mesh, **changes)
@@ -108,13 +107,13 @@ def render(
 
     layer: dict[str, Any] = {}
     if outputs.layer is not None:
-        error = write_layer(outputs, composite, stage, start, overwrite)
+        error = write_layer(outputs, composite, stage, overwrite)
         layer = {"layer": {"path": outputs.layer, "error": round(error, 4)}}
 
     def facts() -> dict[str, Any]:
         return {"command": command, **facts_of(composite, compositor.mesh), **layer}
 
-    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, start)
+    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
 
 

@@ -19,6 +19,7 @@ from gencompositor_jax.controls.element.loading import (
 from gencompositor_jax.controls.media.frames import Computed, Frames, pieces
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
 from gencompositor_jax.controls.media.masks import open_mask, read_mask
+from gencompositor_jax.controls.media.ranges import seconds_of
 from gencompositor_jax.controls.media.video import (
     Footage,
     Media,
@@ -58,6 +59,7 @@ def scene_stage(
     """
     media = {path: probe(path, scene.gaps) for path in scene.clips if path not in (probed or {})}
     media.update(probed or {})
+    scene = timed(scene, media)
     if background is None:
         elements, times = elements_of(scene, media), (scene.fps, scene.start, scene.end)
         background, window = clip_to_fill(media[scene.background], arch, elements, scene.frames, *times)
@@ -90,6 +92,15 @@ def scene_stage(
             )
         )
     return make_stage(background, layers, window, scene.framing, scene.sampling.paste_back)
+
+
+def timed(scene: Scene, media: Mapping[str, Media]) -> Scene:
+    """The scene with start and end in seconds in place of its range; media: its probed clips by paths."""
+    if scene.range is None:
+        return scene
+    with within("background"):
+        start, end = seconds_of(media[scene.background], scene.range, scene.fps)
+    return dataclasses.replace(scene, range=None, start=start, end=end)
 
 
 def elements_of(scene: Scene, media: Mapping[str, Media]) -> list[Lasting]:

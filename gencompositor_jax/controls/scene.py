@@ -5,7 +5,7 @@ shown are the defaults, and `null` means "not set"):
 
     {
       "version": 1,
-      "background": {"path": "street.mp4", "start": 0, "end": null, "fps": null},
+      "background": {"path": "street.mp4", "start": 0, "end": null, "range": null, "fps": null},
       "frames": null,
       "gaps": "hold",
       "remove": null,
@@ -70,6 +70,7 @@ from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
 from gencompositor_jax.controls.geometry.window import Framing
 from gencompositor_jax.controls.media.images import Gaps
+from gencompositor_jax.controls.media.ranges import FrameRange
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Number, Text, Whole, checked, length, within
@@ -143,6 +144,7 @@ class Scene:
     layers: Annotated[tuple[Layer, ...], length(0, MAX_LAYERS)]  # the last one on top
     start: Start = 0.0  # seconds into the background
     end: End | None = None
+    range: FrameRange | None = None  # instead of these: first and last frame, in the plate's own numbers
     fps: Rate | None = None  # None keeps the background's
     frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: see `footage.shortest`
     gaps: Gaps = "hold"  # if numbers of image sequences are missing: repeat the frame before, or refuse
@@ -159,6 +161,8 @@ class Scene:
     def __post_init__(self) -> None:
         if not self.layers and self.remove is None:
             raise InputError("layers: the list is empty; give at least one entry, or a mask to remove")
+        if self.range is not None and (self.start or self.end is not None):
+            raise InputError("background.range: start and end say the same in seconds; keep one of them")
         if self.end is not None and self.end <= self.start:
             raise InputError(f"background.end: {self.end:g} must be after start, {self.start:g} seconds")
 
@@ -225,13 +229,18 @@ def _annotations(kind: type, *without: str) -> dict[str, Any]:
     return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(kind) if f.name not in without}
 
 
-_CLIP = ("start", "end", "fps")
+_CLIP = ("start", "end", "range", "fps")
 # The fields of a project file.
 _FILE = fields.schema(
     "Project",
     version=Annotated[Any, AfterValidator(_version)],
     background=fields.schema(
-        "Clip", path=ClipPath, start=(Start, 0.0), end=(End | None, None), fps=(Rate | None, None)
+        "Clip",
+        path=ClipPath,
+        start=(Start, 0.0),
+        end=(End | None, None),
+        range=(FrameRange | None, None),
+        fps=(Rate | None, None),
     ),
     layers=Annotated[tuple[Layer, ...], length(0, MAX_LAYERS)],
     **_annotations(Scene, "background", "layers", "sampling", *_CLIP),

@@ -10,12 +10,10 @@ from gencompositor_jax.controls.geometry.edit_layer import over, solve_layer
 from gencompositor_jax.controls.geometry.window import cut, piece
 from gencompositor_jax.controls.media import layer_out
 from gencompositor_jax.controls.media.frames import Computed, Frames
-from gencompositor_jax.controls.media.numbering import first_number
 from gencompositor_jax.controls.media.sheet import overlaid
 from gencompositor_jax.controls.shot import covers
 
 if TYPE_CHECKING:
-    from gencompositor_jax.controls.media.video import Footage
     from gencompositor_jax.controls.stage import Stage
     from gencompositor_jax.files import PathLike
     from gencompositor_jax.inference.rendering import Composite
@@ -52,12 +50,10 @@ def paths_of(stage: "Stage") -> np.ndarray | None:
     return np.stack(found) if found else None
 
 
-def write_edit_layer(
-    path: "PathLike", composite: "Composite", stage: "Stage", start: float, overwrite: bool
-) -> float:
+def write_edit_layer(path: "PathLike", composite: "Composite", stage: "Stage", overwrite: bool) -> float:
     """Writes the edit as a layer; `layer_out` says what the name decides.
 
-    start: seconds into the background. Returns the largest error of `over` before the layer is encoded, in
+    Returns the largest error of `over` before the layer is encoded, in
     8-bit levels.
     """
     worst = 0.0
@@ -71,14 +67,8 @@ def write_edit_layer(
             yield layer
 
     plate = stage.background
-    first = first_frame(plate, start)
-    timecode = layer_out.timecode_of(Path(plate.path), round(start * plate.fps), plate.fps)
-    layer_out.write_layer(path, layers(), plate.fps, first=first, timecode=timecode, overwrite=overwrite)
+    timecode = layer_out.timecode_of(Path(plate.path), round(plate.start * plate.fps), plate.fps)
+    layer_out.write_layer(
+        path, layers(), plate.fps, first=plate.first, timecode=timecode, overwrite=overwrite
+    )
     return worst
-
-
-def first_frame(background: "Footage", start: float) -> int:
-    """The number of a layer's first image: the plate's, if it is a sequence of images, else 0."""
-    path = Path(background.path)
-    is_sequence = not path.is_file()
-    return first_number(path) + round(start * background.fps) if is_sequence else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
-from gencompositor_jax.controls.footage import elements_of, shortest
+from gencompositor_jax.controls.footage import elements_of, shortest, timed
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
@@ -85,6 +85,7 @@ def frames_of(scene: Scene, media: Mapping[str, Media]) -> int:
     """Frames of a scene's result. media: its probed clips by their paths."""
     if scene.frames is not None:
         return scene.frames
+    scene = timed(scene, media)
     return shortest(media[scene.background], elements_of(scene, media), scene.fps, scene.start, scene.end)
 
 
@@ -103,7 +104,7 @@ def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
     """Raises InputError where clips of a scene are too short for so many frames, or a mask has another size
     than its clip. media: the probed clips by their paths.
     """
-    background = media[scene.background]
+    scene, background = timed(scene, media), media[scene.background]
     if scene.remove is not None:
         _check_size(media[scene.remove], background)
     rate = check_clip(background, fps=scene.fps, start=scene.start, end=scene.end, frames=frames)

@@ -103,13 +103,13 @@ def write(
             composite.frames,
             composite.fps,
             audio_from=job.scene.background,
-            audio_start=job.scene.start,
+            audio_start=stage.background.start,
             overwrite=True,
         )
     if job.layer:
         from gencompositor_jax.jobs.beside import write_edit_layer  # imports JAX
 
-        write_edit_layer(files.layer, composite, stage, job.scene.start, overwrite=True)
+        write_edit_layer(files.layer, composite, stage, overwrite=True)
     write_scene(files.project, job.scene)
     atomic_write_text(files.report, json.dumps(facts, indent=2) + "\n")
 

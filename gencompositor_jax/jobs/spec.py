@@ -45,6 +45,7 @@ _SCENE = (
     "fps",
     "start",
     "end",
+    "range",
     "frames",
     "gaps",
     "weights",

@@ -48,6 +48,11 @@ FIELDS: dict[str, dict[str, Any]] = {
     "fps": _NUMBER,
     "start": _NUMBER | {"description": "Seconds into the background."},
     "end": _NUMBER,
+    "range": {
+        "type": "array",
+        "items": _INTEGER,
+        "description": "First and last frame of the background, in its own numbers.",
+    },
     "framing": _one_of("auto", "whole", "follow"),
     "weights": _TEXT | {"description": "As the service was started with."},
     "tiles": _one_of("released", "none"),

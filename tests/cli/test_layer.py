@@ -32,8 +32,8 @@ def test_the_layer_of_a_composite(small_model, tmp_path, removal):
     stage = make_stage(background, [RemovalLayer(mask) if removal else layer], small_model.arch)
     composite = Compositor(small_model).render(stage, SamplingOptions(steps=2))
     outputs = Outputs(str(tmp_path / "out.mp4"), str(tmp_path / "edit_####.png"))
-    outputs.check_layer(background, 0.0, overwrite=False)
-    assert write_layer(outputs, composite, stage, 0.0, overwrite=False) <= 0.01
+    outputs.check_layer(background, overwrite=False)
+    assert write_layer(outputs, composite, stage, overwrite=False) <= 0.01
     files = [tmp_path / f"edit_{number:04}.png" for number in range(T)]
     assert sorted(tmp_path.glob("edit_*")) == files
     found = np.stack([read(file) for file in files])

@@ -222,6 +222,21 @@ def test_end_before_start(tmp_path: pathlib.Path) -> None:
         read_scene(write(tmp_path, value))
 
 
+def test_a_range_instead_of_start_and_end(tmp_path: pathlib.Path) -> None:
+    value = change("background", to={"path": "a", "range": [1001, 1049]})
+    scene = read_scene(write(tmp_path, value))
+    assert scene.range == (1001, 1049)
+    write_scene(tmp_path / "again.json", scene)
+    assert read_scene(tmp_path / "again.json") == scene
+    for clash in ({"start": 1}, {"end": 4}):
+        value = change("background", to={"path": "a", "range": [1001, 1049], **clash})
+        with pytest.raises(InputError, match="background.range: start and end say the same in seconds"):
+            read_scene(write(tmp_path, value))
+    value = change("background", to={"path": "a", "range": [9, 3]})
+    with pytest.raises(InputError, match="background.range: 9-3: the last frame is before the first"):
+        read_scene(write(tmp_path, value))
+
+
 def test_missing_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_scene(tmp_path / "none.json")

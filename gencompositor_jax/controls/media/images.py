@@ -42,6 +42,8 @@ class ImageSequence:
     has_audio: bool = False
     codec: str = "images"
     notes: tuple[str, ...] = ()  # for the user
+    first: int = 0  # number of the first frame, as in the files' names
+    step: int = 1  # from frame to frame; 0 if the numbers have no such distance
 
     @property
     def frames(self) -> int:
@@ -141,7 +143,17 @@ def _sequence(path: Path, files: list[Path], gaps: Gaps) -> ImageSequence:
         more = f" and {len(found.doubled) - 5} more" if len(found.doubled) > 5 else ""
         notes.append(f"{names}{more} left out: other files have the same numbers")
     pages = (0,) * len(found.files)
-    return ImageSequence(path, found.files, pages, first.width, first.height, alpha, notes=tuple(notes))
+    return ImageSequence(
+        path,
+        found.files,
+        pages,
+        first.width,
+        first.height,
+        alpha,
+        notes=tuple(notes),
+        first=found.first,
+        step=found.step,
+    )
 
 
 def _list_images(folder: Path) -> list[Path]:

@@ -32,6 +32,8 @@ class Sorted(NamedTuple):
     files: tuple[Path, ...]  # in order; a missing number repeats the file before it
     missing: str  # which numbers are missing; empty if none
     doubled: tuple[Path, ...]  # left out: another file has the same number
+    first: int = 0  # number of the first frame
+    step: int = 1  # from frame to frame; 0 if the numbers have no such distance
 
 
 def is_pattern(name: str) -> bool:
@@ -47,18 +49,6 @@ def numbered(pattern: Path, number: int) -> Path:
         return f"{number:0{width}d}"
 
     return pattern.with_name(_PATTERN.sub(digits, pattern.name))
-
-
-def first_number(path: Path) -> int:
-    """The first number of the files of a folder or pattern; 0 for a video, and for names without numbers."""
-    if path.is_dir():
-        files = [p for p in path.iterdir() if not p.name.startswith(".")]
-    elif is_pattern(path.name) and not path.exists():
-        files = matching(path.parent, path.name)
-    else:
-        return 0
-    numbers = [n for p in files if (n := name_of(p).number) is not None]
-    return min(numbers, default=0)
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -108,7 +98,9 @@ def in_order(files: Sequence[Path]) -> Sorted:
             )
         frames += [path] * (distance // step - 1)
         gaps.append((numbers[i] + step, numbers[i + 1] - step))
-    return Sorted(tuple(frames), _spelt(gaps), tuple(doubled))
+    if not alike:
+        return Sorted(tuple(frames), _spelt(gaps), tuple(doubled))
+    return Sorted(tuple(frames), _spelt(gaps), tuple(doubled), numbers[0], step if len(numbers) > 1 else 1)
 
 
 def name_of(path: Path) -> Name:

@@ -44,6 +44,9 @@ class PictureStream:
     has_alpha: bool
     has_audio: bool
 
+    first: int = 0  # number of the first frame
+    step: int = 1  # from frame to frame
+
     @property
     def frames(self) -> int:
         """T, the number of frames."""

@@ -43,6 +43,8 @@ class Footage:
     frames: Frames  # uint8 RGB [T, H, W, 3] or RGBA with straight alpha [T, H, W, 4]
     fps: float
     path: str  # the file or folder they were read from; any name for frames from elsewhere
+    start: float = 0.0  # seconds into it at which they begin
+    first: int = 0  # number of the first one, as in the names of image files; of a video they count from 0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def read_video(
             pixels[slot] = image
     else:
         pixels = decode(media, indices, alpha=chosen.channels == 4)
-    return Video(pixels, chosen.rate, str(media.path))
+    return Video(pixels, chosen.rate, str(media.path), start, chosen.first)
 
 
 def check_clip(
@@ -141,7 +143,9 @@ def open_video(
     """
     chosen = choose(media, fps, start, end, frames, alpha)
     shape = (len(chosen.indices), chosen.media.height, chosen.media.width, chosen.channels)
-    return Footage(in_order(shape, chosen.from_frame), chosen.rate, str(chosen.media.path))
+    return Footage(
+        in_order(shape, chosen.from_frame), chosen.rate, str(chosen.media.path), start, chosen.first
+    )
 
 
 def in_order(shape: tuple[int, ...], from_frame: Callable[[int], Iterator[np.ndarray]]) -> Computed:
@@ -171,6 +175,11 @@ class Chosen:
     indices: np.ndarray  # int [T], increasing, with repeats
     channels: int
     rate: float
+
+    @property
+    def first(self) -> int:
+        """The number of the first frame."""
+        return self.media.first + self.media.step * int(self.indices[0])
 
     def from_frame(self, first: int) -> Iterator[np.ndarray]:
         """The frames from `first` on, one by one."""
