@@ -30,8 +30,8 @@ Rule = tuple[str, Sequence[Axis]]
 
 # Large kernels are sharded over fsdp and tensor, never along the axis of layers. `values`: kernels in 8 bits.
 RULES: tuple[Rule, ...] = (
-    (r"blocks/attention/(query|key|value)/kernel(/values)?$", (None, "fsdp", "tensor")),
-    (r"blocks/attention/out/kernel(/values)?$", (None, "tensor", None, "fsdp")),
+    (r"blocks/(cross_)?attention/(query|key|value)/kernel(/values)?$", (None, "fsdp", "tensor")),
+    (r"blocks/(cross_)?attention/out/kernel(/values)?$", (None, "tensor", None, "fsdp")),
     (r"blocks/feed_forward/up/kernel(/values)?$", (None, "fsdp", "tensor")),
     (r"blocks/feed_forward/down/kernel(/values)?$", (None, "tensor", "fsdp")),
     (r"blocks/norm[12]/linear/kernel(/values)?$", (None, None, ("fsdp", "tensor"))),

@@ -157,9 +157,10 @@ def check_sizes(folder: Path, arch: ModelArch, found: Mapping[str, ArraySpec] | 
     found = _found(folder) if found is None else found
     t, rows, columns = arch.token_grid
     tokens, text = t * rows * columns, arch.backbone.text_tokens
+    streams = 1 if arch.fusion == "channels" else 2
     layers = "params/blocks/norm1/linear/bias"
     wanted = {
-        "backbone/buffers/patch_embed/positions": (text + 2 * tokens, arch.backbone.width),
+        "backbone/buffers/patch_embed/positions": (text + streams * tokens, arch.backbone.width),
         "branch/buffers/patch_embed/positions": (text + tokens, arch.branch.width),
         f"backbone/{layers}": (arch.backbone.num_layers, None),
         f"branch/{layers}": (arch.branch.num_layers, None),

@@ -1,6 +1,8 @@
 """A model in memory: its architecture, and its arrays as nested dicts whose shapes follow from it.
 
 {"backbone": {"params", "buffers"}, "branch": {"params", "buffers"}, "codec": {...}, "null_text": [L, D]}
+
+An architecture without injection has no "branch".
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ from gencompositor_jax.checkpoints.manifest import ArraySpec
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.model import erope
 from gencompositor_jax.model.denoiser import Denoiser
+from gencompositor_jax.model.fusion_dit import position_indices
 
 MIN_SHARDED = 2**20  # numbers below which an array is replicated on a mesh
 
@@ -65,10 +68,10 @@ def at_size(
     arch.check()
     if arch == old:
         return model
-    video, foreground, _ = erope.stream_indices(arch.layout, arch.token_grid)
-    indices = {"backbone": np.concatenate([video, foreground]), "branch": erope.grid_indices(arch.token_grid)}
+    grid = arch.token_grid
+    indices = {"backbone": position_indices(arch, grid), "branch": erope.grid_indices(grid)}
     arrays = dict(model.arrays)
-    for name, stack in (("backbone", arch.backbone), ("branch", arch.branch)):
+    for name, stack in arch.stacks.items():
         added = erope.added_positions(indices[name], stack.width, arch.position_scale)
         text = model.arrays[name]["buffers"]["patch_embed"]["positions"][: stack.text_tokens]
         table = jnp.concatenate([jnp.asarray(text), jnp.asarray(added, text.dtype)])

@@ -90,8 +90,9 @@ def _lines(described: dict[str, Any], stored: "dict[str, ArraySpec]") -> list[st
         described["checkpoint"],
         f"  {arch['frames']} frames of {arch['width']} x {arch['height']}, positions {arch['layout']!r}, "
         f"latent mask {arch['latent_mask']!r}, prediction {arch['diffusion']['prediction']!r}",
+        f"  foreground by {arch['fusion']!r}, background branch injected {arch['injection']!r}",
     ]
-    for name in ("backbone", "branch"):
+    for name in ("backbone", "branch") if arch["injection"] != "none" else ("backbone",):
         stack = arch[name]
         width = stack["num_heads"] * stack["head_dim"]
         lines.append(f"  {name}: {stack['num_layers']} blocks of width {width}, {stack['num_heads']} heads")

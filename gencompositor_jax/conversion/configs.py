@@ -239,6 +239,8 @@ def to_configs(arch: ModelArch) -> dict[str, dict[str, Any]]:
     problems = [
         f"{name}={ours!r} (the release has {theirs!r})"
         for name, ours, theirs in (
+            ("fusion", arch.fusion, default.fusion),
+            ("injection", arch.injection, default.injection),
             ("layout", arch.layout, default.layout),
             ("base_grid", arch.base_grid, default.base_grid),
             ("backbone.mlp_ratio", arch.backbone.mlp_ratio, 4),

@@ -98,8 +98,10 @@ def tokens_of(shown: Bool[np.ndarray, "rows columns"], arch: ModelArch) -> Int[n
     """`kept_tokens` for cells of `shown_cells`.
 
     A VAE's receptive field exceeds a latent's own pixels, so the neighbours of a cell that isn't blank are
-    kept, too.
+    kept, too. Raises InputError for an architecture without foreground tokens.
     """
+    if arch.fusion == "channels":
+        raise InputError("fast=drop-blank: this checkpoint's network has no foreground tokens; leave it out")
     if isinstance(arch.codec, VAEArch):
         shown = _grown(shown)
     count, cells = int(shown.sum()), shown.size

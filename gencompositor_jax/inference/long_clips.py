@@ -26,7 +26,7 @@ from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.diffusion import approximations, sampler
 from gencompositor_jax.inference import pipeline
-from gencompositor_jax.inference.pipeline import NETWORKS, Guidance, NoiseKeys, OnEstimate, OnStep
+from gencompositor_jax.inference.pipeline import Guidance, NoiseKeys, OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run, directly
 from gencompositor_jax.inference.windows import block_key, cross_fade, window_starts
 from gencompositor_jax.masks.latent import latent_mask_chunk
@@ -93,7 +93,7 @@ def sample_clip(
     size, total = arch.latent_shape[0], given.mask.shape[1]
     starts = window_starts(total, size)
     weights = cross_fade(starts, size, total)[..., None, None, None]
-    networks = {name: arrays[name] for name in NETWORKS}
+    networks = {name: arrays[name] for name in arch.stacks}
     text = arrays["null_text"] if options.prompt is None else model.prompts[options.prompt]
     guidance = (arrays["null_text"], jnp.float32(options.guidance)) if options.guided else None
     cache = approximations.parse(options.fast).cache

@@ -71,4 +71,4 @@ def local_devices() -> list[Any]:
 
 
 def _heads(arch: ModelArch) -> int:
-    return math.gcd(arch.backbone.num_heads, arch.branch.num_heads)
+    return math.gcd(*(stack.num_heads for stack in arch.stacks.values()))

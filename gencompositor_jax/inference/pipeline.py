@@ -34,8 +34,6 @@ from gencompositor_jax.masks.latent import latent_mask
 from gencompositor_jax.model.denoiser import Denoiser, LatentConditions
 from gencompositor_jax.pixels import to_pixels
 
-NETWORKS = ("backbone", "branch")
-
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 OnEstimate = Callable[[np.ndarray], None]  # a picture of the present estimate, uint8 [h, w, 3]
 Guidance = tuple[jax.Array, jax.Array]  # the empty prompt's embedding [L, D], the scale
@@ -136,7 +134,7 @@ def _sample(
     """`generate` up to the latents [B, t, h, w, C]."""
     arch, arrays = model.arch, model.arrays
     steps, solver = options.schedule(arch.diffusion)
-    networks = {name: arrays[name] for name in NETWORKS}
+    networks = {name: arrays[name] for name in arch.stacks}
     text = arrays["null_text"] if options.prompt is None else model.prompts[options.prompt]
     guidance = (arrays["null_text"], jnp.float32(options.guidance)) if options.guided else None
     fast = approximations.parse(options.fast)
@@ -231,9 +229,9 @@ def advance(
 ) -> sampler.SolverState:
     """Some steps of the solver, from index `first` on.
 
-    networks: variables of NETWORKS. text: the prompt's embedding [L, D], the same for all clips; the networks
-    run in its dtype. guidance: None evaluates the prompt alone. keys: of the steps' noise [B]. computed,
-    kept: of `approximations`, bool [steps] and int [F]; None for the exact pass.
+    networks: variables of `ModelArch.stacks`. text: the prompt's embedding [L, D], the same for all clips;
+    the networks run in its dtype. guidance: None evaluates the prompt alone. keys: of the steps' noise [B].
+    computed, kept: of `approximations`, bool [steps] and int [F]; None for the exact pass.
     """
     predict = predictor(networks, text, guidance, given, kept, arch)
 

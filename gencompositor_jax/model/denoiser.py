@@ -13,6 +13,7 @@ from gencompositor_jax.model import int8
 from gencompositor_jax.model.background_branch import BackgroundBranch
 from gencompositor_jax.model.fusion_block import Remat
 from gencompositor_jax.model.fusion_dit import FusionDiT
+from gencompositor_jax.model.injection import closed
 from gencompositor_jax.model.joint_sequence import Subset
 
 Params = Any
@@ -30,7 +31,7 @@ class LatentConditions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Denoiser:
-    """Both transformers of one architecture; parameters and buffers are arguments."""
+    """The transformers of one architecture; parameters and buffers are arguments."""
 
     arch: ModelArch
     dtype: Any = jnp.float32
@@ -41,9 +42,8 @@ class Denoiser:
         return FusionDiT(*options), BackgroundBranch(*options)
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh variables {"backbone": ..., "branch": ...}, each with its `params` and `buffers`.
-
-        Under `jax.eval_shape`, their shapes.
+        """Fresh variables of `ModelArch.stacks`, {"backbone": ..., "branch": ...}, each with its `params` and
+        `buffers`. Under `jax.eval_shape`, their shapes.
         """
         t, h, w, c = self.arch.latent_shape
         latents = jnp.zeros((1, t, h, w, c))
@@ -51,17 +51,16 @@ class Denoiser:
         timestep = jnp.zeros((1,), jnp.int32)
         backbone, branch = self._transformers()
         for_backbone, for_branch = jax.random.split(key)
-        branch_text = jnp.zeros((1, self.arch.branch.text_tokens, self.arch.branch.text_dim))
-        residuals, branch_variables = branch.init_with_output(
-            for_branch, latents, latents, latents[..., :1], branch_text, timestep
-        )
-        mask = jnp.zeros(residuals.shape[1:3], bool)
-        return {
-            "backbone": backbone.init(
-                for_backbone, latents, latents, latents, text, timestep, residuals, mask
-            ),
-            "branch": branch_variables,
-        }
+        variables: dict[str, Any] = {}
+        injected: tuple[jax.Array | None, jax.Array | None] = (None, None)
+        if "branch" in self.arch.stacks:
+            branch_text = jnp.zeros((1, self.arch.branch.text_tokens, self.arch.branch.text_dim))
+            residuals, variables["branch"] = branch.init_with_output(
+                for_branch, latents, latents, latents[..., :1], branch_text, timestep
+            )
+            injected = residuals, jnp.zeros(residuals.shape[1:3], bool)
+        of_backbone = backbone.init(for_backbone, latents, latents, latents, text, timestep, *injected)
+        return {"backbone": of_backbone, **variables}
 
     def __call__(
         self,
@@ -81,12 +80,15 @@ class Denoiser:
         """
         assert (given.offsets is not None) == (self.arch.offset_cell is not None), self.arch.layout
         backbone, branch = self._transformers(int8.is_quantised(variables))
-        with jax.named_scope("branch"):
-            masked = given.background, given.mask
-            of_video = None if subset is None else subset._replace(foreground=None)
-            residuals = branch.apply(variables["branch"], noisy, *masked, text, timestep, of_video)
-        mask = token_mask(given.mask[..., 0], self.arch.backbone.patch)
-        mask = mask if subset is None else jnp.take_along_axis(mask, subset.video, axis=1)
+        residuals = mask = None
+        if "branch" in self.arch.stacks:
+            with jax.named_scope("branch"):
+                masked = given.background, given.mask
+                of_video = None if subset is None else subset._replace(foreground=None)
+                residuals = branch.apply(variables["branch"], noisy, *masked, text, timestep, of_video)
+            mask = token_mask(given.mask[..., 0], self.arch.backbone.patch)
+            mask = mask if subset is None else jnp.take_along_axis(mask, subset.video, axis=1)
+            mask = closed(mask, self.arch.injection)
         with jax.named_scope("backbone"):
             prediction = backbone.apply(
                 variables["backbone"],

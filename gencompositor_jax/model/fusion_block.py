@@ -10,7 +10,7 @@ values v, each head computes
 
 theta are the angles of ERoPE (`erope`), 0 for text tokens; i and j run over all tokens. Queries and keys are
 layer-normalised before the rotation (released checkpoint). The background branch uses the same block on a
-sequence without foreground tokens.
+sequence without foreground tokens, and so does a backbone with another `arch.Fusion`.
 """
 
 import functools
@@ -25,6 +25,7 @@ from jaxtyping import Float
 from gencompositor_jax import sharding
 from gencompositor_jax.arch import TransformerArch
 from gencompositor_jax.model import attention, erope, int8
+from gencompositor_jax.model.cross_attention import CrossAttention, Foreground
 from gencompositor_jax.model.joint_sequence import JointSequence
 from gencompositor_jax.model.layers import QK_EPS, Dtype, FeedForward, LayerNorm, ModulatedNorm
 
@@ -78,12 +79,21 @@ class FusionBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[jax.Array, "B S D"], time: Float[jax.Array, "B E"], joint: JointSequence
+        self,
+        x: Float[jax.Array, "B S D"],
+        time: Float[jax.Array, "B E"],
+        joint: JointSequence,
+        foreground: Foreground | None = None,
     ) -> Float[jax.Array, "B S D"]:
-        """Updates the tokens; `time` is the embedded timestep."""
+        """Updates the tokens.
+
+        time: the embedded timestep. foreground: the tokens that cross-attention attends to, if there is any.
+        """
         x = checkpoint_name(x, _INPUT)
         y, gate = ModulatedNorm(self.dtype, name="norm1")(x, time, joint.is_text)
         x = x + gate * FusionAttention(self.arch, self.dtype, name="attention")(y, joint)
+        if foreground is not None:
+            x = x + CrossAttention(self.arch, self.dtype, name="cross_attention")(x, joint, foreground)
         y, gate = ModulatedNorm(self.dtype, name="norm2")(x, time, joint.is_text)
         x = x + gate * FeedForward(self.arch, self.dtype, name="feed_forward")(y)
         return sharding.constrain(x, sharding.ROWS, sharding.TOKENS)

@@ -5,7 +5,8 @@ backbone's video tokens, outside the mask only.
 
 x_i are the tokens after the backbone's block i, r_k is the k-th of the branch's n residuals, and the token
 mask m is 1 where any latent pixel of a token's patch is to be generated. Text and foreground tokens receive
-nothing: m is 1 for them, too. The released checkpoint has n = 2 residuals for 42 blocks.
+nothing: m is 1 for them, too. The released checkpoint has n = 2 residuals for 42 blocks. The ablation
+"everywhere" has m = 0 for all video tokens.
 """
 
 import math
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from gencompositor_jax import sharding
+from gencompositor_jax.arch import Injection
 
 
 def inject(
@@ -23,6 +25,11 @@ def inject(
 ) -> Float[jax.Array, "B S D"]:
     """Equation (1) after one block: adds the residual to the tokens where the mask is False."""
     return tokens + jnp.where(mask[..., None], 0, residual)
+
+
+def closed(mask: Bool[jax.Array, "B N"], injection: Injection) -> Bool[jax.Array, "B N"]:
+    """m of equation (1) for the video tokens, from their token mask: where no residual is added."""
+    return jnp.zeros_like(mask) if injection == "everywhere" else mask
 
 
 def residual_of_block(blocks: int, residuals: int) -> np.ndarray:

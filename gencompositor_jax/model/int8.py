@@ -16,8 +16,8 @@ import jax.numpy as jnp
 # The blocks' kernels, stacked by layer along axis 0, and their contracted axes. They are 99.8 % of the
 # released network's parameters.
 KERNELS: tuple[tuple[str, tuple[int, ...]], ...] = (
-    (r"blocks/attention/(query|key|value)/kernel$", (1,)),
-    (r"blocks/attention/out/kernel$", (1, 2)),
+    (r"blocks/(cross_)?attention/(query|key|value)/kernel$", (1,)),
+    (r"blocks/(cross_)?attention/out/kernel$", (1, 2)),
     (r"blocks/feed_forward/(up|down)/kernel$", (1,)),
     (r"blocks/norm[12]/linear/kernel$", (1,)),
 )

@@ -33,14 +33,27 @@ def backbone(arch: ModelArch, foreground: int | None = None, video: int | None =
     stack, channels, tokens = arch.backbone, arch.codec.latent_channels, math.prod(arch.token_grid)
     video = tokens if video is None else video
     foreground = tokens if foreground is None else foreground
+    foreground = video if arch.fusion == "channels" else foreground
     cells = stack.patch**2 * channels
     embed = (2 * video + foreground) * cells * stack.width  # noisy with background, and foreground
     head = stack.time_embed_dim * 2 * stack.width + video * stack.width * cells
-    return _stack(stack, video + foreground, 2.0 * (embed + head))
+    if arch.fusion == "self_attention":
+        return _stack(stack, video + foreground, 2.0 * (embed + head))
+    work = _stack(stack, video, 2.0 * (embed + head))
+    if arch.fusion == "channels":
+        return work
+    queries = stack.text_tokens + video
+    projections = 2 * (queries + foreground) * stack.width**2  # query and out; key and value
+    scores = 2 * queries * foreground * stack.width
+    return Work(
+        work.linear + 2.0 * stack.num_layers * projections, work.attention + 2.0 * stack.num_layers * scores
+    )
 
 
 def branch(arch: ModelArch, video: int | None = None) -> Work:
-    """One evaluation of the background branch for one clip; `video` as in `backbone`."""
+    """One evaluation of the background branch for one clip, 0 if there is none; `video` as in `backbone`."""
+    if "branch" not in arch.stacks:
+        return Work(0.0, 0.0)
     stack, channels = arch.branch, 2 * arch.codec.latent_channels + 1  # noisy, background, mask
     video = math.prod(arch.token_grid) if video is None else video
     embed = video * stack.patch**2 * channels * stack.width

@@ -53,7 +53,7 @@ def initial_weights(
             shape, and list them on stderr.
 
     Returns:
-        ({"backbone": ..., "branch": ...}, codec parameters, null text [L, D]).
+        (variables of `ModelArch.stacks`, codec parameters, null text [L, D]).
 
     Raises:
         InputError: the checkpoint doesn't fit (with the list of arrays) or can't be read.
@@ -70,7 +70,7 @@ def initial_weights(
     arrays = _initialise(arch, fit.fresh, key, sharding_of, dtype)
     arrays |= {name: _read(Path(init), name, sharding_of[name], dtype) for name in fit.loaded}
     tree = {"codec": {}, **partition.unflatten(arrays)}
-    return {name: tree[name] for name in ("backbone", "branch")}, tree["codec"], tree["null_text"]
+    return {name: tree[name] for name in arch.stacks}, tree["codec"], tree["null_text"]
 
 
 def compare(arch: ModelArch, folder: Path) -> Fit:
@@ -123,8 +123,8 @@ def _same_positions(a: ModelArch, b: ModelArch) -> bool:
     """Whether both have the same position tables; those of different grids may have equal shapes."""
 
     def fields(arch: ModelArch) -> tuple[Any, ...]:
-        stacks = [(stack.width, stack.text_tokens) for stack in (arch.backbone, arch.branch)]
-        return arch.token_grid, arch.layout, arch.position_scale, stacks
+        stacks = [(stack.width, stack.text_tokens) for stack in arch.stacks.values()]
+        return arch.token_grid, arch.layout, arch.fusion == "channels", arch.position_scale, stacks
 
     return fields(a) == fields(b)
 

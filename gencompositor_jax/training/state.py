@@ -15,14 +15,13 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.training import lora, partition
 from gencompositor_jax.training.initial_weights import initial_weights
 
-STACKS = ("backbone", "branch")
-LORA = "lora"  # the adapters' key beside the two stacks
+LORA = "lora"  # the adapters' key beside the stacks
 
 
 class TrainState(NamedTuple):
     """What is trained, in float32, with its EMA and the optimiser's moments."""
 
-    params: Any  # {"backbone", "branch", "lora"}: only what is trained
+    params: Any  # of `ModelArch.stacks` and "lora": only what is trained
     ema: Any  # the same tree, or None
     optimizer: optax.OptState
     step: jax.Array  # int32: steps done
@@ -32,11 +31,11 @@ class TrainState(NamedTuple):
 class Frozen(NamedTuple):
     """What training reads and never changes."""
 
-    params: Any  # {"backbone", "branch"}: what isn't trained, in the compute dtype
-    buffers: Any  # {"backbone", "branch"}
+    params: Any  # of `ModelArch.stacks`: what isn't trained, in the compute dtype
+    buffers: Any  # of `ModelArch.stacks`
     codec: Any
     null_text: jax.Array
-    teacher: Any = None  # {"backbone", "branch"}: with `config.distill`, what the run started from
+    teacher: Any = None  # of `ModelArch.stacks`: with `config.distill`, what the run started from
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
@@ -72,7 +71,7 @@ def shapes(
     """
     key, replicated = jax.random.key(0), sharding.replicated(mesh)
     model_shapes = checkpoints.array_shapes(arch)
-    params = {name: model_shapes[name]["params"] for name in STACKS}
+    params = {name: model_shapes[name]["params"] for name in arch.stacks}
     trained, frozen = _split(params, config.trainable)
     if config.lora.rank:
         adapters = jax.eval_shape(lambda k: lora.init(k, params, config.lora.rank, config.lora.targets), key)
@@ -101,7 +100,7 @@ def shapes(
         return with_shardings(cast, sharding.shardings(cast, mesh, config.sharding.rules))
 
     frozen, teacher = held(frozen), held(params) if config.distill.intervals else None
-    buffers = with_replication({name: model_shapes[name]["buffers"] for name in STACKS})
+    buffers = with_replication({name: model_shapes[name]["buffers"] for name in arch.stacks})
     return state, Frozen(
         frozen,
         buffers,
@@ -140,12 +139,15 @@ def initial_state(
         arch,
         config.init,
         weights_key,
-        {name: {"params": params_shardings[name], "buffers": buffers_shardings[name]} for name in STACKS},
+        {
+            name: {"params": params_shardings[name], "buffers": buffers_shardings[name]}
+            for name in arch.stacks
+        },
         missing=config.init_missing,
     )
     if basis is not None:
         codec = jax.tree.map(_everywhere, basis._asdict(), jax.tree.map(lambda x: x.sharding, codec))
-    params = {name: variables[name]["params"] for name in STACKS}
+    params = {name: variables[name]["params"] for name in arch.stacks}
     trained, untrained = _split(params, config.trainable)
     if config.lora.rank:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
@@ -162,7 +164,7 @@ def initial_state(
     cast = jax.jit(compute_copy, static_argnums=1, donate_argnums=0)
     frozen = Frozen(
         cast(untrained, config.compute_dtype),
-        {name: variables[name]["buffers"] for name in STACKS},
+        {name: variables[name]["buffers"] for name in arch.stacks},
         codec,
         null_text,
         teacher,

@@ -25,6 +25,10 @@ ARCHS = {
     "one layer": dataclasses.replace(SHORT, backbone=WIDE, branch=WIDE),
     "tiny": arch_lib.tiny(),
 }
+ARCHS |= {
+    "cross_attention": dataclasses.replace(ARCHS["deep"], fusion="cross_attention"),
+    "channels, no branch": dataclasses.replace(ARCHS["deep"], fusion="channels", injection="none"),
+}
 
 
 def network(arch: ModelArch) -> tuple[Any, Any, Any]:
@@ -78,8 +82,9 @@ def test_foreground_tokens_that_are_left_out_are_not_counted():
     assert flops.backbone(arch, kept).total + flops.branch(arch).total == counted < flops.forward(arch)
 
 
-def test_tokens_that_are_left_out_of_training_are_not_counted():
-    arch, video, foreground = ARCHS["deep"], 7, 4
+@pytest.mark.parametrize("name", ["deep", "cross_attention"])
+def test_tokens_that_are_left_out_of_training_are_not_counted(name):
+    arch, video, foreground = ARCHS[name], 7, 4
     _, variables, (latents, _, _, mask, text) = network(arch)
 
     def evaluate(variables: Any, latents: Any, mask: Any, text: Any) -> Any:

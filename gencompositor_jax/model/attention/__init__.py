@@ -26,8 +26,8 @@ BACKENDS: dict[str, Callable[..., jax.Array]] = {
 
 def attend(
     q: Float[jax.Array, "B S heads d"],
-    k: Float[jax.Array, "B S heads d"],
-    v: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B K heads d"],
+    v: Float[jax.Array, "B K heads d"],
     length: int | None = None,
     backend: Backend = "auto",
 ) -> Float[jax.Array, "B S heads d"]:

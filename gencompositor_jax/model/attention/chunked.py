@@ -36,8 +36,8 @@ _NEVER = -1e38
 
 def attend(
     q: Float[jax.Array, "B S heads d"],
-    k: Float[jax.Array, "B S heads d"],
-    v: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B K heads d"],
+    v: Float[jax.Array, "B K heads d"],
     length: int | None = None,
 ) -> Float[jax.Array, "B S heads d"]:
     """Attention over the first `length` keys."""

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 def attend(
     q: Float[jax.Array, "B S heads d"],
-    k: Float[jax.Array, "B S heads d"],
-    v: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B K heads d"],
+    v: Float[jax.Array, "B K heads d"],
     length: int | None = None,
 ) -> Float[jax.Array, "B S heads d"]:
     """Attention over the first `length` keys, in bfloat16 or float16.

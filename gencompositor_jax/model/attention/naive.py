@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 def attend(
     q: Float[jax.Array, "B S heads d"],
-    k: Float[jax.Array, "B S heads d"],
-    v: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B K heads d"],
+    v: Float[jax.Array, "B K heads d"],
     length: int | None = None,
 ) -> Float[jax.Array, "B S heads d"]:
     """softmax(q k^T / sqrt(d)) v over the first `length` keys."""

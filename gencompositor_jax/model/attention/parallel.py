@@ -32,7 +32,7 @@ def attend(
     backend: Callable[..., jax.Array],
     kernel: ring.Kernel,
 ) -> jax.Array:
-    """Attention on the mesh in force, for q, k, v [B, S, heads, d].
+    """Attention on the mesh in force, for q [B, S, heads, d] and k, v [B, K, heads, d].
 
     backend: used on one device and in Ulysses. kernel: used in a ring.
     """
@@ -41,7 +41,7 @@ def attend(
         return backend(q, k, v, length)
     batch, tokens, heads, _ = q.shape
     tensor, context, divides = layout(mesh, heads)
-    valid = tokens if length is None else length
+    valid = k.shape[1] if length is None else length
 
     def ulysses(*arrays: jax.Array) -> jax.Array:
         return _heads_for_tokens(backend(*(_tokens_for_heads(x, context) for x in arrays), valid), context)

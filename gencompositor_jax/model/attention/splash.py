@@ -22,8 +22,8 @@ _BLOCKS = (512, 640, 768, 896, 1024, 1152, 1280, 1536)
 
 def attend(
     q: Float[jax.Array, "B S heads d"],
-    k: Float[jax.Array, "B S heads d"],
-    v: Float[jax.Array, "B S heads d"],
+    k: Float[jax.Array, "B K heads d"],
+    v: Float[jax.Array, "B K heads d"],
     length: int | None = None,
     interpret: bool = False,
 ) -> Float[jax.Array, "B S heads d"]:
@@ -75,7 +75,7 @@ def backward(
     _, _, _, dq, dk, dv, *_ = splash._splash_attention_bwd(
         False, options["mask_value"], False, blocks, None, None, None, interpret, kept, gradient
     )
-    dq, dk, dv = (x[:, : q.shape[1]] for x in (dq, dk, dv))
+    dq, dk, dv = (x[:, : like.shape[1]] for x, like in ((dq, q), (dk, k), (dv, v)))
     return dq * q.shape[-1] ** -0.5, dk, dv
 
 
@@ -97,11 +97,11 @@ def _prepare(
     block = block_size(tokens, max(_BLOCKS) if q.dtype.itemsize <= 2 else max(_BLOCKS) // 2)
     arrays = tuple(_fill(x, block) for x in (q * q.shape[-1] ** -0.5, k, v))
     kernel = _kernel(block, save_residuals, interpret)
-    filled = arrays[0].shape[1]
-    if isinstance(valid, int) and valid == filled:
+    queries, keys = arrays[0].shape[1], arrays[1].shape[1]
+    if isinstance(valid, int) and valid == keys:
         return kernel, arrays, None
-    padding = (jnp.arange(filled) >= valid).astype(jnp.int32)
-    return kernel, arrays, splash.SegmentIds(jnp.zeros_like(padding), padding)
+    padding = (jnp.arange(keys) >= valid).astype(jnp.int32)
+    return kernel, arrays, splash.SegmentIds(jnp.zeros(queries, jnp.int32), padding)
 
 
 def block_size(tokens: int, most: int = max(_BLOCKS)) -> int:

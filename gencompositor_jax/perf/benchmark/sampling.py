@@ -130,14 +130,14 @@ def facts(arch: ModelArch) -> dict[str, Any]:
         "latents": list(arch.latent_shape),
         "video_tokens": t * rows * columns,
         "joint_tokens": arch.backbone.text_tokens + 2 * t * rows * columns,
-        "blocks": [arch.backbone.num_layers, arch.branch.num_layers],
+        "blocks": [stack.num_layers for stack in arch.stacks.values()],
         "token_size": arch.backbone.width,
     }
 
 
 def parameters(model: Model) -> int:
     """Number of parameters: of both stacks and the codec, without position tables and text embeddings."""
-    params = [model.arrays[name]["params"] for name in ("backbone", "branch")], model.arrays["codec"]
+    params = [model.arrays[name]["params"] for name in model.arch.stacks], model.arrays["codec"]
     leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, int8.Int8))
     return sum(leaf.values.size if isinstance(leaf, int8.Int8) else leaf.size for leaf in leaves)
 

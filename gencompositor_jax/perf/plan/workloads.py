@@ -97,7 +97,7 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     known = checkpoints.array_shapes(arch)
     known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
     arrays = with_shardings(known, sharding.shardings(known, mesh))
-    stacks = {name: arrays[name] for name in state_lib.STACKS}
+    stacks = {name: arrays[name] for name in arch.stacks}
     weights, fixed = {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
 
     def rows(*shape: int, dtype: Any = jnp.float32) -> Any:

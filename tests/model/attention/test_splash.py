@@ -9,7 +9,7 @@ import pytest
 
 from gencompositor_jax import sharding
 from gencompositor_jax.model import attention
-from gencompositor_jax.model.attention import parallel, ring, splash
+from gencompositor_jax.model.attention import naive, parallel, ring, splash
 
 interpreted = partial(splash.attend, interpret=True)
 KERNEL = ring.Kernel(*(partial(f, interpret=True) for f in splash.KERNEL))
@@ -19,6 +19,18 @@ KERNEL = ring.Kernel(*(partial(f, interpret=True) for f in splash.KERNEL))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_kernel_agrees_with_the_oracle(agree, make_inputs, tokens, length, dtype):
     agree(interpreted, make_inputs(tokens, 2, dtype=dtype), length)
+
+
+def test_keys_of_another_number_than_queries(make_inputs):
+    """Cross-attention, with padding among the keys."""
+    q, (_, k, v) = make_inputs(200, 1, batch=1)[0], make_inputs(140, 1, batch=1)
+
+    def gradients(attend):
+        return jax.grad(lambda *arrays: (attend(*arrays, 130) ** 2).sum(), range(3))(q, k, v)
+
+    np.testing.assert_allclose(interpreted(q, k, v, 130), naive.attend(q, k, v, 130), atol=2e-5)
+    for ours, oracle in zip(gradients(interpreted), gradients(naive.attend), strict=True):
+        np.testing.assert_allclose(ours, oracle, atol=1e-4)
 
 
 def test_several_blocks(monkeypatch, agree, make_inputs):
