@@ -187,7 +187,7 @@ def test_adapters_alone_are_trained_and_merged_on_export(config, random_weights)
     arrays = state_lib.model_arrays(state_lib.model_params(state), frozen, config.lora.alpha)
     before, after = (
         partition.flatten(tree)
-        for tree in (frozen.params, {name: arrays[name]["params"] for name in state_lib.STACKS})
+        for tree in (frozen.params, {name: arrays[name]["params"] for name in ARCH.stacks})
     )
     assert before.keys() == after.keys()
     changed = {name for name in before if (np.asarray(before[name]) != np.asarray(after[name])).any()}
