@@ -25,8 +25,9 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("compositor", "evaluation"), 5),
     **dict.fromkeys(("training", "jobs"), 6),
     **dict.fromkeys(("perf", "configs", "serve"), 7),  # plans, measures and offers what the floors below run
-    **dict.fromkeys(("cli", "app"), 8),
-    "__main__": 9,
+    "app": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # Rooms whose files are mathematics: pure functions on arrays, and Flax modules that declare their parameters.
 MATHEMATICS = (

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from gencompositor_jax import __version__, libtpu
 from gencompositor_jax.cli import (
+    app,
     batch,
     benchmark,
     compile,
@@ -38,6 +39,7 @@ COMMANDS = (
     remove,
     batch,
     serve,
+    app,
     demo,
     data,
     train,

@@ -41,6 +41,13 @@ def register(subcommands: Any) -> None:
         metavar="FILE",
         help=f"clients must send the token in it (or in ${TOKEN}); needed for other hosts than this one",
     )
+    add_model(parser)
+    add_limits(parser)
+    parser.set_defaults(run=run)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What runs the jobs."""
     model = parser.add_argument_group("the model")
     model.add_argument(
         "--checkpoint", metavar="DIR", help="folder of a checkpoint (default: the embedded model)"
@@ -51,11 +58,14 @@ def register(subcommands: Any) -> None:
         metavar="AXIS=N,...",
         help="devices that run one job together: tensor=2,context=2 (default: each device runs a job)",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """The fields of `Limits`."""
     limits = parser.add_argument_group("limits")
     for option, field, kind, what in LIMITS:
         default = getattr(Limits(), field)
         limits.add_argument(option, type=kind, metavar="N", help=f"{what} (default {default:g})")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -38,33 +38,32 @@ from gencompositor_jax.errors import InputError, within
 # A clip, what happens where it is too short, and the frame of the result in which it begins.
 Lasting = tuple[MediaLike | Cutout | np.ndarray, Extend, int]
 
-MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside
-
-
+ReadBackground = Callable[..., Footage]  # with the arguments of `load_background`
 ReadElement = Callable[..., Cutout]  # with the arguments of `load_element`
+
+MASK_LEVEL = 128  # grey from which a pixel of a mask clip is inside
 
 
 def scene_stage(
     scene: Scene,
     arch: ModelArch,
     probed: Mapping[str, Media] | None = None,
-    background: Footage | None = None,
+    read_background: ReadBackground | None = None,
     read_element: ReadElement | None = None,
 ) -> Stage:
     """Reads and places everything that a scene names.
 
-    probed: what is known of its clips already, by their paths. background, read_element: the scene's frames,
-    and a reader, for whoever places the same clips again and again and keeps them. Raises InputError for all
-    that can be wrong.
+    probed: what is known of its clips already, by their paths. read_background, read_element: in place of
+    `load_background` and `load_element`, for whoever keeps what they return. Raises InputError for all that
+    can be wrong.
     """
     media = {path: probe(path, scene.gaps) for path in scene.clips if path not in (probed or {})}
     media.update(probed or {})
     scene = timed(scene, media)
-    if background is None:
-        elements, times = elements_of(scene, media), (scene.fps, scene.start, scene.end)
-        background, window = clip_to_fill(media[scene.background], arch, elements, scene.frames, *times)
-    else:
-        window = arch_for(arch, len(background.frames))
+    elements, times = elements_of(scene, media), (scene.fps, scene.start, scene.end)
+    background, window = clip_to_fill(
+        media[scene.background], arch, elements, scene.frames, *times, read=read_background
+    )
     layers: list[ElementLayer | RemovalLayer] = []
     if scene.remove is not None:
         layers.append(RemovalLayer(load_mask(media[scene.remove], background, scene.start, scene.end)))
@@ -132,16 +131,18 @@ def clip_to_fill(
     fps: float | None = None,
     start: float = 0.0,
     end: float | None = None,
+    read: ReadBackground | None = None,
 ) -> tuple[Footage, ModelArch]:
     """The background of a composite, and the architecture for a clip of its length.
 
-    frames: of the composite; None is `shortest`. The others are those of `load_background`.
+    frames: of the composite; None is `shortest`. read: in place of `load_background`, whose arguments the
+    others are.
     """
     given = probed(given)
     if frames is None:
         frames = shortest(given, elements, fps, start, end)
     window = arch_for(arch, frames)
-    return load_background(given, frames, fps, start, end, window=window.frames), window
+    return (read or load_background)(given, frames, fps, start, end, window=window.frames), window
 
 
 def shortest(

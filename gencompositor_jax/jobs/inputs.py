@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.controls.media.video import Media, probe
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.limits import Limits
@@ -69,10 +70,13 @@ class Inputs:
             raise type(error)(self.shortened(str(error))) from error
 
 
-def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[str, Media]]:
+def checked(
+    request: object, inputs: Inputs, limits: Limits, probed: Callable[[str, Gaps], Media] = probe
+) -> tuple[Job, dict[str, Media]]:
     """The job that a client's fields describe, if a service may run it, and its probed clips by their paths.
 
-    Raises InputError naming the field or the file, the job's or the limit's.
+    probed: in place of `probe`, for whoever keeps what it returns. Raises InputError naming the field or the
+    file, the job's or the limit's.
     """
     from gencompositor_jax.jobs.checking import frames_of  # imports JAX
 
@@ -90,7 +94,7 @@ def checked(request: object, inputs: Inputs, limits: Limits) -> tuple[Job, dict[
                 f"project: {job.scene.passes} layers, the service's limit is {limits.layers}; use fewer"
             )
         _check_frames(job.scene.frames or 0, limits)
-        media = {clip: probe(clip, job.scene.gaps) for clip in job.scene.clips}
+        media = {clip: probed(clip, job.scene.gaps) for clip in job.scene.clips}
         for clip, found in media.items():
             if found.width * found.height > limits.megapixels * 1e6:
                 raise InputError(

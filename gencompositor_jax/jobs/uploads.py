@@ -30,14 +30,14 @@ class DiskFull(InputError):
 class Uploads:
     """The files of one submission in a new folder below `parent`. As a context it removes what is left of it.
 
-    limit: of the bytes of all files together.
+    limit: of the bytes of all files together. most: files.
     """
 
-    def __init__(self, parent: Path, limit: int) -> None:
+    def __init__(self, parent: Path, limit: int, most: int = MAX_FILES) -> None:
         self.folder = parent / secrets.token_hex(8)
         self.digests: dict[str, str] = {}  # SHA-256 of each complete file, by name
         self.size = 0
-        self.limit = limit
+        self.limit, self.most = limit, most
         self._file: tuple[str, hashlib._Hash, Path] | None = None
 
     def __enter__(self) -> Self:
@@ -53,8 +53,8 @@ class Uploads:
             raise InputError(f"upload {name[:100]!r}: pass a file name of letters, digits and . _ - ( ) +")
         if name in self.digests:
             raise InputError(f"upload {name!r}: sent twice; give each file a name of its own")
-        if len(self.digests) >= MAX_FILES:
-            raise InputError(f"upload {name!r}: more than {MAX_FILES} files")
+        if len(self.digests) >= self.most:
+            raise InputError(f"upload {name!r}: more than {self.most} files")
         with disk_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / name

@@ -1,8 +1,10 @@
 """The application: routes, errors, health, metrics and the OpenAPI page around a `jobs.service.Service`."""
 
+import dataclasses
 import math
+import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import anyio.to_thread
@@ -14,9 +16,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import ClientDisconnect
 
 from gencompositor_jax import __version__
+from gencompositor_jax.controls.scene import Layer, Scene
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.queue import OtherJob, QueueFull
 from gencompositor_jax.jobs.service import Service
+from gencompositor_jax.jobs.spec import FIELDS
 from gencompositor_jax.jobs.uploads import DiskFull, TooLarge
 from gencompositor_jax.serve.access import LocalOnly, authorised
 from gencompositor_jax.serve.metrics import CountRequests, Metrics
@@ -25,6 +29,8 @@ from gencompositor_jax.serve.routes import router
 from gencompositor_jax.serve.schema import Health
 
 CHECKS = 4  # submissions whose clips are looked at at once: other requests have threads of their own
+_FIELD = re.compile(r"(?:\w+: )?(([a-z_]+)(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*): ")
+_KNOWN = {*FIELDS, *(field.name for kind in (Scene, Layer) for field in dataclasses.fields(kind))}
 STATUS: dict[type[Exception], int] = {
     Malformed: 400,
     ClientDisconnect: 400,  # nobody is there to read it
@@ -40,6 +46,20 @@ def create_app(service: Service, token: str | None) -> FastAPI:
 
     token: that clients must send; None serves the programs of this machine only.
     """
+    app = FastAPIOffline(
+        title="gencompositor",
+        version=__version__,
+        description="An element, a background and a trajectory become one video.",
+        redoc_url=None,
+        static_url="/docs/static",
+        lifespan=lifespan_of(service),
+    )
+    offer(app, service, token)
+    return app
+
+
+def lifespan_of(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Starts the service with an application, and stops it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,16 +68,13 @@ def create_app(service: Service, token: str | None) -> FastAPI:
         yield
         await anyio.to_thread.run_sync(service.stop)
 
+    return lifespan
+
+
+def offer(app: FastAPI, service: Service, token: str | None) -> None:
+    """Adds a service's routes, and the answers to all that can go wrong, to an application."""
     metrics = Metrics(service.queue)
     service.listeners.append(metrics.job_changed)
-    app = FastAPIOffline(
-        title="gencompositor",
-        version=__version__,
-        description="An element, a background and a trajectory become one video.",
-        redoc_url=None,
-        static_url="/docs/static",
-        lifespan=lifespan,
-    )
     app.state.service, app.state.token, app.state.metrics = service, token, metrics
     app.include_router(router)
     app.add_api_route("/health", _health(service), methods=["GET"], response_model=Health, summary="Health")
@@ -76,7 +93,6 @@ def create_app(service: Service, token: str | None) -> FastAPI:
     if token is None:
         app.add_middleware(LocalOnly)
     app.add_middleware(CountRequests, metrics=metrics)
-    return app
 
 
 def _health(service: Service) -> Callable[[Response], Health]:
@@ -95,9 +111,16 @@ def _health(service: Service) -> Callable[[Response], Health]:
     return health
 
 
+def field_of(detail: str) -> str | None:
+    """The field that a message begins with, as `layers[0].scales`; None if it begins with something else."""
+    found = _FIELD.match(detail)
+    return found[1] if found is not None and found[2] in _KNOWN else None
+
+
 def _answer(status: int) -> Callable[[Request, Exception], Response]:
     def answer(_: Request, error: Exception) -> Response:
-        return JSONResponse({"detail": " ".join(str(error).split())}, status)
+        detail = " ".join(str(error).split())
+        return JSONResponse({"detail": detail, "field": field_of(detail)}, status)
 
     return answer
 

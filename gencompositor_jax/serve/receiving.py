@@ -22,6 +22,9 @@ SLOWEST = 10_000  # bytes per second that a client must reach
 GRACE_S = 30.0  # that it may lag behind
 
 
+Rename = Callable[[str], str]  # the name of an uploaded file -> the name that it is stored under
+
+
 class Malformed(InputError):
     """A body that doesn't have the format that its header announces."""
 
@@ -34,12 +37,34 @@ async def read_submission(request: Request, uploads: Uploads) -> dict[str, Any]:
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind == b"application/json":
-        text = b"".join([chunk async for chunk in arriving(request, FIELDS_BYTES)])
-    elif kind == b"multipart/form-data":
-        text = await _read_form(request, options.get(b"boundary", b""), uploads)
-    else:
+        return await read_object(request, "job")
+    if kind != b"multipart/form-data":
         raise HTTPException(415, "send application/json, or multipart/form-data with a part `job` and files")
-    return _fields(text)
+    form = await _read_form(request, options.get(b"boundary", b""), uploads)
+    if form.job is None:
+        raise Malformed("multipart: the part `job` with the fields is missing")
+    return _fields(bytes(form.job), "job")
+
+
+async def read_files(request: Request, uploads: Uploads, rename: Rename) -> None:
+    """The files of a multipart body, which go to `uploads` under the names that `rename` makes of theirs.
+
+    Raises as `read_submission`, and Malformed where there is no file.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise HTTPException(415, "send multipart/form-data with files")
+    form = await _read_form(request, options.get(b"boundary", b""), uploads, rename)
+    if form.job is not None or not uploads.digests:
+        raise Malformed("multipart: send parts with a file name, and no others")
+
+
+async def read_object(request: Request, where: str) -> dict[str, Any]:
+    """The object in a JSON body; messages begin with `where`. Raises as `read_submission`."""
+    kind, _ = parse_options_header(request.headers.get("content-type"))
+    if kind != b"application/json":
+        raise HTTPException(415, "send application/json")
+    return _fields(b"".join([chunk async for chunk in arriving(request, FIELDS_BYTES)]), where)
 
 
 async def arriving(request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -65,13 +90,19 @@ async def arriving(request: Request, limit: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _read_form(request: Request, boundary: bytes, uploads: Uploads) -> bytes:
+def _as_given(name: str) -> str:
+    return name
+
+
+async def _read_form(
+    request: Request, boundary: bytes, uploads: Uploads, rename: Rename = _as_given
+) -> "_Form":
     """The part `job`; the other parts are files."""
     limit = uploads.limit + FIELDS_BYTES + OVERHEAD_BYTES
     try:
         if not boundary:
             raise Malformed("multipart: the Content-Type has no boundary")
-        form = _Form(uploads)
+        form = _Form(uploads, rename)
         parser = MultipartParser(boundary, form.callbacks())
         async for chunk in arriving(request, limit):
             await anyio.to_thread.run_sync(parser.write, chunk)  # writes to the disk
@@ -79,18 +110,16 @@ async def _read_form(request: Request, boundary: bytes, uploads: Uploads) -> byt
         raise Malformed(f"multipart: {error}") from error
     if not form.complete:
         raise Malformed("multipart: the body ends before its last boundary")
-    if form.job is None:
-        raise Malformed("multipart: the part `job` with the fields is missing")
-    return bytes(form.job)
+    return form
 
 
 class _Form:
     """What a multipart parser has found so far."""
 
-    def __init__(self, uploads: Uploads) -> None:
+    def __init__(self, uploads: Uploads, rename: Rename) -> None:
         self.job: bytearray | None = None
         self.complete = False
-        self._uploads = uploads
+        self._uploads, self._rename = uploads, rename
         self._header, self._value = bytearray(), bytearray()
         self._disposition = b""
         self._to: Callable[[bytes], None] = self._add_to_job
@@ -127,7 +156,7 @@ class _Form:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         self._is_file = b"filename" in options
         if self._is_file:
-            self._uploads.begin(options[b"filename"].decode("utf-8", "replace"))
+            self._uploads.begin(self._rename(options[b"filename"].decode("utf-8", "replace")))
             self._to = self._uploads.write
         elif name == "job" and self.job is None:
             self.job = bytearray()
@@ -149,19 +178,19 @@ class _Form:
         self.complete = True
 
 
-def _fields(text: bytes) -> dict[str, Any]:
+def _fields(text: bytes, where: str) -> dict[str, Any]:
     try:
-        found = parse_json(text.decode("utf-8"), "job")
+        found = parse_json(text.decode("utf-8"), where)
     except UnicodeDecodeError as error:
-        raise Malformed(f"job: not UTF-8 text (byte {error.start})") from error
+        raise Malformed(f"{where}: not UTF-8 text (byte {error.start})") from error
     except InputError as error:
         raise Malformed(str(error)) from error
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise Malformed("job: a text with half of a surrogate pair") from error
+        raise Malformed(f"{where}: a text with half of a surrogate pair") from error
     if not isinstance(found, dict):
-        raise Malformed('job: pass an object, as {"background": ...}')
+        raise Malformed(f'{where}: pass an object, as {{"background": ...}}')
     return found
 
 

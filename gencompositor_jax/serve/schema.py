@@ -140,6 +140,7 @@ class Problem(BaseModel):
     """Why a request was refused."""
 
     detail: str = Field(examples=["job: steps: 0 must be within 1..1000"])
+    field: str | None = Field(None, description="That the detail begins with.", examples=["steps"])
 
 
 class Health(BaseModel):

@@ -1,0 +1,167 @@
+"""Routes of clips: upload, list, look at, remove."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from gencompositor_jax.app.answering import (
+    End,
+    Kind,
+    Rate,
+    Start,
+    TheStudio,
+    Width,
+    bytes_below,
+    in_thread,
+    picture,
+    video,
+)
+from gencompositor_jax.app.clips import LONGEST, Clip, facts
+from gencompositor_jax.app.context import Studio, warm_up
+from gencompositor_jax.app.names import safe_name
+from gencompositor_jax.app.pictures import check_frame, encoded
+from gencompositor_jax.app.store import read_footage
+from gencompositor_jax.controls.media.video import Footage, choose
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.jobs.uploads import Uploads
+from gencompositor_jax.serve.access import authorised
+from gencompositor_jax.serve.receiving import read_files
+
+EXAMPLE = {"background": "example-background.mp4", "foreground": "example-element"}
+
+router = APIRouter(prefix="/app", dependencies=[Depends(authorised)])
+
+
+@router.post("/clips", status_code=201)
+async def upload(request: Request, studio: TheStudio) -> dict[str, Any]:
+    """One video or picture, or the images of a sequence, in a multipart body."""
+    service = studio.service
+    with Uploads(service.incoming, service.limits.upload_mib * 2**20, LONGEST) as uploads:
+        await read_files(request, uploads, safe_name)
+        clip = await in_thread(request, studio.clips.add, uploads)
+    warm_up()
+    return await in_thread(request, _facts, studio, clip)
+
+
+@router.get("/clips")
+async def clips(request: Request, studio: TheStudio) -> list[dict[str, Any]]:
+    """All clips, the newest first."""
+    return await in_thread(request, lambda: [_facts(studio, clip) for clip in studio.clips.all()])
+
+
+@router.get("/clips/{id}")
+async def look(
+    request: Request, studio: TheStudio, id: str, start: Start = 0.0, end: End = None, fps: Rate = None
+) -> dict[str, Any]:
+    """A clip; with a trim or a rate, what of it is left."""
+
+    def found() -> dict[str, Any]:
+        clip = studio.clips.get(id)
+        made = _facts(studio, clip)
+        if (start, end, fps) != (0.0, None, None):
+            chosen = choose(studio.clips.media(clip), fps, start, end, None, False)
+            count = len(chosen.indices)
+            made |= {"frames": count, "fps": chosen.rate, "seconds": round(count / chosen.rate, 4)}
+        return made
+
+    return await in_thread(request, _short, studio, found)
+
+
+@router.delete("/clips/{id}", status_code=204)
+async def remove(request: Request, studio: TheStudio, id: str) -> None:
+    """Removes a clip that no job needs."""
+    await in_thread(request, lambda: studio.clips.remove(id, studio.in_use()))
+
+
+@router.get("/clips/{id}/frames/{t}")
+async def frame(
+    request: Request,
+    studio: TheStudio,
+    id: str,
+    t: int,
+    width: Width = 640,
+    format: Kind = "jpeg",
+    start: Start = 0.0,
+    end: End = None,
+    fps: Rate = None,
+) -> Response:
+    """One frame, of the trim."""
+
+    def made() -> bytes:
+        footage = _footage(studio, studio.clips.get(id), fps, start, end)
+        check_frame(t, len(footage.frames))
+        return encoded(footage.frames[t], width, format)
+
+    key = ("frame", id, t, width, format, start, end, fps)
+    data = await in_thread(request, _short, studio, lambda: studio.pictures.get(key, made))
+    return picture(data, format)
+
+
+@router.get("/clips/{id}/proxy.mp4")
+async def proxy(
+    request: Request,
+    studio: TheStudio,
+    id: str,
+    width: Width = 640,
+    start: Start = 0.0,
+    end: End = None,
+    fps: Rate = None,
+) -> Response:
+    """The trim as a small video of constant rate, frame for frame."""
+
+    def made() -> Path:
+        footage = _footage(studio, studio.clips.get(id), fps, start, end)
+        return studio.videos(f"clip {id} {fps} {start} {end}", footage.frames, footage.fps, width)
+
+    return video(await in_thread(request, _short, studio, made))
+
+
+@router.post("/example")
+async def example(request: Request, studio: TheStudio) -> dict[str, Any]:
+    """The clips of `gencompositor demo` and a project with them."""
+    made = await in_thread(request, _example, studio)
+    warm_up()
+    return made
+
+
+def _facts(studio: Studio, clip: Clip) -> dict[str, Any]:
+    return facts(clip, studio.clips.media(clip), bytes_below(studio.clips.file(clip)))
+
+
+def _footage(studio: Studio, clip: Clip, fps: float | None, start: float, end: float | None) -> Footage:
+    media = studio.clips.media(clip)
+    return read_footage(studio.frames, media, fps, start, end, alpha=media.has_alpha)
+
+
+def _short(studio: Studio, work: Any) -> Any:
+    """The result of `work`, with messages in which clips have their names."""
+    with studio.inputs.short_messages():
+        return work()
+
+
+def _example(studio: Studio) -> dict[str, Any]:
+    from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
+    from gencompositor_jax.controls.scene import Layer, Scene, scene_to_json
+    from gencompositor_jax.data_pipelines.demo import write_inputs
+
+    found = {name: studio.clips.named(path) for name, path in EXAMPLE.items()}
+    folder = studio.service.incoming / "example"
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = write_inputs(folder, studio.metadata.arch.frames, overwrite=True)
+    for name, path in EXAMPLE.items():
+        if found[name] is None:
+            found[name] = studio.clips.take(path, Path(getattr(inputs, name)))
+    background, foreground = found["background"], found["foreground"]
+    if background is None or foreground is None:
+        raise InputError("example: can't be made")
+    layer = Layer(
+        foreground.path,
+        parse_trajectory(inputs.trajectory),
+        scales=parse_numbers(inputs.scale, "scale"),
+    )
+    return {
+        "background": _facts(studio, background),
+        "foreground": _facts(studio, foreground),
+        "project": scene_to_json(Scene(background.path, (layer,))),
+    }
