@@ -21,6 +21,7 @@ FOLDERS = ("gencompositor_jax", "configs", "data_pipelines")
 
 # Distributions whose name isn't that of the module they install.
 DISTRIBUTIONS = {
+    "PyOpenColorIO": "opencolorio",
     "PIL": "pillow",
     "absl": "absl-py",
     "cv2": "opencv-python-headless",
@@ -34,6 +35,8 @@ FOR_USERS = (
     "torch",
     "serve",
     "app",
+    "exr",
+    "colour",
 )  # the extras that the package itself imports
 NOT_IMPORTED = {
     "importlib-resources": "tensorflow-datasets imports it without declaring it",
@@ -122,7 +125,7 @@ def test_lower_bounds_are_what_the_lowest_constraints_pin():
         PROJECT["dependencies"]
         + [
             r
-            for extra in ("app", "decord", "serve", "tensorboard", "tfds", "test")
+            for extra in ("app", "colour", "decord", "exr", "serve", "tensorboard", "tfds", "test")
             for r in PROJECT["optional-dependencies"][extra]
         ]
     )

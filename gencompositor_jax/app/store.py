@@ -5,7 +5,6 @@ ask; what it raises isn't kept.
 """
 
 import dataclasses
-import functools
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -81,14 +80,21 @@ def background_reader(store: Store) -> Callable[..., Footage]:
     """`load_background` that keeps what it returns."""
     from gencompositor_jax.controls.footage import load_background  # imports JAX
 
-    def read(given: Media, frames: int, *rest: Any, window: int | None = None) -> Footage:
+    def read(
+        given: Media,
+        frames: int,
+        fps: float | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        window: int | None = None,
+        colour: str | None = None,
+    ) -> Footage:
         limit = None if _fits(given, frames, 3) else window
 
         def make() -> Footage:
-            loaded: Footage = functools.partial(load_background, window=limit)(given, frames, *rest)
-            return _shared(loaded)
+            return _shared(load_background(given, frames, fps, start, end, limit, colour))
 
-        return store.get(("background", _key(given), frames, rest), make)
+        return store.get(("background", _key(given), frames, fps, start, end, colour), make)
 
     return read
 

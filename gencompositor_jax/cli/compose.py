@@ -8,6 +8,8 @@ from gencompositor_jax.cli.outputs import Outputs, note
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import ModelArch
+    from gencompositor_jax.controls.media.video import Media
+    from gencompositor_jax.controls.plate.delivery import Delivery
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
 
@@ -28,10 +30,12 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
     outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
-    outputs.check(args.overwrite, with_project=True)
+    outputs.check(args.overwrite, with_project=True, own=True)
     scene = options.scene_of(args)
     outputs.check_inputs(scene.clips)
-    stage, arch, seconds = rendering.read_stage(scene)
+    probed = options.probe_all(scene.clips, scene.gaps)
+    delivery = delivery_of(scene, outputs, probed[scene.background], args.overwrite)
+    stage, arch, seconds = rendering.read_stage(scene, probed)
     for text in warnings(scene, arch, stage):
         note(text)
     rendering.render(
@@ -47,6 +51,29 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         read_seconds=seconds,
         scene=scene,
+        delivery=None if delivery is None else delivery.of_frames(len(stage.background.frames)),
+    )
+
+
+def delivery_of(scene: "Scene", outputs: Outputs, media: "Media", overwrite: bool) -> "Delivery | None":
+    """What a scene asks to be written with the plate's own values."""
+    from gencompositor_jax.controls.media.ranges import seconds_of
+    from gencompositor_jax.controls.plate.delivery import plan
+
+    start, end = scene.start, scene.end
+    if scene.range is not None:
+        start, end = seconds_of(media, scene.range, scene.fps)
+    return plan(
+        media,
+        outputs.video,
+        outputs.layer,
+        codec=scene.codec,
+        exr_layers=scene.exr_layers,
+        colour=scene.plate_colour,
+        fps=scene.fps,
+        start=start,
+        end=end,
+        overwrite=overwrite,
     )
 
 

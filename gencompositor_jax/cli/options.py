@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from gencompositor_jax.arch import Solver
 from gencompositor_jax.controls.geometry.easing import Easing
+from gencompositor_jax.controls.media.codecs import Codec
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 
@@ -31,7 +32,8 @@ _LAYER = (
     "out_frame",
     "easing",
 )
-_CLIP = ("fps", "start", "end", "range", "frames", "gaps")
+_CLIP = ("fps", "start", "end", "range", "frames", "gaps", "plate_colour")
+_WRITTEN = ("codec", "exr_layers")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
@@ -134,6 +136,13 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
         "--gaps",
         choices=("hold", "error"),
         help="if numbers of an image sequence are missing: repeat the frame before (default), or refuse",
+    )
+    clip.add_argument(
+        "--plate-colour",
+        metavar="NAME",
+        help="what the background's values mean: sRGB, Rec.709, Rec.2020, P3, HLG, PQ, linear, or a colour "
+        "space of OpenColorIO's ACES configuration such as ACEScg (default: what the file states); what is "
+        "written at the plate's depth has the same",
     )
 
 
@@ -275,18 +284,32 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         default=default,
         metavar="OUT",
         help=f"a video, or a folder for PNG images if the name has no ending (default {default}); the "
-        "contact sheet, the facts and the project file are written beside it",
+        "contact sheet, the facts and the project file are written beside it. Of compose and remove also "
+        "images with the plate's own values and numbers: name.####.exr, .png or .tif",
     )
     output.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 def add_layer(parser: argparse.ArgumentParser) -> None:
-    """The edit as a layer."""
+    """What a compositor keeps working with: the plate's own values, and the edit as a layer."""
+    parser.add_argument(
+        "--codec",
+        choices=get_args(Codec),
+        help="of a video: h264 (default) is a viewing copy of 8 bits, all others have the plate's own "
+        "values, ffv1 bit for bit outside the mask",
+    )
+    parser.add_argument(
+        "--exr-layers",
+        action="store_true",
+        default=None,
+        help="EXR images also have the layers edit, mask, foreground and difference",
+    )
     parser.add_argument(
         "--layer",
         metavar="LAYER",
         help="also write the edit as straight-alpha RGBA that gives the result over the plate: edit.mov "
-        "(ProRes 4444), edit.mkv (FFV1), edit_####.png or edit_####.tif (16 bits)",
+        "(ProRes 4444), edit.mkv (FFV1), edit_####.png or edit_####.tif (16 bits); edit_####.exr over an EXR "
+        "plate is premultiplied",
     )
 
 
@@ -315,7 +338,9 @@ def scene_of(args: argparse.Namespace) -> "Scene":
         if getattr(args, option) is not None:
             layer[field] = parse_numbers(getattr(args, option), f"--{option}")
     layers = (Layer(foreground=args.foreground, trajectory=trajectory, **layer),)
-    return Scene(args.background, layers, sampling=sampling_of(args), **_given(args, _CLIP + _MODEL))
+    return Scene(
+        args.background, layers, sampling=sampling_of(args), **_given(args, _CLIP + _WRITTEN + _MODEL)
+    )
 
 
 def sampling_of(args: argparse.Namespace, base: SamplingOptions = _DEFAULTS) -> SamplingOptions:
@@ -361,7 +386,7 @@ def _from_project(args: argparse.Namespace) -> "Scene":
     from gencompositor_jax.controls.scene import read_scene
 
     scene = read_scene(args.project)
-    given = _given(args, _CLIP + _MODEL)
+    given = _given(args, _CLIP + _WRITTEN + _MODEL)
     if "range" in given:
         given = {"start": 0.0, "end": None} | given
     elif "start" in given or "end" in given:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gencompositor_jax.controls.media.numbering import bare, is_pattern
+
 if TYPE_CHECKING:
     from gencompositor_jax.controls.media.frames import Frames
     from gencompositor_jax.controls.media.video import Footage
+    from gencompositor_jax.controls.plate.delivery import Delivery
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
     from gencompositor_jax.inference.rendering import Composite
@@ -29,12 +32,19 @@ class Outputs:
     @property
     def _stem(self) -> str:
         path = Path(self.video)
+        if self.is_sequence:
+            return str(path.with_name(bare(path.name) or "out"))
         return str(path.with_suffix("")) if path.suffix else str(path)
 
     @property
     def is_folder(self) -> bool:
         """Whether images are written instead of a video."""
         return not Path(self.video).suffix
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether images are written under numbered names."""
+        return not self.is_folder and is_pattern(Path(self.video).name)
 
     @property
     def sheet(self) -> str:
@@ -58,8 +68,11 @@ class Outputs:
         """
         return self._stem + ".latents.npz"
 
-    def check(self, overwrite: bool, with_project: bool) -> None:
-        """Raises InputError if one of them can't be written, or exists and `overwrite` is False."""
+    def check(self, overwrite: bool, with_project: bool, own: bool = False) -> None:
+        """Raises InputError if one of them can't be written, or exists and `overwrite` is False.
+
+        own: whether the command writes the plate's own values; `Delivery.check` checks those files.
+        """
         from gencompositor_jax.controls.media.video_out import check_video_output
         from gencompositor_jax.errors import InputError
         from gencompositor_jax.files import check_output
@@ -70,7 +83,8 @@ class Outputs:
             raise InputError(
                 f"{self.video}: written by an interrupted run: pass --overwrite to resume, or write elsewhere"
             )
-        (check_output if self.is_folder else check_video_output)(self.video, overwrite)
+        if not (own and self.is_sequence):  # whose numbers aren't known yet
+            (check_output if self.is_folder else check_video_output)(self.video, overwrite)
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
         latents_file.read(Path(self.latents))
@@ -86,7 +100,7 @@ class Outputs:
         from gencompositor_jax.controls.media.layer_out import check_layer_output
 
         if self.layer is not None:
-            check_layer_output(self.layer, len(background.frames), background.first, overwrite)
+            check_layer_output(self.layer, background.numbers, overwrite)
 
 
 def write(
@@ -97,11 +111,12 @@ def write(
     background: "Footage",
     scene: "Scene | None",
     overwrite: bool,
+    viewing: bool = True,
 ) -> None:
     """Writes everything, each file whole or not at all, the report last, and prints their names.
 
     facts: the report, asked for once all frames are written. background: the footage whose rate and sound
-    the result has.
+    the result has. viewing: whether the frames are to be written; else they were, with the plate's values.
     """
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.controls.media.frames import Computed, step_of
@@ -111,25 +126,26 @@ def write(
     from gencompositor_jax.files import atomic_write
 
     started = time.perf_counter()
-    with bar(len(frames), "writing", "frame") as progress:
+    if viewing:
+        with bar(len(frames), "writing", "frame") as progress:
 
-        def make(first: int, stop: int) -> Any:
-            made = frames[first:stop]
-            progress(stop, len(frames))
-            return made
+            def make(first: int, stop: int) -> Any:
+                made = frames[first:stop]
+                progress(stop, len(frames))
+                return made
 
-        shown = Computed(frames.shape, make, step=step_of(frames))
-        if outputs.is_folder:
-            write_image_folder(outputs.video, shown, overwrite)
-        else:
-            write_video(
-                outputs.video,
-                shown,
-                background.fps,
-                audio_from=background.path,
-                audio_start=background.start,
-                overwrite=overwrite,
-            )
+            shown = Computed(frames.shape, make, step=step_of(frames))
+            if outputs.is_folder:
+                write_image_folder(outputs.video, shown, overwrite)
+            else:
+                write_video(
+                    outputs.video,
+                    shown,
+                    background.fps,
+                    audio_from=background.path,
+                    audio_start=background.start,
+                    overwrite=overwrite,
+                )
     write_png(outputs.sheet, contact_sheet(rows, SHOWN), overwrite)
     beside = [outputs.sheet, outputs.facts]
     if scene is not None:
@@ -152,6 +168,30 @@ def write_layer(outputs: Outputs, composite: "Composite", stage: "Stage", overwr
     worst = write_edit_layer(outputs.layer, composite, stage, overwrite)
     print(f"{outputs.layer}: the edit as a layer, straight alpha; over the plate it is the composite")
     return worst
+
+
+def deliver(delivery: "Delivery", composite: "Composite", stage: "Stage", feather: float) -> dict[str, Any]:
+    """Writes what has the plate's own values, and prints the layer's name and what was clipped.
+
+    Returns the entries of the report.
+    """
+    from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.inference import delivering
+
+    with bar(delivery.plate.shape[0], "writing", "frame") as progress:
+        facts = delivering.deliver(delivery, composite, stage, feather, progress)
+    plate = facts["plate"]
+    if delivery.layer is not None:
+        alpha = "premultiplied" if delivery.plate.is_exr else "straight"
+        print(f"{delivery.layer}: the edit as a layer, {alpha} alpha; over the plate it is the composite")
+    if plate["unseen"]:
+        note(
+            f"{plate['unseen']:.1%} of the mask is beyond the working picture's white or gamut: the model "
+            "saw it clipped, and it is kept where the element doesn't cover it"
+        )
+    if plate["clipped"]:
+        note(f"{plate['clipped']:.1%} of the mask didn't fit {delivery.plate.depth} and was clipped")
+    return facts
 
 
 def note(text: str) -> None:

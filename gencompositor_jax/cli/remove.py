@@ -34,10 +34,11 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
     outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
-    outputs.check(args.overwrite, with_project=False)
+    outputs.check(args.overwrite, with_project=False, own=True)
     outputs.check_inputs((args.background, args.mask))
 
     from gencompositor_jax.controls.media.ranges import seconds_of
+    from gencompositor_jax.controls.plate.delivery import plan
 
     sampling, changes = options.sampling_of(args), options.changes_of(args)
     probed = options.probe_all((args.background, args.mask), args.gaps or "hold")
@@ -48,6 +49,18 @@ def run(args: argparse.Namespace) -> None:
         start, end = seconds_of(probed[args.background], args.range, args.fps)
     if args.detail == "element":
         note("--detail element: a removal has no element whose pixels could be kept")
+    delivery = plan(
+        probed[args.background],
+        outputs.video,
+        outputs.layer,
+        codec=args.codec,
+        exr_layers=bool(args.exr_layers),
+        colour=args.plate_colour,
+        fps=args.fps,
+        start=start,
+        end=end,
+        overwrite=args.overwrite,
+    )
 
     from gencompositor_jax.cli.rendering import checkpoint_arch, render
     from gencompositor_jax.controls.footage import load_background, load_mask, shortest
@@ -60,7 +73,9 @@ def run(args: argparse.Namespace) -> None:
     if count is None:
         count = shortest(probed[args.background], (), args.fps, start, end)
     arch = arch_for(arch, count)
-    background = load_background(probed[args.background], count, args.fps, start, end, window=arch.frames)
+    background = load_background(
+        probed[args.background], count, args.fps, start, end, arch.frames, args.plate_colour
+    )
     layer = RemovalLayer(load_mask(probed[args.mask], background, start, end))
     stage = make_stage(background, [layer], arch, args.framing or "auto", sampling.paste_back)
     render(
@@ -75,4 +90,5 @@ def run(args: argparse.Namespace) -> None:
         mesh=mesh,
         overwrite=args.overwrite,
         read_seconds=time.perf_counter() - started,
+        delivery=None if delivery is None else delivery.of_frames(count),
     )

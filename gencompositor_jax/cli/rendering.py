@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from gencompositor_jax.cli.outputs import Outputs, note, write, write_layer
+from gencompositor_jax.cli.outputs import Outputs, deliver, note, write, write_layer
 from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import Changes, ModelArch, Weights
     from gencompositor_jax.compositor import Compositor
+    from gencompositor_jax.controls.media.video import Media
+    from gencompositor_jax.controls.plate.delivery import Delivery
     from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
@@ -35,14 +37,16 @@ def checkpoint_arch(
     return changed(facts.arch, changes)
 
 
-def read_stage(scene: "Scene") -> "tuple[Stage, ModelArch, float]":
+def read_stage(
+    scene: "Scene", probed: "Mapping[str, Media] | None" = None
+) -> "tuple[Stage, ModelArch, float]":
     """Reads and places a scene: its stage, the checkpoint's own architecture, and the seconds this took.
 
-    Clips are probed before JAX is imported, so that a wrong path is refused at once.
+    Clips are probed before JAX is imported, so that a wrong path is refused at once. probed: those that are.
     """
     from gencompositor_jax.cli.options import probe_all
 
-    probed = probe_all(scene.clips, scene.gaps)
+    probed = probed or probe_all(scene.clips, scene.gaps)
 
     from gencompositor_jax.controls.footage import scene_stage
 
@@ -78,19 +82,22 @@ def render(
     overwrite: bool,
     read_seconds: float,
     scene: "Scene | None" = None,
+    delivery: "Delivery | None" = None,
 ) -> None:
     """Loads the model, samples and writes everything; the outputs are checked.
 
     compiled: folder of compiled programs. mesh: sizes of its axes; None is all devices. scene: written as the
-    project file.
+    project file. delivery: what is written with the plate's own values.
     """
     from gencompositor_jax.cli.progress import bar
     from gencompositor_jax.jobs.beside import sheet_rows
     from gencompositor_jax.jobs.report import facts_of
 
-    if outputs.layer is not None and not options.paste_back:
-        raise InputError("--layer: without paste-back there is no plate to be over; drop --no-paste-back")
-    outputs.check_layer(stage.background, overwrite)
+    if (outputs.layer is not None or delivery is not None) and not options.paste_back:
+        what = "--layer" if outputs.layer is not None else outputs.video
+        raise InputError(f"{what}: without paste-back there is no plate to be over; drop --no-paste-back")
+    if delivery is None:
+        outputs.check_layer(stage.background, overwrite)
     started = time.perf_counter()
     programs = None if compiled is None else _programs(compiled, stage, options, weights)
     compositor = load(checkpoint, programs, weights, mesh, **changes)
@@ -106,14 +113,17 @@ def render(
     rows = sheet_rows(composite, stage)
 
     layer: dict[str, Any] = {}
-    if outputs.layer is not None:
+    if delivery is not None:
+        layer = deliver(delivery, composite, stage, options.feather)
+    elif outputs.layer is not None:
         error = write_layer(outputs, composite, stage, overwrite)
         layer = {"layer": {"path": outputs.layer, "error": round(error, 4)}}
 
     def facts() -> dict[str, Any]:
         return {"command": command, **facts_of(composite, compositor.mesh), **layer}
 
-    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite)
+    viewing = delivery is None or delivery.out is None
+    write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, viewing)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
 
 

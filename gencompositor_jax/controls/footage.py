@@ -17,7 +17,7 @@ from gencompositor_jax.controls.element.loading import (
     open_element,
 )
 from gencompositor_jax.controls.media.frames import Computed, Frames, pieces
-from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
+from gencompositor_jax.controls.media.inputs import DEFAULT_FPS, check_size
 from gencompositor_jax.controls.media.masks import open_mask, read_mask
 from gencompositor_jax.controls.media.ranges import seconds_of
 from gencompositor_jax.controls.media.video import (
@@ -30,6 +30,7 @@ from gencompositor_jax.controls.media.video import (
     probed,
     read_video,
 )
+from gencompositor_jax.controls.plate.plate import open_plate
 from gencompositor_jax.controls.scene import Layer, Scene
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer, layer_frames
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
@@ -62,7 +63,13 @@ def scene_stage(
     scene = timed(scene, media)
     elements, times = elements_of(scene, media), (scene.fps, scene.start, scene.end)
     background, window = clip_to_fill(
-        media[scene.background], arch, elements, scene.frames, *times, read=read_background
+        media[scene.background],
+        arch,
+        elements,
+        scene.frames,
+        *times,
+        colour=scene.plate_colour,
+        read=read_background,
     )
     layers: list[ElementLayer | RemovalLayer] = []
     if scene.remove is not None:
@@ -131,6 +138,7 @@ def clip_to_fill(
     fps: float | None = None,
     start: float = 0.0,
     end: float | None = None,
+    colour: str | None = None,
     read: ReadBackground | None = None,
 ) -> tuple[Footage, ModelArch]:
     """The background of a composite, and the architecture for a clip of its length.
@@ -142,7 +150,8 @@ def clip_to_fill(
     if frames is None:
         frames = shortest(given, elements, fps, start, end)
     window = arch_for(arch, frames)
-    return (read or load_background)(given, frames, fps, start, end, window=window.frames), window
+    read = read or load_background
+    return read(given, frames, fps, start, end, window=window.frames, colour=colour), window
 
 
 def shortest(
@@ -185,18 +194,28 @@ def load_background(
     start: float = 0.0,
     end: float | None = None,
     window: int | None = None,
+    colour: str | None = None,
 ) -> Footage:
     """A background of so many frames: a file or folder (see `read_video`), or uint8 RGB [T, H, W, 3].
 
     window: a file with more frames is read as they are asked for, and once now to find damage; None reads it
-    into memory.
+    into memory. colour: what a file's values mean, a name of `plate.colour`; None is what it states.
     """
     if isinstance(given, np.ndarray):
         given = Video(given, fps or DEFAULT_FPS, "background")
     if not isinstance(given, Video):
-        if window is None or frames <= window:
-            return read_video(given, fps=fps, start=start, end=end, frames=frames)
-        footage = open_video(given, fps=fps, start=start, end=end, frames=frames)
+        given = probe(given)
+        trim: Any = {"fps": fps, "start": start, "end": end, "frames": frames}
+        whole = window is None or frames <= window
+        if whole and colour is None:
+            return read_video(given, **trim)
+        if colour is None:
+            footage = open_video(given, **trim)
+        else:
+            footage = open_plate(given, **trim, colour=colour).working()
+        if whole:
+            check_size(given.path, given.width, given.height, frames)
+            return Video(np.asarray(footage.frames), footage.fps, footage.path)
         for _ in pieces(footage.frames):
             pass
         return footage

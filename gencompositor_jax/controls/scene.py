@@ -9,6 +9,9 @@ shown are the defaults, and `null` means "not set"):
       "frames": null,
       "gaps": "hold",
       "remove": null,
+      "plate_colour": null,
+      "codec": null,
+      "exr_layers": false,
       "layers": [
         {
           "foreground": "bird.mov",
@@ -69,11 +72,12 @@ from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
 from gencompositor_jax.controls.geometry.window import Framing
+from gencompositor_jax.controls.media.codecs import Codec
 from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.controls.media.ranges import FrameRange
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.fields import Number, Text, Whole, checked, length, within
+from gencompositor_jax.fields import Flag, Number, Text, Whole, checked, length, within
 from gencompositor_jax.files import PathLike, atomic_write_text, check_local, read_json
 
 VERSION = 1
@@ -148,6 +152,9 @@ class Scene:
     fps: Rate | None = None  # None keeps the background's
     frames: Annotated[Whole, within(1, 10**6)] | None = None  # None: see `footage.shortest`
     gaps: Gaps = "hold"  # if numbers of image sequences are missing: repeat the frame before, or refuse
+    plate_colour: Text | None = None  # what the background's values mean; None: what the file states
+    codec: Codec | None = None  # of a video; None: H.264, 8 bits
+    exr_layers: Flag = False  # whether EXR images of the result have layers
     checkpoint: ClipPath | None = None  # None: the embedded model
     framing: Framing = "auto"  # the part of the background that the model sees
     sampling: InstanceOf[SamplingOptions] = SamplingOptions()

@@ -17,7 +17,7 @@ from gencompositor_jax.controls.conditions import Conditions, make_conditions
 from gencompositor_jax.controls.element.element import Cutout, Element
 from gencompositor_jax.controls.geometry import path as paths
 from gencompositor_jax.controls.geometry import window as windows
-from gencompositor_jax.controls.geometry.detail import Detail
+from gencompositor_jax.controls.geometry.detail import Detail, Fit
 from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.offsets import no_offsets, whole_tokens
 from gencompositor_jax.controls.geometry.paste_back import Transfer, make_transfer, native_mask, paste_back
@@ -210,6 +210,7 @@ class Result(NamedTuple):
     frames: np.ndarray  # uint8 native [T, H, W, 3]; outside the mask as before
     mask: np.ndarray  # bool native [T, H, W]
     transferred: float  # share of the element that has its own pixels, 0 to 1; 0 for a removal
+    fit: Fit | None  # where its own pixels come from; None where nothing is transferred
 
 
 def put_back(
@@ -236,7 +237,7 @@ def put_back(
             alpha = pastes[0][..., 3] * inside
             share = float((transfer.fit.trust * alpha).sum() / alpha.sum())
     result, mask = pasted(shot, frames, generated, inside, feather, transfer)
-    return Result(result, mask, share)
+    return Result(result, mask, share, None if transfer is None else transfer.fit)
 
 
 def pasted(
@@ -253,6 +254,14 @@ def pasted(
     )
     nothing = np.zeros(frames.shape[:3], bool)
     return windows.put_back(frames, parts, shot.window), windows.put_back(nothing, mask, shot.window)
+
+
+def pasted_over(
+    shot: Shot, frames: np.ndarray, generated: np.ndarray, inside: np.ndarray, feather: float, fit: Fit | None
+) -> np.ndarray:
+    """`put_back` with a fit that is known, over uint8 frames or float32 ones in the same levels."""
+    transfer = None if fit is None else Transfer(fit, shot.paste(identity_view(shot.window.size)))
+    return pasted(shot, frames, generated, inside, feather, transfer)[0]
 
 
 def mask_in_background(shot: Shot, inside: np.ndarray, native: tuple[int, int]) -> np.ndarray:
@@ -276,20 +285,29 @@ def whole_window(frames: int, native: tuple[int, int]) -> Window:
 
 
 def covers(shots: Sequence[Shot], mask: Frames) -> Iterator[np.ndarray]:
-    """What is opaque in each native frame, float32 [H, W], 0..1: the elements' alpha, and what was removed.
-
-    mask: bool native [T, H, W], what was generated; outside it is 0.
-    """
-    native = mask.shape[1], mask.shape[2]
-    removed = any(shot.path is None for shot in shots)
+    """`cover` of every frame; mask: bool native [T, H, W], what was generated."""
     for t, inside in enumerate(mask):
-        cover = np.full(native, float(removed), np.float32)
-        for shot in shots:
-            if shot.path is not None:
-                paste = plain_paste(piece(shot, slice(t, t + 1)), native)
-                assert paste is not None
-                cover = np.maximum(cover, paste[0, ..., 3].astype(np.float32) / 255)
-        yield cover * inside
+        yield cover(shots, t, inside)
+
+
+def cover(shots: Sequence[Shot], t: int, inside: np.ndarray) -> np.ndarray:
+    """What is opaque in native frame t, float32 [H, W], 0..1: the elements' alpha, and what was removed.
+
+    inside: bool native [H, W], the mask, outside which it is 0.
+    """
+    found = np.full(inside.shape, float(any(shot.path is None for shot in shots)), np.float32)
+    for paste in pastes(shots, t, (inside.shape[0], inside.shape[1])):
+        found = np.maximum(found, paste[..., 3].astype(np.float32) / 255)
+    return found * inside
+
+
+def pastes(shots: Sequence[Shot], t: int, native: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The elements where they go in native frame t: uint8 straight-alpha RGBA [H, W, 4]."""
+    for shot in shots:
+        if shot.path is not None:
+            paste = plain_paste(piece(shot, slice(t, t + 1)), native)
+            assert paste is not None
+            yield paste[0]
 
 
 def _window(

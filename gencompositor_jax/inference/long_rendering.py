@@ -8,7 +8,7 @@ layer is computed where it is asked for: by the next layer, or by whoever writes
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,9 @@ from gencompositor_jax.codec import chunks
 from gencompositor_jax.controls import shot as shots
 from gencompositor_jax.controls.conditions import Conditions, check_mask, network_inputs, padded
 from gencompositor_jax.controls.geometry import detail
-from gencompositor_jax.controls.geometry.paste_back import Transfer
+from gencompositor_jax.controls.geometry.detail import fit_piece
 from gencompositor_jax.controls.geometry.placement import OPAQUE
-from gencompositor_jax.controls.geometry.view import identity_view
-from gencompositor_jax.controls.media.frames import Computed, Frames, pieces
+from gencompositor_jax.controls.media.frames import STEP, Computed, Frames, pieces
 from gencompositor_jax.controls.media.spool import Spool
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import Shot
@@ -35,7 +34,7 @@ from gencompositor_jax.inference.pipeline import OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run
 from gencompositor_jax.inference.timer import Timer
 
-PIECE = 24  # frames of a result that are computed together; with `detail.REACH` on both sides about a window
+PIECE = 24  # frames whose fit is computed together; with `detail.REACH` on both sides about a window
 SPOOLED = 11  # bytes of a layer in temporary files, per pixel of the model's frames
 
 
@@ -56,9 +55,19 @@ class LongLayer:
     @property
     def frames(self) -> Frames:
         """The result, uint8 native [T, H, W, 3]; without paste-back the model's own frames."""
-        if not self.options.paste_back:
-            return self.generated
-        return Computed(self.below.shape, self._result, step=PIECE)
+        return self.over(self.below) if self.options.paste_back else self.generated
+
+    def over(self, below: Frames) -> Frames:
+        """The layer over other pixels of the same background: uint8, or float32 in the same levels."""
+
+        def make(first: int, stop: int) -> np.ndarray:
+            out = np.empty((stop - first, *below.shape[1:]), below.dtype)
+            for t in range(first, stop):
+                out[t - first] = self._pasted(below, t)
+            return out
+
+        kind = below.dtype.type
+        return Computed(below.shape, make, kind, step=STEP if kind is np.uint8 else 1)
 
     @property
     def mask(self) -> Frames:
@@ -103,23 +112,30 @@ class LongLayer:
         assert sums is not None, "a clip has frames"
         return detail.light(sums, self.token)
 
-    def _result(self, first: int, stop: int) -> np.ndarray:
-        return np.concatenate([self._pasted(*part) for part in _ranges(first, stop)])
+    def _pasted(self, below: Frames, t: int) -> np.ndarray:
+        """Frame t of the result."""
+        at = slice(t, t + 1)
+        fit = None if self._light is None else fit_piece(self._fit_around(t // PIECE), _within(at, PIECE))
+        given = self.generated[at], self.inside[at], self.options.feather, fit
+        placed = shots.piece(dataclasses.replace(self.shot, removed=None), at)  # what was removed isn't read
+        return shots.pasted_over(placed, below[at], *given)[0]
 
-    def _pasted(self, first: int, stop: int) -> np.ndarray:
-        part = shots.piece(self.shot, slice(first, stop))
-        transfer = None
-        if self._light is not None:
-            fit = self._fit(self._light, first, stop)
-            transfer = Transfer(fit, part.paste(identity_view(part.window.size)))
-        below, generated, inside = (v[first:stop] for v in (self.below, self.generated, self.inside))
-        return shots.pasted(part, below, generated, inside, self.options.feather, transfer)[0]
+    @functools.cached_property
+    def _fit_around(self) -> Callable[[int], detail.Fit]:
+        """The fit of a piece by its number; the last one is kept, since frames are asked for in order."""
+
+        def fit(number: int) -> detail.Fit:
+            assert self._light is not None
+            first = number * PIECE
+            return self._fit(self._light, first, min(first + PIECE, len(self.seen)))
+
+        return functools.lru_cache(maxsize=1)(fit)
 
     def _fit(self, light: detail.Light, first: int, stop: int) -> detail.Fit:
         around, within = _around(first, stop)
         fit = detail.fit(*self._model_frames(around), self.token, light)
         assert fit is not None, "a clip with light has an element"
-        fit = fit._replace(field=fit.field[within], shade=fit.shade[within], trust=fit.trust[within])
+        fit = fit_piece(fit, within)
         if self.options.detail != "auto":
             fit = fit._replace(trust=np.ones_like(fit.trust))
         alpha = self.paste[first:stop][..., 3] * self.inside[first:stop].astype(np.float64)
@@ -276,6 +292,12 @@ def _around(first: int, stop: int) -> tuple[slice, slice]:
     """A piece with what smoothing along time sees around it, and the piece within that."""
     start = max(0, first - detail.REACH)
     return slice(start, stop + detail.REACH), slice(first - start, stop - start)
+
+
+def _within(part: slice, length: int) -> slice:
+    """Frames of the clip as frames of the piece that has them."""
+    first = part.start % length
+    return slice(first, first + part.stop - part.start)
 
 
 def _over_layers(progress: OnStep, number: int, layers: int) -> OnStep:

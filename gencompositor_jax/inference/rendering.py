@@ -1,9 +1,10 @@
 """Rendering a stage: one sampling pass per layer, each composited into the result so far."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls import shot
 from gencompositor_jax.controls.conditions import Conditions, padded
+from gencompositor_jax.controls.geometry.detail import Fit, fit_piece
 from gencompositor_jax.controls.media.frames import Computed, Frames
 from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.controls.shot import Shot
 from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import latents_file, provenance
@@ -38,12 +41,36 @@ class Composite:
     fps: float
     settings: dict[str, Any]
     find_transferred: Callable[[], tuple[float, ...]]
+    # With paste-back: the same layers over other pixels of the background, float32 [T, H, W, 3] in 8-bit
+    # levels that need not be whole; the result is computed frame by frame and is not rounded.
+    over: Callable[[Frames], Frames]
     seconds: dict[str, float]  # per stage; a shape's first call compiles within encode, sample and decode
 
     @property
     def transferred(self) -> tuple[float, ...]:
         """Per layer with paste-back: the share with the element's own pixels."""
         return self.find_transferred()
+
+
+class Paste(NamedTuple):
+    """A layer that was pasted back, and can be again over other pixels."""
+
+    shot: Shot
+    generated: np.ndarray  # uint8 [T, h, w, 3]
+    inside: np.ndarray  # bool [T, h, w]
+    feather: float
+    fit: Fit | None
+
+    def over(self, below: Frames) -> Frames:
+        """See `Composite.over`."""
+
+        def make(first: int, stop: int) -> np.ndarray:
+            part = slice(first, stop)
+            fit = None if self.fit is None else fit_piece(self.fit, part)
+            given = self.generated[part], self.inside[part], self.feather, fit
+            return shot.pasted_over(shot.piece(self.shot, part), below[part], *given)
+
+        return Computed(below.shape, make, below.dtype.type, step=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +83,7 @@ class Composing:
     masks: tuple[np.ndarray, ...] = ()  # of the layers that are done
     raw: np.ndarray | None = None  # the model's frames of the last one
     transferred: tuple[float, ...] = ()
+    pastes: tuple[Paste, ...] = ()
 
     @property
     def layer(self) -> int:
@@ -80,14 +108,16 @@ def with_layer(now: Composing, given: Conditions, raw: np.ndarray) -> Composing:
     count = len(now.frames)
     raw = raw[:count]
     options, inside, frames = now.options, given.mask[:count, ..., 0] > 0, raw
-    transferred = now.transferred
+    transferred, pastes = now.transferred, now.pastes
     if options.paste_back:
         layer, arch = now.stage.shots[now.layer], now.stage.arch
         result = shot.put_back(layer, now.frames, raw, inside, arch, options.feather, options.detail)
         frames, inside = result.frames, result.mask
         transferred = (*transferred, result.transferred)
+        pastes = (*pastes, Paste(layer, raw, given.mask[:count, ..., 0] > 0, options.feather, result.fit))
+    masks = (*now.masks, inside)
     return dataclasses.replace(
-        now, frames=frames, masks=(*now.masks, inside), raw=raw, transferred=transferred
+        now, frames=frames, masks=masks, raw=raw, transferred=transferred, pastes=pastes
     )
 
 
@@ -103,6 +133,7 @@ def finished(now: Composing, seconds: dict[str, float]) -> Composite:
         fps=now.stage.background.fps,
         settings=_settings(now.stage, now.options, now.frames),
         find_transferred=lambda: now.transferred,
+        over=lambda plate: functools.reduce(lambda below, paste: paste.over(below), now.pastes, plate),
         seconds=seconds,
     )
 
@@ -183,6 +214,7 @@ def _render_long(
         fps=stage.background.fps,
         settings=_settings(stage, options, top.frames),
         find_transferred=lambda: tuple(layer.transferred() for layer in layers if options.paste_back),
+        over=lambda plate: functools.reduce(lambda below, layer: layer.over(below), layers, plate),
         seconds=timer.seconds,
     )
 

@@ -11,6 +11,7 @@ from gencompositor_jax.controls.geometry.window import cut, piece
 from gencompositor_jax.controls.media import layer_out
 from gencompositor_jax.controls.media.frames import Computed, Frames
 from gencompositor_jax.controls.media.sheet import overlaid
+from gencompositor_jax.controls.media.timecode import timecode_of
 from gencompositor_jax.controls.shot import covers
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def write_edit_layer(path: "PathLike", composite: "Composite", stage: "Stage", o
             yield layer
 
     plate = stage.background
-    timecode = layer_out.timecode_of(Path(plate.path), round(plate.start * plate.fps), plate.fps)
+    timecode = timecode_of(Path(plate.path), round(plate.start * plate.fps), plate.fps)
     layer_out.write_layer(
-        path, layers(), plate.fps, first=plate.first, timecode=timecode, overwrite=overwrite
+        path, layers(), plate.fps, numbers=plate.numbers, timecode=timecode, overwrite=overwrite
     )
     return worst

@@ -48,6 +48,7 @@ _SCENE = (
     "range",
     "frames",
     "gaps",
+    "plate_colour",
     "weights",
     "framing",
     "tiles",
@@ -80,6 +81,10 @@ class Job:
         path = pathlib.PurePath(fields.read(Text, self.out, "out"))
         if path.is_absolute() or ".." in path.parts or "\0" in self.out or not path.name:
             raise InputError(f"out: {self.out!r}; pass a path inside the folder of the outputs")
+        if self.scene.codec not in (None, "h264") or self.scene.exr_layers:
+            raise InputError(
+                "codec, exr_layers: jobs write viewing copies; set them to null and false, or use compose"
+            )
         object.__setattr__(self, "out", path.as_posix())
 
 

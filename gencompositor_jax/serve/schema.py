@@ -45,6 +45,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "easing": _one_of("linear", "ease-in", "ease-out", "ease-in-out"),
     "frames": _INTEGER | {"description": "Of the result. Default: the background's, or a shorter element's."},
     "gaps": _one_of("hold", "error"),
+    "plate_colour": _TEXT | {"description": "Of the background: sRGB, HLG, PQ, linear, ACEScg, ..."},
     "fps": _NUMBER,
     "start": _NUMBER | {"description": "Seconds into the background."},
     "end": _NUMBER,

@@ -129,6 +129,11 @@ def light(sums: Sums, token: int) -> Light | None:
     return Light(*_tone(sums, token), error, slight)
 
 
+def fit_piece(found: Fit, part: slice) -> Fit:
+    """The map in some of the frames."""
+    return found._replace(field=found.field[part], shade=found.shade[part], trust=found.trust[part])
+
+
 def fit(
     seen: UInt8[np.ndarray, "T h w 3"],
     paste: UInt8[np.ndarray, "T h w 4"],

@@ -31,14 +31,41 @@ def solve_layer(plate: np.ndarray, composite: np.ndarray, cover: np.ndarray, lev
     layer: np.ndarray = np.zeros((*plate.shape[:-1], 4), kind)
     part = _extent((plate != composite).any(axis=-1) | (cover > 0))
     p, c = plate[part].astype(np.float32) / _WHITE, composite[part].astype(np.float32) / _WHITE
+    layer[part] = straight_layer(p, c, cover[part], levels)
+    return layer
+
+
+def straight_layer(plate: np.ndarray, composite: np.ndarray, cover: np.ndarray, levels: int) -> np.ndarray:
+    """`solve_layer` for float32 values of any depth, 0..1: float32 [H, W, 4] of whole numbers.
+
+    Values beyond 0..1 are clipped.
+    """
+    p, c = np.clip(plate, 0, 1), np.clip(composite, 0, 1)
     darker = np.where(c < p, (p - c) / np.maximum(p, 1e-6), 0)
     lighter = np.where(c > p, (c - p) / np.maximum(1 - p, 1e-6), 0)
-    alpha = np.maximum(np.maximum(darker, lighter).max(axis=-1), cover[part])
+    alpha = np.maximum(np.maximum(darker, lighter).max(axis=-1), cover)
     steps = np.ceil(np.clip(alpha, 0, 1) * levels - 1e-3)[..., None]
     a = steps / levels
     colour = np.where(steps > 0, p + (c - p) / np.maximum(a, 0.5 / levels), 0)
-    layer[part] = np.concatenate([np.rint(np.clip(colour, 0, 1) * levels), steps], axis=-1)
-    return layer
+    return np.concatenate([np.rint(np.clip(colour, 0, 1) * levels), steps], axis=-1)
+
+
+def premultiplied_layer(plate: np.ndarray, composite: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """The layer over linear light, which has no white: float16 [H, W, 4], premultiplied.
+
+        (3)  C = f + (1 - a) P
+
+    alpha is that of a shadow by (2), or the element's own; light that is added needs none. Values are rounded
+    to half floats, alpha first, so that f makes up for its rounding.
+    """
+    darker = np.where(
+        (composite < plate) & (plate > 0), (plate - composite) / np.where(plate > 0, plate, 1), 0
+    )
+    exact = np.clip(np.maximum(darker.max(axis=-1), cover), 0, 1)
+    alpha = exact.astype(np.float16)
+    alpha = np.where(alpha < exact, np.nextafter(alpha, np.float16(1)), alpha)  # light below 0 is for none
+    light = composite - (1 - alpha.astype(np.float32)[..., None]) * plate
+    return np.concatenate([light.astype(np.float16), alpha[..., None]], axis=-1)
 
 
 def _extent(changed: np.ndarray) -> tuple[slice, ...]:

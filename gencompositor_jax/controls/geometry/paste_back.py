@@ -58,7 +58,7 @@ def paste_back(
     """The background with the generated part blended over it through the mask.
 
     Args:
-        native: uint8 [T, H, W, 3], the background.
+        native: uint8 [T, H, W, 3], the background; or float32 in the same levels, which are not rounded then.
         generated: uint8 [T, h, w, 3], the model's frames.
         mask: bool [T, h, w], what the model generated (the inflated mask).
         view: how the model saw the background.
@@ -66,8 +66,8 @@ def paste_back(
             less than the mask was inflated by; 0 makes a hard edge.
         transfer: draws the element's own pixels where its fit is trusted; None takes the model's everywhere.
 
-    Returns (uint8 [T, H, W, 3], bool [T, H, W] the mask at the background's size). Pixels outside that mask
-    equal the input. InputError if the feather is negative or not finite.
+    Returns ([T, H, W, 3] like `native`, bool [T, H, W] the mask at the background's size). Pixels outside
+    that mask equal the input. InputError if the feather is negative or not finite.
     """
     if not (math.isfinite(feather) and feather >= 0):
         raise InputError(f"feather={feather}: pass a finite number of pixels, 0 or more")
@@ -91,7 +91,8 @@ def paste_back(
             shade = 1 + feather_weight(inside[t], 3 * width)[part] * (shade - 1)
             drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
             result += trust[..., None] * (drawn - result)
-        out[t][part] = np.rint(below + weight[..., None] * (result - below)).astype(np.uint8)
+        mixed = below + weight[..., None] * (result - below)
+        out[t][part] = np.rint(mixed) if native.dtype == np.uint8 else mixed
     return out, inside
 
 

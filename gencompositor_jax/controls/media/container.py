@@ -60,6 +60,7 @@ def frames_of(
     context = stream.codec_context
     if alpha_decoder is not None:
         context = cast(VideoCodecContext, av.CodecContext.create(alpha_decoder, "r"))
-    context.thread_type = "AUTO"
+    if not context.is_open:  # else it is set already
+        context.thread_type = "AUTO"
     for packet in container.demux(stream):
         yield from context.decode(packet)

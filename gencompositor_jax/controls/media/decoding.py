@@ -6,7 +6,8 @@ which it returns the same bits (RGB, grey, YUV 4:4:4).
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -16,6 +17,8 @@ from gencompositor_jax.controls.media.deinterlacing import CONTEXT, deinterlaced
 from gencompositor_jax.controls.media.display import pixels_of
 from gencompositor_jax.controls.media.stream import ALPHA_DECODERS, MISSING, PictureStream
 from gencompositor_jax.errors import InputError
+
+T = TypeVar("T")
 
 DECODER = "GENCOMPOSITOR_DECODER"  # the environment variable: pyav (default) or decord
 
@@ -44,16 +47,29 @@ def decode(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> np.ndarray
 
 def decoded(stream: PictureStream, wanted: np.ndarray, alpha: bool) -> Iterator[np.ndarray]:
     """`decode`, one frame at a time: uint8 [H, W, 3 or 4] for each index of `wanted`, which may repeat."""
+    return _each(stream, wanted, alpha, lambda frame, index: _shown(stream, frame, index, alpha))
+
+
+def decoded_as_coded(stream: PictureStream, wanted: np.ndarray) -> Iterator[av.VideoFrame]:
+    """`decoded` without any conversion: the decoder's own frames."""
+    return _each(stream, wanted, False, lambda frame, _: frame)
+
+
+def _each(
+    stream: PictureStream, wanted: np.ndarray, alpha: bool, shown: Callable[[av.VideoFrame, int], T]
+) -> Iterator[T]:
     coded, repeats = np.unique(wanted if stream.coded is None else stream.coded[wanted], return_counts=True)
-    for pixels, times in zip(_in_order(stream, coded, alpha), repeats.tolist(), strict=True):
+    for pixels, times in zip(_in_order(stream, coded, alpha, shown), repeats.tolist(), strict=True):
         for _ in range(times):
             yield pixels
 
 
-def _in_order(stream: PictureStream, coded: np.ndarray, alpha: bool) -> Iterator[np.ndarray]:
+def _in_order(
+    stream: PictureStream, coded: np.ndarray, alpha: bool, shown: Callable[[av.VideoFrame, int], T]
+) -> Iterator[T]:
     """The decoded frames of the numbers `coded` [n], increasing, with jumps to keyframes where they pay."""
     if stream.pts is None:
-        yield from _by_pyav(stream, coded, alpha, None)
+        yield from _by_pyav(stream, coded, alpha, None, shown)
         return
     # What deinterlacing a frame depends on is decoded too, so that it doesn't matter where decoding begins.
     first = np.maximum(coded - CONTEXT, 0) if stream.interlaced else coded
@@ -64,29 +80,35 @@ def _in_order(stream: PictureStream, coded: np.ndarray, alpha: bool) -> Iterator
         done = 0
         if seeks[run[0]]:
             try:
-                for pixels in _by_pyav(stream, coded[run], alpha, key[run[0]]):
+                for pixels in _by_pyav(stream, coded[run], alpha, key[run[0]], shown):
                     yield pixels
                     done += 1
             except InputError:
                 pass  # a keyframe may lack what a decoder needs: only what fails from the start is damaged
         if done < len(run):
-            yield from _by_pyav(stream, coded[run[done:]], alpha, None)
+            yield from _by_pyav(stream, coded[run[done:]], alpha, None, shown)
 
 
-def _by_pyav(stream: PictureStream, coded: np.ndarray, alpha: bool, key: int | None) -> Iterator[np.ndarray]:
+def _by_pyav(
+    stream: PictureStream,
+    coded: np.ndarray,
+    alpha: bool,
+    key: int | None,
+    shown: Callable[[av.VideoFrame, int], T],
+) -> Iterator[T]:
     """Decodes from the keyframe with stamp `key` (None: from the start) to the last frame of `coded` [n].
 
     A dropped frame is filled by the one before it, which stays on screen.
     """
     wanted = coded.tolist()
     slots = set(wanted)
-    early: dict[int, np.ndarray] = {}  # frames whose stamps are out of order wait for those before
-    before: np.ndarray | None = None
+    early: dict[int, T] = {}  # frames whose stamps are out of order wait for those before
+    before: T | None = None
     # After a seek every frame must be there: in some containers it ends behind the keyframe.
     tolerated, position = max(1, MISSING * len(wanted)) if key is None else 0, 0
     for index, frame in _numbered(stream, key, alpha):
         if index in slots:
-            early[index] = _shown(stream, frame, index, alpha)
+            early[index] = shown(frame, index)
         while position < len(wanted) and wanted[position] in early:
             before = early.pop(wanted[position])
             yield before

@@ -14,7 +14,7 @@ from gencompositor_jax.controls.media.orientation import Orientation, orientatio
 
 # swscale's flags bicubic | accurate_rnd | full_chr_h_int | full_chr_h_inp; older versions of PyAV name only
 # the first. Without them a conversion to RGB and back darkens a video by one level and repeats chroma.
-_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
+EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000
 _ALIKE = Fraction(1, 100)  # pixels whose sides differ by less are square
 _THIN = 8  # sample aspect ratios beyond it are damaged headers
 
@@ -78,7 +78,7 @@ def reformatted(frame: av.VideoFrame, display: Display, layout: str, width: int,
     size = {} if (width, height) == (frame.width, frame.height) else {"width": width, "height": height}
     matrix = None if frame.format.is_rgb else display.colour.matrix
     return np.asarray(
-        frame.reformat(format=layout, interpolation=_EXACT, src_colorspace=matrix, **size).to_ndarray()
+        frame.reformat(format=layout, interpolation=EXACT, src_colorspace=matrix, **size).to_ndarray()
     )
 
 

@@ -55,6 +55,13 @@ def hlg_to_light(values: np.ndarray) -> np.ndarray:
     return 1000 * scene**1.2
 
 
+def light_to_hlg(light: np.ndarray) -> np.ndarray:
+    """The inverse of (2): cd/m2 to 0..1."""
+    scene = (np.asarray(light, np.float64) / 1000) ** (1 / 1.2)
+    bright = _A * np.log(np.maximum(12 * scene - _B, 1e-9)) + _C
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), bright)
+
+
 def roll_off(light: np.ndarray, peak: float) -> np.ndarray:
     """(3): light up to `peak` to light up to `WHITE`, in cd/m2; unchanged if the peak isn't above it.
 

@@ -68,16 +68,19 @@ def read_header(path: Path) -> Header:
     return Header(width, height, alpha, kind, tuple(pages), timing, _stated_colour(path))
 
 
-def read_pages(path: Path, pages: Iterator[int], alpha: bool) -> Iterator[np.ndarray]:
+def read_pages(
+    path: Path, pages: Iterator[int], alpha: bool, stated_colour: bool = True
+) -> Iterator[np.ndarray]:
     """Pages of an image file: uint8 [H, W, 3], or straight-alpha RGBA [H, W, 4], rotated by its Exif tag.
 
-    EXR is scene-linear with premultiplied alpha and gets sRGB's curve; what is above 1 is clipped.
+    stated_colour: whether HDR and wide gamuts are converted to the working space. EXR is scene-linear with
+    premultiplied alpha and gets sRGB's curve; what is above 1 is clipped.
     """
     if path.suffix.lower() == EXR:
         pixels = _encoded(_exr(path), alpha)
         yield from (pixels for _ in pages)
         return
-    colour = _stated_colour(path)
+    colour = _stated_colour(path) if stated_colour else None
     with _opened(path) as image:
         for page in pages:
             if image.tell() != page:

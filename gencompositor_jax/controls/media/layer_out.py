@@ -1,48 +1,89 @@
 """The edit layer as a file: RGBA of 16 bits in PNG or TIFF images or FFV1, or ProRes 4444."""
 
-import re
-from collections.abc import Iterator
-from fractions import Fraction
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import av
-import cv2
 import numpy as np
-from av.video.reformatter import ColorRange
 
-from gencompositor_jax.controls.media.container import opened
+from gencompositor_jax.controls.media import deep_images
+from gencompositor_jax.controls.media.codecs import Coding
+from gencompositor_jax.controls.media.colour import Tags
+from gencompositor_jax.controls.media.encoding import BT709, encoder
+from gencompositor_jax.controls.media.image_files import EXR
 from gencompositor_jax.controls.media.numbering import is_pattern, numbered
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, atomic_write, check_output
 
 IMAGES = (".png", ".tif", ".tiff")
 _PRORES = {"profile": "4444", "alpha_bits": "16"}
-VIDEOS: dict[str, dict[str, Any]] = {
-    ".mov": {"codec": "prores_ks", "pixels": "yuva444p10le", "options": _PRORES},
-    ".mkv": {"codec": "ffv1", "pixels": "gbrap16le", "options": {"level": "3"}},
+VIDEOS = {
+    ".mov": Coding("prores_ks", "yuva444p10le", 10, _PRORES, (".mov",)),
+    ".mkv": Coding("ffv1", "gbrap16le", 16, {"level": "3", "g": "1"}, (".mkv",), lossless=True),
 }
-_BT709 = 1  # H.273's number of the primaries, the transfer function and the matrix
-_EXACT = 0x4 | 0x40000 | 0x2000 | 0x4000  # swscale's flags, as in display.py
 
 
-def check_layer_output(path: PathLike, frames: int, first: int, overwrite: bool) -> None:
-    """`check_output` for a layer of so many frames, numbered from `first`.
+def check_layer_output(path: PathLike, numbers: Iterable[int], overwrite: bool, of_exr: bool = False) -> None:
+    """`check_output` for a layer whose frames have these numbers.
 
-    InputError if the name is neither a pattern of images (`edit_####.png`) nor a video (.mov, .mkv).
+    of_exr: whether the plate is EXR: its values are light, which only EXR layers have. InputError if the name
+    is neither a pattern of images (`edit_####.png`) nor a video (.mov, .mkv).
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix in IMAGES and is_pattern(path.name):
-        for number in range(first, first + frames):
+    if of_exr and not (suffix == EXR and is_pattern(path.name)):
+        raise InputError(
+            f"--layer {path}: the plate has linear light in floats, which only EXR keeps: pass edit_####.exr"
+        )
+    if suffix == EXR and is_pattern(path.name) and not of_exr:
+        raise InputError(
+            f"--layer {path}: EXR has linear light, the plate has display values: pass edit.mov or "
+            "edit_####.png, or convert the plate to EXR first"
+        )
+    if suffix in (*IMAGES, EXR) and is_pattern(path.name):
+        for number in numbers:
             check_output(numbered(path, number), overwrite)
     elif suffix in VIDEOS:
         check_output(path, overwrite)
     else:
         raise InputError(
-            f"--layer {path}: pass a name such as edit.mov (ProRes 4444), edit.mkv (FFV1), edit_####.png or "
-            "edit_####.tif"
+            f"--layer {path}: pass a name such as edit.mov (ProRes 4444), edit.mkv (FFV1), edit_####.png, "
+            "edit_####.tif, or edit_####.exr over an EXR plate"
         )
+
+
+@contextmanager
+def layer_writer(
+    path: PathLike,
+    size: tuple[int, int],
+    fps: float,
+    *,
+    numbers: Iterable[int] | None = None,
+    tags: Tags = BT709,
+    timecode: str | None = None,
+    overwrite: bool = False,
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that writes the next straight-alpha uint16 frame [H, W, 4]; not for EXR.
+
+    size: (width, height). numbers: of images, which appear under their names once they are complete; from 0.
+    tags: of the plate's colours. timecode: of the first frame, for videos.
+    """
+    path, number = Path(path), iter(itertools.count() if numbers is None else numbers)
+    suffix = path.suffix.lower()
+
+    def put_image(frame: np.ndarray) -> None:
+        with atomic_write(numbered(path, next(number)), overwrite) as part:
+            part.write_bytes(deep_images.coded(suffix, frame))
+
+    if suffix in IMAGES:
+        yield put_image
+        return
+    with encoder(
+        path, VIDEOS[suffix], size, fps, tags=tags, timecode=timecode, overwrite=overwrite
+    ) as put_frame:
+        yield lambda frame: put_frame(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgba64le"))
 
 
 def write_layer(
@@ -50,59 +91,14 @@ def write_layer(
     frames: Iterator[np.ndarray],
     fps: float,
     *,
-    first: int = 0,
+    numbers: Iterable[int] | None = None,
     timecode: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write straight-alpha uint16 frames [H, W, 4], one at a time; see `check_layer_output` for the names.
-
-    Images are numbered from `first`; each appears under its name once it is complete. `timecode`: of the
-    first frame, "hh:mm:ss:ff", for .mov.
-    """
-    path = Path(path)
-    if path.suffix.lower() in IMAGES:
-        for number, frame in enumerate(frames, first):
-            with atomic_write(numbered(path, number), overwrite) as part:
-                done, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA))
-                assert done
-                part.write_bytes(data.tobytes())
-        return
-    how, rate = VIDEOS[path.suffix.lower()], Fraction(fps).limit_denominator(1001)
-    kind = "mov" if path.suffix.lower() == ".mov" else "matroska"
-    with atomic_write(path, overwrite) as part, av.open(str(part.absolute()), "w", format=kind) as output:
-        stream: Any = None
-        for index, frame in enumerate(frames):
-            if stream is None:
-                if timecode is not None:
-                    output.metadata["timecode"] = timecode
-                stream = output.add_stream(how["codec"], rate=rate, options=how["options"])
-                stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = how["pixels"]
-                context = stream.codec_context
-                context.color_primaries = context.color_trc = _BT709
-                if kind == "mov":
-                    context.colorspace, context.color_range = _BT709, ColorRange.MPEG
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgba64le").reformat(
-                format=how["pixels"], interpolation=_EXACT, dst_colorspace=_BT709 if kind == "mov" else None
-            )
-            picture.pts, picture.time_base = index, 1 / rate
-            output.mux(stream.encode(picture))
-        if stream is not None:
-            output.mux(stream.encode(None))
-
-
-def timecode_of(path: Path, frames: int, fps: float) -> str | None:
-    """The time code of a video's frame number `frames`; None if the file has no non-drop time code."""
-    if not path.is_file():
-        return None
-    with opened(path) as container:
-        tags = [container.metadata, *(stream.metadata for stream in container.streams)]
-    found = next((t["timecode"] for t in tags if "timecode" in t), "")
-    parts = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", found)
-    if parts is None:
-        return None
-    hours, minutes, seconds, rest = map(int, parts.groups())
-    base = round(fps)
-    total = ((hours * 60 + minutes) * 60 + seconds) * base + rest + frames
-    seconds, rest = divmod(total, base)
-    return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{rest:02}"
+    """`layer_writer` for frames that an iterator makes, one at a time."""
+    start = next(frames)
+    size = start.shape[1], start.shape[0]
+    with layer_writer(path, size, fps, numbers=numbers, timecode=timecode, overwrite=overwrite) as put:
+        put(start)
+        for frame in frames:
+            put(frame)

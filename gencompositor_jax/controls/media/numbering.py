@@ -41,6 +41,11 @@ def is_pattern(name: str) -> bool:
     return len(_PATTERN.findall(name)) == 1
 
 
+def bare(name: str) -> str:
+    """The name without number and suffix: `comp` of `comp.####.exr`."""
+    return _PATTERN.sub("", Path(name).stem).rstrip("._- ")
+
+
 def numbered(pattern: Path, number: int) -> Path:
     """The file with a number, of a pattern that `is_pattern`."""
 

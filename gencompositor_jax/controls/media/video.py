@@ -45,6 +45,12 @@ class Footage:
     path: str  # the file or folder they were read from; any name for frames from elsewhere
     start: float = 0.0  # seconds into it at which they begin
     first: int = 0  # number of the first one, as in the names of image files; of a video they count from 0
+    step: int = 1  # from frame to frame
+
+    @property
+    def numbers(self) -> range:
+        """Of the frames."""
+        return range(self.first, self.first + self.step * len(self.frames), self.step)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def read_video(
             pixels[slot] = image
     else:
         pixels = decode(media, indices, alpha=chosen.channels == 4)
-    return Video(pixels, chosen.rate, str(media.path), start, chosen.first)
+    return Video(pixels, chosen.rate, str(media.path), start, chosen.first, media.step or 1)
 
 
 def check_clip(
@@ -143,25 +149,28 @@ def open_video(
     """
     chosen = choose(media, fps, start, end, frames, alpha)
     shape = (len(chosen.indices), chosen.media.height, chosen.media.width, chosen.channels)
-    return Footage(
-        in_order(shape, chosen.from_frame), chosen.rate, str(chosen.media.path), start, chosen.first
-    )
+    made, path = in_order(shape, chosen.from_frame), str(chosen.media.path)
+    return Footage(made, chosen.rate, path, start, chosen.first, chosen.media.step or 1)
 
 
 def in_order(shape: tuple[int, ...], from_frame: Callable[[int], Iterator[np.ndarray]]) -> Computed:
     """uint8 frames that a generator makes from any first one on: it runs once while they are asked for in
-    order.
+    order. A single frame may be asked for again.
     """
     ahead: tuple[int, Iterator[np.ndarray]] = (-1, iter(()))
+    last = np.empty((0, *shape[1:]), np.uint8)
 
     def make(first: int, stop: int) -> np.ndarray:
-        nonlocal ahead
+        nonlocal ahead, last
+        if stop == first + 1 == ahead[0] and len(last):
+            return last
         if first != ahead[0]:
             ahead = first, from_frame(first)
         out = np.empty((stop - first, *shape[1:]), np.uint8)
         for slot in range(len(out)):
             out[slot] = next(ahead[1])
         ahead = stop, ahead[1]
+        last = out if len(out) == 1 else last[:0]
         return out
 
     return Computed(shape, make)

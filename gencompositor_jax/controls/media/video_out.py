@@ -1,7 +1,5 @@
 """Video out: H.264 with the background's sound, or a folder of PNG images."""
 
-import io
-import logging
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,16 +9,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from PIL import Image
 
-from gencompositor_jax.controls.media.container import opened
 from gencompositor_jax.controls.media.frames import Frames
-from gencompositor_jax.controls.media.images import is_image
-from gencompositor_jax.controls.media.inputs import local_path
+from gencompositor_jax.controls.media.sound import copied_sound
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, atomic_folder, atomic_write, check_output
 
@@ -34,8 +29,6 @@ _BLUE, _RED = (np.eye(3)[2] - _LUMA) / (2 - 2 * _KB), (np.eye(3)[0] - _LUMA) / (
 _BT709_LIMITED = np.column_stack(
     [np.stack([219 * _LUMA, 224 * _BLUE, 224 * _RED]) / 255, [16, 128, 128]]
 ).astype(np.float32)
-
-_log = logging.getLogger(__name__)
 
 
 def check_video_output(path: PathLike, overwrite: bool) -> None:
@@ -79,7 +72,7 @@ def write_video(
         stream = _add_picture(output, frames, rate, crf)
         sound: deque[tuple[float, av.Packet]] = deque()
         if audio_from is not None:
-            sound = _copied_sound(stack, output, audio_from, audio_start, float(len(frames) / rate))
+            sound = copied_sound(stack, output, audio_from, audio_start, float(len(frames) / rate))
         for index, frame in enumerate(frames):
             for packet in stream.encode(_picture(frame, index, rate)):
                 output.mux(packet)
@@ -144,64 +137,3 @@ def _yuv420(frame: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     flat = [planes[..., 0].ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()]
     return np.rint(np.concatenate(flat)).astype(np.uint8).reshape(height * 3 // 2, width)
-
-
-def _copied_sound(
-    stack: ExitStack,
-    output: OutputContainer,
-    source: PathLike,
-    start: float,
-    seconds: float,
-) -> deque[tuple[float, av.Packet]]:
-    """(time, packet) of a file's sound from `start` on, retimed to start at 0 in a new stream of `output`.
-
-    Empty if there is none, or none that the container supports. The stack keeps the source open.
-    """
-    path = local_path(source)
-    kept: deque[tuple[float, av.Packet]] = deque()
-    if path.is_dir() or is_image(path):
-        return kept
-    container = stack.enter_context(opened(path))
-    if not container.streams.audio:
-        return kept
-    stream = container.streams.audio[0]
-    if not _fits(stream, output.format.name):
-        codec = stream.codec_context.name
-        _log.warning("%s: its sound (%s) is not supported by this container and is dropped", path, codec)
-        return kept
-    copy = output.add_stream_from_template(stream)
-    assert stream.time_base is not None
-    base = float(stream.time_base)
-    origin = start
-    # Times count from the first picture, whose stamp may differ from 0.
-    for video in container.streams.video[:1]:
-        origin += float((video.start_time or 0) * (video.time_base or 0))
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is None:
-                continue
-            time = packet.pts * base - origin
-            if time >= seconds:
-                break
-            if kept and time <= kept[-1][0]:
-                _log.warning("%s: its sound starts again at %.1f s and was copied up to there", path, time)
-                break
-            if start <= 0 or time + (packet.duration or 0) * base > 0:  # priming samples precede 0
-                packet.pts -= round(origin / base)
-                packet.dts = packet.pts
-                packet.stream = copy
-                kept.append((time, packet))
-    except av.FFmpegError:
-        _log.warning("%s: its sound is damaged and was copied in part", path)
-    return kept
-
-
-def _fits(stream: AudioStream, kind: str) -> bool:
-    """Whether a container of this kind supports the stream; writing a header is the only test."""
-    try:
-        with av.open(io.BytesIO(), "w", format=kind) as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True

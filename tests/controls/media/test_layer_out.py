@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gencompositor_jax.controls.geometry.edit_layer import over, solve_layer
-from gencompositor_jax.controls.media.layer_out import check_layer_output, timecode_of, write_layer
+from gencompositor_jax.controls.media.layer_out import check_layer_output, write_layer
 from gencompositor_jax.controls.media.numbering import numbered
+from gencompositor_jax.controls.media.timecode import timecode_of
 from gencompositor_jax.errors import InputError
 
 H, W, T = 48, 64, 3
@@ -87,7 +88,7 @@ def read_back(path: Path) -> np.ndarray:
 )
 def test_the_layer_over_the_plate_is_the_composite_in_every_format(tmp_path, name, worst, mean):
     plate, composite, cover = shot()
-    write_layer(tmp_path / name, layers(65535), 25.0, first=1001)
+    write_layer(tmp_path / name, layers(65535), 25.0, numbers=range(1001, 1001 + T))
     found = read_back(tmp_path / name)
     assert found.shape == (T, H, W, 4)
     error = np.abs(over(found, plate) - composite)
@@ -102,12 +103,12 @@ def test_the_layer_over_the_plate_is_the_composite_in_every_format(tmp_path, nam
 def test_images_are_numbered_like_the_plate(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    write_layer(out / "edit_%05d.png", layers(65535), 24.0, first=1001)
+    write_layer(out / "edit_%05d.png", layers(65535), 24.0, numbers=range(1001, 1001 + T))
     assert sorted(p.name for p in out.iterdir()) == [f"edit_{n:05}.png" for n in (1001, 1002, 1003)]
     assert numbered(Path("a_##.png"), -4).name == "a_-4.png"
     with pytest.raises(InputError, match="edit_01002.png: exists"):
         (out / "edit_01001.png").unlink()
-        check_layer_output(out / "edit_%05d.png", 3, 1001, overwrite=False)
+        check_layer_output(out / "edit_%05d.png", range(1001, 1004), overwrite=False)
 
 
 def test_the_time_code_of_the_plate_is_kept(tmp_path):
@@ -123,4 +124,4 @@ def test_the_time_code_of_the_plate_is_kept(tmp_path):
 @pytest.mark.parametrize("name", ["edit.png", "edit.mp4", "edit", "edit_####.jpg", "edit.exr"])
 def test_other_names_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="--layer .*edit.mov .ProRes 4444., edit.mkv"):
-        check_layer_output(tmp_path / name, 3, 0, overwrite=False)
+        check_layer_output(tmp_path / name, range(3), overwrite=False)

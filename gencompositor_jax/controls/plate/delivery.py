@@ -1,0 +1,130 @@
+"""What is written at the plate's depth, and every refusal before anything heavy."""
+
+import dataclasses
+from pathlib import Path
+
+import av
+import numpy as np
+
+from gencompositor_jax.controls.media import deep_images
+from gencompositor_jax.controls.media.codecs import Codec, check_codec
+from gencompositor_jax.controls.media.encoding import Sound
+from gencompositor_jax.controls.media.image_files import EXR, read_header
+from gencompositor_jax.controls.media.layer_out import IMAGES, check_layer_output
+from gencompositor_jax.controls.media.numbering import is_pattern, numbered
+from gencompositor_jax.controls.media.stream import PictureStream
+from gencompositor_jax.controls.media.timecode import timecode_of
+from gencompositor_jax.controls.media.video import Media
+from gencompositor_jax.controls.plate.plate import Plate, open_plate
+from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import check_output
+
+VIEWING: tuple[Codec | None, ...] = (None, "h264")  # 8 bits of the working picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """The files that have the plate's own values."""
+
+    plate: Plate
+    out: Path | None  # a pattern of images, or a video; None if the composite is a viewing copy
+    layer: Path | None
+    codec: Codec | None
+    exr_layers: bool  # the EXR images have the edit, the mask, the foreground and the difference, too
+    overwrite: bool
+
+    @property
+    def sound(self) -> Sound:
+        """The plate's."""
+        return Sound(self.plate.path, self.plate.start, self.plate.shape[0] / self.plate.fps)
+
+    @property
+    def timecode(self) -> str | None:
+        """Of the first frame."""
+        return timecode_of(self.plate.path, round(self.plate.start * self.plate.fps), self.plate.fps)
+
+    def of_frames(self, count: int) -> "Delivery":
+        """The same of the first frames. Raises InputError where a file of theirs can't be written."""
+        plate = dataclasses.replace(self.plate, shape=(count, *self.plate.shape[1:]))
+        if self.layer is not None:
+            check_layer_output(self.layer, plate.numbers, self.overwrite, of_exr=plate.is_exr)
+        if self.out is not None and self.codec is not None:
+            check_output(self.out, self.overwrite)
+        elif self.out is not None:
+            for number in plate.numbers:
+                check_output(numbered(self.out, number), self.overwrite)
+        return dataclasses.replace(self, plate=plate)
+
+
+def plan(
+    media: Media,
+    out: str,
+    layer: str | None,
+    *,
+    codec: Codec | None = None,
+    exr_layers: bool = False,
+    colour: str | None = None,
+    fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    overwrite: bool = False,
+) -> Delivery | None:
+    """What is written at the plate's depth; None if a viewing copy is all that is asked for.
+
+    The composite is, if `out` is a pattern of images or `codec` is none of `VIEWING`; the layer is, if the
+    composite is, or the plate has more than the working picture. The others are those of `open_plate`.
+    Raises InputError for what can't be kept; `Delivery.of_frames` checks the files.
+    """
+    path = Path(out)
+    images = bool(path.suffix) and is_pattern(path.name)
+    if codec is not None and images:
+        raise InputError(f"{out}: are images, which have no --codec {codec}: pass one of the two")
+    if codec is not None:
+        check_codec(codec, path)
+    if exr_layers and not (images and path.suffix.lower() == EXR):
+        raise InputError("--exr-layers: only EXR images have layers: pass --out name.####.exr")
+    own = images or codec not in VIEWING
+    if not own and (layer is None or not _has_more(media, colour)):
+        return None
+    plate = open_plate(media, fps=fps, start=start, end=end, colour=colour)
+    if images:
+        _check_images(path, plate)
+    elif own and plate.is_exr:
+        raise InputError(
+            f"--codec {codec}: the plate has linear light in floats, which no video keeps: pass --out "
+            "name.####.exr"
+        )
+    if layer is not None:
+        check_layer_output(layer, (), overwrite, of_exr=plate.is_exr)
+    layer_path = None if layer is None else Path(layer)
+    return Delivery(plate, path if own else None, layer_path, codec if own else None, exr_layers, overwrite)
+
+
+def _check_images(out: Path, plate: Plate) -> None:
+    suffix = out.suffix.lower()
+    if suffix not in (*IMAGES, EXR):
+        raise InputError(f"{out}: images are written as .png, .tif and, of an EXR plate, .exr: name it so")
+    if plate.is_exr and suffix != EXR:
+        raise InputError(
+            f"{out}: the plate has linear light in floats, which {suffix} doesn't keep: pass .exr"
+        )
+    if not plate.is_exr and suffix == EXR:
+        raise InputError(
+            f"{out}: EXR has linear light, the plate has display values: pass .png or .tif, --codec ffv1 and "
+            "name.mkv, or convert the plate to EXR first"
+        )
+
+
+def _has_more(media: Media, colour: str | None) -> bool:
+    """Whether a background has more than 8 bits, or other colours than the working picture."""
+    if colour is not None:
+        return True
+    if isinstance(media, PictureStream):
+        deep = False
+        if media.pixel_format:
+            deep = max(part.bits for part in av.VideoFormat(media.pixel_format, 16, 16).components) > 8
+        return deep or not media.display.colour.is_working_space
+    first = media.images[0]
+    if first.suffix.lower() == EXR:
+        return True
+    return deep_images.depth_of(first) == np.uint16 or read_header(first).colour is not None

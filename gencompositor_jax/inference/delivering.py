@@ -1,0 +1,69 @@
+"""Writing a composite and its layer at the plate's depth: the plate is read once, frame by frame."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from gencompositor_jax.controls import shot
+from gencompositor_jax.controls.geometry.paste_back import feather_weight
+from gencompositor_jax.controls.media.frames import Computed
+from gencompositor_jax.controls.plate.carry import carry, see
+from gencompositor_jax.controls.plate.delivery import Delivery
+from gencompositor_jax.controls.plate.writing import Edited, composite_put, facts_of, layer_part, layer_put
+from gencompositor_jax.controls.stage import Stage
+from gencompositor_jax.inference.rendering import Composite
+
+
+def deliver(
+    delivery: Delivery,
+    composite: Composite,
+    stage: Stage,
+    feather: float,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Write the files of a delivery; returns what a report says of them.
+
+    feather: of the paste-back, in model pixels. progress: called with (frames done, frames in all).
+
+    Of `plate`: depth and colour; `unseen`, the fraction of the mask whose values the working picture doesn't
+    have, such as light above white; `clipped`, the fraction whose new values didn't fit the file's. Of
+    `layer`: the largest error of over(layer, plate), in 8-bit levels, or relative to the values in EXR.
+    """
+    plate = delivery.plate
+    count, height, width = plate.shape
+    ramp = feather / min(min(each.view.scale) for each in stage.shots)
+    picture = np.zeros((height, width, 3), np.float32)
+    # Frame by frame, each asked for once the plate's has been read.
+    composed = composite.over(Computed((*plate.shape, 3), lambda first, stop: picture[None], np.float32, 1))
+    wants_layer = delivery.layer is not None or delivery.exr_layers
+    inside, unseen, clipped, worst = 0, 0, 0, 0.0
+    with ExitStack() as stack:
+        puts = []
+        if delivery.out is not None:
+            puts.append(composite_put(stack, delivery))
+        if delivery.layer is not None:
+            puts.append(layer_put(stack, delivery))
+        for t, frame in zip(range(count), plate.from_frame(0), strict=False):
+            mask = composite.mask[t]
+            edited, seen = Edited(frame), see(frame, mask, plate.colour)
+            if seen is not None:
+                picture = seen.picture_of((height, width))
+                cover = shot.cover(stage.shots, t, mask) * feather_weight(mask, ramp)
+                carried = carry(seen, composed[t], cover, plate.colour)
+                layer, error = layer_part(seen, carried, plate.is_exr) if wants_layer else (None, 0.0)
+                pastes = tuple(shot.pastes(stage.shots, t, (height, width))) if delivery.exr_layers else ()
+                edited = Edited(carried.frame, seen, carried, layer, pastes)
+                inside, worst = inside + int(mask.sum()), max(worst, error)
+                unseen, clipped = unseen + seen.unseen, clipped + carried.clipped
+            for put in puts:
+                put(edited)
+            progress(t + 1, count)
+    facts: dict[str, Any] = {
+        "plate": facts_of(plate)
+        | {"unseen": round(unseen / max(1, inside), 4), "clipped": round(clipped / max(1, inside), 4)}
+    }
+    if delivery.layer is not None:
+        facts["layer"] = {"path": str(delivery.layer), "error": round(worst, 6)}
+    return facts
