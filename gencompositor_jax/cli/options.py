@@ -357,6 +357,11 @@ def given_sampling(args: argparse.Namespace) -> dict[str, Any]:
     return _given(args, _SAMPLING) | paste_back
 
 
+def given_clip(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_clip` that were passed."""
+    return _given(args, _CLIP)
+
+
 def probe_all(paths: Iterable[str], gaps: "Gaps" = "hold") -> "dict[str, Media]":
     """Clips by their paths, headers only. Raises InputError for the first that can't be used."""
     from gencompositor_jax.controls.media.video import probe

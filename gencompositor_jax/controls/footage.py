@@ -109,6 +109,14 @@ def timed(scene: Scene, media: Mapping[str, Media]) -> Scene:
     return dataclasses.replace(scene, range=None, start=start, end=end)
 
 
+def frames_of(scene: Scene, media: Mapping[str, Media]) -> int:
+    """Frames of a scene's result. media: its probed clips by their paths."""
+    if scene.frames is not None:
+        return scene.frames
+    scene = timed(scene, media)
+    return shortest(media[scene.background], elements_of(scene, media), scene.fps, scene.start, scene.end)
+
+
 def elements_of(scene: Scene, media: Mapping[str, Media]) -> list[Lasting]:
     """The elements of a scene that say how long it is, for `shortest`; media: its probed clips by paths."""
     return [

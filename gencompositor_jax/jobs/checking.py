@@ -9,7 +9,7 @@ from pathlib import Path
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
-from gencompositor_jax.controls.footage import elements_of, shortest, timed
+from gencompositor_jax.controls.footage import frames_of, timed
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
@@ -79,14 +79,6 @@ class Checker:
                         f"out: {file}: exists, made by something else than this line; pass --overwrite to "
                         "replace it"
                     )
-
-
-def frames_of(scene: Scene, media: Mapping[str, Media]) -> int:
-    """Frames of a scene's result. media: its probed clips by their paths."""
-    if scene.frames is not None:
-        return scene.frames
-    scene = timed(scene, media)
-    return shortest(media[scene.background], elements_of(scene, media), scene.fps, scene.start, scene.end)
 
 
 def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:

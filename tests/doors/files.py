@@ -113,12 +113,33 @@ def controls(base: Path) -> Iterator[Call]:
                 with_file(trajectory("path.txt"), f"{rows}{line}\n".encode()),
             )
     yield Call("trajectory, text", "a million points", with_file(trajectory("path.txt"), b"1,2\n" * 10**6))
+    yield from key_frames(base)
     for name, content in latents():
 
         def composed(folder: Path, base: Path) -> tuple[Path, list[str]]:
             return folder / "out.latents.npz", compose(folder, base, "compose")
 
         yield Call("latents", name, with_file(composed, content))
+
+
+def key_frames(base: Path) -> Iterator[Call]:
+    """Scripts of Nuke and keyframe data of After Effects."""
+
+    def converted(name: str) -> Callable[[Path, Path], tuple[Path, list[str]]]:
+        return lambda folder, base: (
+            folder / name,
+            ["keyframes", f"--from={name}", "--to=path.json", f"--background={base / 'background'}"],
+        )
+
+    for name, text in (("move.nk", sound.NUKE), ("move.txt", sound.AFTER_EFFECTS)):
+        for broken, content in texts(text):
+            yield Call("key frames", f"{name}: {broken}", with_file(converted(name), content))
+        for number in (*NUMBERS, "curve", "{", '"', "frame*2"):
+            for place in ("0", "x0", "12", "1.5", "24"):
+                if place in text:
+                    changed = text.replace(place, number, 1).encode()
+                    call = with_file(converted(name), changed)
+                    yield Call("key frames", f"{name}: {place} is {number[:20]}", call)
 
 
 def data_sets(base: Path) -> Iterator[Call]:

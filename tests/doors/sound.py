@@ -75,6 +75,26 @@ DATASET = {
     "broken": [],
 }
 
+NUKE = """Transform {
+ translate {{curve x0 12 x4 20 s1.5} {curve L x0 3 x4 9}}
+ rotate {{curve K x0 0 30}}
+ scale {{curve 1 1.5}}
+ center {4 4}
+ name Transform1
+}
+"""
+AFTER_EFFECTS = """Adobe After Effects 8.0 Keyframe Data
+
+\tUnits Per Second\t24
+
+Transform\tPosition
+\tFrame\tX pixels\tY pixels\tZ pixels\t
+\t0\t12\t1.5\t0\t
+\t4\t20\t9\t0\t
+
+End of Keyframe Data
+"""
+
 
 def write(folder: Path) -> None:
     """Write checkpoint/, release/, background/, element.png, mask.png and scene.json into a folder."""

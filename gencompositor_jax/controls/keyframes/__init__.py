@@ -1,0 +1,1 @@
+"""Key frames from and to other programs: Nuke's scripts, After Effects' keyframe data."""
