@@ -38,7 +38,8 @@ def trajectory_of(motion: Motion, clock: Clock, own: range) -> Trajectory:
         )
     ends = [first] * bool(at[0] < first) + [last] * bool(at[-1] > last)
     times = np.unique(np.append(at[(at >= first) & (at <= last)], ends)) if len(at) > 1 else np.array([first])
-    easings = motion.easings or ("linear",) * len(at)
+    linear: KeyEasing = "linear"
+    easings = motion.easings or (linear,) * len(at)
     segments = np.clip(np.searchsorted(at, times, side="right") - 1, 0, None)
 
     def sampled(values: np.ndarray | None) -> np.ndarray | None:

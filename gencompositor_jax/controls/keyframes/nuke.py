@@ -149,7 +149,7 @@ def _frames(curves: Sequence[Curve]) -> tuple[np.ndarray, tuple[KeyEasing, ...] 
         return np.zeros(1), None, ()
     frames = np.unique([key.frame for curve in moving for key in curve])
     if (np.diff(frames) == 1).all():
-        return frames, ("linear",) * len(frames), ()
+        return frames, None, ()
     kinds = {key.kind for curve in moving for key in curve[:-1]}
     if all(is_straight(curve) for curve in moving) and len(kinds) == 1:
         easing: KeyEasing = "linear" if kinds == {"L"} else "hold"

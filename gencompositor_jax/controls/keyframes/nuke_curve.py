@@ -5,7 +5,7 @@ lengths u and v of its Bezier handles, of which 1 is a third of the way to the n
 """
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -66,7 +66,7 @@ def parse_curve(text: str) -> Curve:
             raise InputError(f"{token[:40]!r} before the first key of a curve")
         else:
             field = {"s": "left", "t": "right", "u": "reach_left", "v": "reach_right"}[name]
-            value = min(max(number, 0.0), LONGEST) if name in "uv" else number
+            value: Any = min(max(number, 0.0), LONGEST) if name in "uv" else number
             keys[-1] = keys[-1]._replace(**{field: value})
     keys = [key._replace(right=key.left) if key.right is None else key for key in keys]
     if not keys:
