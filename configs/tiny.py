@@ -4,7 +4,7 @@
 
 `:linear` trains the network on the latents of a linear codec, with the foreground's tokens at their place in
 the target, which learns several times faster per clip; its clips are rendered as they are read. A stopped run
-resumes from its last checkpoint. `:linear,gpu` has seven blocks instead of four.
+resumes from its last checkpoint. `:linear,gpu` has six blocks instead of four.
 
 Without an argument the latents are the pixels themselves, and clips are rendered once and kept in `data.path`
 (about 0.8 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
@@ -79,10 +79,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             # network is deeper.
             config.data.echo = 8
             with config.unlocked():
-                config.arch_changes = ml_collections.ConfigDict({"backbone": {"num_layers": 7}})
-            config.tokens.video = config.tokens.foreground = 0.75
+                config.arch_changes = ml_collections.ConfigDict({"backbone": {"num_layers": 6}})
+            config.tokens.video = config.tokens.foreground = 0.6
             config.optimizer.ema = 0.999
-            config.optimizer.warmup = 300
+            config.optimizer.warmup = 200
             config.data.workers, config.data.prefetch = 14, 8
         else:
             config.steps, config.batch_size = 2_000, 8

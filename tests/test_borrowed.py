@@ -263,10 +263,12 @@ def test_requirements_are_the_projects_without_pyav():
     assert line.startswith("diffusers>=")
 
 
-def imported(module):
-    """The modules that a file imports when it is imported itself; a package's __init__ comes first."""
-    path = dict(modules())[module]
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def imported(module, when_run=False):
+    """The modules that a file imports when it is imported itself, or in its functions, too; a package's
+    __init__ comes first.
+    """
+    tree = ast.parse(dict(modules())[module].read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if when_run else tree.body:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -286,6 +288,7 @@ def imported(module):
         "evaluation.report",
         "perf.benchmark.sampling",
         "cli",
+        "versions",
     ],
 )
 def test_training_evaluation_and_benchmarks_do_not_import_pyav(root):
@@ -295,7 +298,20 @@ def test_training_evaluation_and_benchmarks_do_not_import_pyav(root):
         if module not in seen:
             seen.add(module)
             waiting += imported(module) if module in MODULES else ()
-    assert "gencompositor_jax.errors" in seen
+    assert f"gencompositor_jax.{root}" in seen
+    assert "av" not in seen
+
+
+def test_the_benchmark_command_does_not_import_pyav():
+    later = [name for name in imported("gencompositor_jax.cli.benchmark", when_run=True) if name in MODULES]
+    assert "gencompositor_jax.versions" in later
+    # What it loads for a checkpoint isn't used with random weights.
+    waiting, seen = [name for name in later if not name.endswith("cli.rendering")], set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += imported(module) if module in MODULES else ()
     assert "av" not in seen
 
 

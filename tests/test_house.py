@@ -16,7 +16,8 @@ PACKAGE = "gencompositor_jax"
 # Ground floor first. A file imports from floors below its own, and beside it only inside its own room.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("errors", "arch", "pixels", "sharding", "files", "fields", "npy", "libtpu", "multihost"), 0
+        ("errors", "arch", "pixels", "sharding", "files", "fields", "npy", "libtpu", "multihost", "versions"),
+        0,
     ),
     **dict.fromkeys(("diffusion", "masks", "codec", "perf.hardware", "perf.flops"), 1),
     "model": 2,

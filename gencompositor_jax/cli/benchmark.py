@@ -114,8 +114,8 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 def _with_machine(report: dict[str, Any], **more: Any) -> dict[str, Any]:
     import jax
 
-    from gencompositor_jax.jobs.report import versions
     from gencompositor_jax.perf.benchmark import measure
+    from gencompositor_jax.versions import versions
 
     return {**report, **more, **measure.machine(jax.devices()[0]), "versions": versions()}
 

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.controls.media.frames import Computed
     from gencompositor_jax.controls.media.sheet import overlay
     from gencompositor_jax.jobs.beside import paths_of
-    from gencompositor_jax.jobs.report import versions
+    from gencompositor_jax.versions import versions
 
     background, paths = stage.background.frames, paths_of(stage)
     size = background.shape[1], background.shape[2]

@@ -8,11 +8,8 @@ street/bird.layer.mov   the edit as a layer (ProRes 4444), where the job asks fo
 """
 
 import dataclasses
-import functools
 import json
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +17,7 @@ from gencompositor_jax.controls.media.video_out import write_image_folder, write
 from gencompositor_jax.controls.scene import write_scene
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write_text, read_json
+from gencompositor_jax.versions import versions
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -125,22 +123,8 @@ def facts_of(composite: "Composite", mesh: "Mesh") -> dict[str, Any]:
     }
 
 
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
-    names = ("gencompositor-jax", "jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "av")
-    return {"python": platform.python_version()} | {name: _version(name) for name in names}
-
-
 def devices(mesh: "Mesh") -> dict[str, Any]:
     """The devices that the network ran on, and the axes of their mesh."""
     found = mesh.devices.flat
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1}
     return {"device": f"{len(found)} x {found[0].device_kind}", "mesh": sizes}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -106,3 +106,19 @@ def test_outputs_and_log_sums_are_saved(capsys, sizes, make_inputs):
     ]
     numbers = [np.prod([int(n) for n in line.split("[")[1].split("]")[0].split(",")]) for line in lines]
     assert sorted(numbers) == [x.size // 16, x.size], lines
+
+
+@pytest.mark.parametrize(("tokens", "length"), [(24, None), (24, 21), (23, None), (23, 20), (23, 23)])
+def test_cudnn_gets_even_numbers_of_tokens(monkeypatch, agree, make_inputs, tokens, length):
+    """JAX refuses gradients of others. XLA's attention stands in for cuDNN's."""
+    dot_product_attention, seen = jax.nn.dot_product_attention, []
+
+    def checked(q, k, v, *, key_value_seq_lengths, implementation):
+        seen.append((implementation, q.shape[1], k.shape[1], v.shape[1]))
+        return dot_product_attention(
+            q, k, v, key_value_seq_lengths=key_value_seq_lengths, implementation="xla"
+        )
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", checked)
+    agree(lambda *x: attention.attend(*x, backend="cudnn"), make_inputs(tokens, 2), length)
+    assert set(seen) == {("cudnn", 24, 24, 24)}
