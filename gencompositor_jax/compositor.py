@@ -115,6 +115,7 @@ class Compositor:
         key: str = "auto",
         alpha: AlphaKind = "auto",
         mask: PathLike | None = None,
+        segment: str | None = None,
         segmenter: Segmenter | None = None,
         extend: Extend = "error",
         in_frame: int = 0,
@@ -138,7 +139,7 @@ class Compositor:
             scale: background pixels per pixel of the element; several are key frames spread over the clip.
             rotation: degrees counter-clockwise, likewise.
             anchor: the point of the element that follows the trajectory, "center" or "bottom".
-            key, alpha, mask, segmenter: how the element is cut out of a file; see `load_element`.
+            key, alpha, mask, segment, segmenter: how the element is cut out of a file; see `load_element`.
             extend: "loop" or "hold" if the element has fewer frames than the layer.
             in_frame, out_frame: first and last frame of the result with the element (None: its last one); its
                 clip, trajectory, scales and rotations count over these.
@@ -158,7 +159,7 @@ class Compositor:
         elements = [(foreground, extend, in_frame)] if out_frame is None else []
         clip, arch = clip_to_fill(background, self.arch, elements, frames, fps, start, end)
         own = len(layer_frames(in_frame, out_frame, len(clip.frames)))
-        element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha, own)
+        element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha, segment, own)
         path, numbers = as_trajectory(trajectory), (as_numbers(scale), as_numbers(rotation))
         layer = ElementLayer(element, path, *numbers, anchor, in_frame, out_frame, easing)
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)

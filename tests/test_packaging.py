@@ -29,6 +29,8 @@ DISTRIBUTIONS = {
 }
 FOR_USERS = (
     "decord",
+    "matting",
+    "segment",
     "tensorboard",
     "tfds",
     "convert",
@@ -125,7 +127,7 @@ def test_lower_bounds_are_what_the_lowest_constraints_pin():
         PROJECT["dependencies"]
         + [
             r
-            for extra in ("app", "colour", "decord", "exr", "serve", "tensorboard", "tfds", "test")
+            for extra in ("app", "colour", "decord", "exr", "matting", "serve", "tensorboard", "tfds", "test")
             for r in PROJECT["optional-dependencies"][extra]
         ]
     )

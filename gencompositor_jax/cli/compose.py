@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.cli import options, rendering
-from gencompositor_jax.cli.outputs import Outputs, note
+from gencompositor_jax.cli.outputs import Outputs, note, write_elements
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import ModelArch
@@ -24,12 +24,13 @@ def register(subcommands: Any) -> None:
     options.add_sampling(parser)
     options.add_output(parser, "out.mp4")
     options.add_layer(parser)
+    options.add_element_output(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs, mesh = Outputs(args.out, args.layer), options.mesh_of(args.mesh)
+    outputs, mesh = Outputs(args.out, args.layer, args.save_element), options.mesh_of(args.mesh)
     outputs.check(args.overwrite, with_project=True, own=True)
     scene = options.scene_of(args)
     outputs.check_inputs(scene.clips)
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     stage, arch, seconds = rendering.read_stage(scene, probed)
     for text in warnings(scene, arch, stage):
         note(text)
+    write_elements(outputs, stage, args.overwrite)
     rendering.render(
         "compose",
         stage,
@@ -84,6 +86,7 @@ def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     from gencompositor_jax.diffusion import sampler
 
     found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
+    found += [text for shot in stage.shots if shot.element is not None for text in shot.element.notes]
     if stage.arch.frames != arch.frames:
         found.append(f"{stage.arch.frames} frames: the checkpoint was trained for {arch.frames}")
     if stage.is_long:

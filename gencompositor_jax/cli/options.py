@@ -26,6 +26,7 @@ _LAYER = (
     "key",
     "alpha",
     "mask",
+    "segment",
     "extend",
     "timing",
     "in_frame",
@@ -105,6 +106,12 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         "exceeds alpha and colours fade with it)",
     )
     cut.add_argument("--mask", metavar="M", help="a clip or picture that is white where the element is")
+    cut.add_argument(
+        "--segment",
+        metavar="WHAT",
+        help="what to find in its clip, whatever the background: auto (what is salient), point:x,y or "
+        'box:x,y,x,y in the first frame, or words such as "a white gull"',
+    )
     cut.add_argument(
         "--extend",
         choices=("error", "loop", "hold"),
@@ -290,6 +297,16 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
+def add_element_output(parser: argparse.ArgumentParser) -> None:
+    """The element as a clip."""
+    parser.add_argument(
+        "--save-element",
+        metavar="ELEMENT",
+        help="also write what was cut out, with straight alpha, to look at, correct and reuse: element.mov "
+        "(ProRes 4444), element.mkv (FFV1), element_####.png or element_####.tif (16 bits)",
+    )
+
+
 def add_layer(parser: argparse.ArgumentParser) -> None:
     """What a compositor keeps working with: the plate's own values, and the edit as a layer."""
     parser.add_argument(
@@ -332,7 +349,7 @@ def scene_of(args: argparse.Namespace) -> "Scene":
     if args.timing is not None:
         trajectory = dataclasses.replace(trajectory, timing=args.timing)
     layer: dict[str, Any] = _given(
-        args, ("anchor", "key", "alpha", "mask", "extend", "in_frame", "out_frame", "easing")
+        args, ("anchor", "key", "alpha", "mask", "segment", "extend", "in_frame", "out_frame", "easing")
     )
     for option, field in (("scale", "scales"), ("rotation", "rotations")):
         if getattr(args, option) is not None:

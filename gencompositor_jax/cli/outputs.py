@@ -28,6 +28,7 @@ class Outputs:
 
     video: str
     layer: str | None = None  # the edit as a layer, or None
+    element: str | None = None  # the element with alpha, or None
 
     @property
     def _stem(self) -> str:
@@ -73,6 +74,7 @@ class Outputs:
 
         own: whether the command writes the plate's own values; `Delivery.check` checks those files.
         """
+        from gencompositor_jax.controls.media.layer_out import check_layer_output
         from gencompositor_jax.controls.media.video_out import check_video_output
         from gencompositor_jax.errors import InputError
         from gencompositor_jax.files import check_output
@@ -88,12 +90,15 @@ class Outputs:
         for path in [self.sheet, self.facts] + [self.project] * with_project:
             check_output(path, overwrite)
         latents_file.read(Path(self.latents))
+        if self.element is not None:
+            check_layer_output(self.element, (), overwrite, option="--save-element")
 
     def check_inputs(self, paths: Iterable[str]) -> None:
         """Raises InputError if a run would replace one of its clips or masks."""
         from gencompositor_jax.files import check_no_input
 
-        check_no_input((self.video, self.sheet, *([self.layer] if self.layer else [])), paths)
+        more = [path for path in (self.layer, self.element) if path is not None]
+        check_no_input((self.video, self.sheet, *more), paths)
 
     def check_layer(self, background: "Footage", overwrite: bool) -> None:
         """Raises InputError if the layer can't be written, or exists and `overwrite` is False."""
@@ -192,6 +197,15 @@ def deliver(delivery: "Delivery", composite: "Composite", stage: "Stage", feathe
     if plate["clipped"]:
         note(f"{plate['clipped']:.1%} of the mask didn't fit {delivery.plate.depth} and was clipped")
     return facts
+
+
+def write_elements(outputs: Outputs, stage: "Stage", overwrite: bool) -> None:
+    """Writes what was cut out, if that was asked for, and prints the names."""
+    from gencompositor_jax.jobs.beside import write_element_clips
+
+    if outputs.element is not None:
+        for path, how in write_element_clips(outputs.element, stage, overwrite):
+            print(f"{path}: the element ({how}), straight alpha; correct it and pass it as --foreground")
 
 
 def note(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gencompositor_jax.cli import options, rendering
-from gencompositor_jax.cli.outputs import Outputs, note, write
+from gencompositor_jax.cli.outputs import Outputs, note, write, write_elements
 
 if TYPE_CHECKING:
     from gencompositor_jax.controls.media.frames import Frames
@@ -20,16 +20,18 @@ def register(subcommands: Any) -> None:
     options.add_scene(parser)
     options.add_model(parser)
     options.add_output(parser, "preview.mp4")
+    options.add_element_output(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Places the layers and draws them. Reads the checkpoint's architecture, not its weights."""
-    outputs = Outputs(args.out)
+    outputs = Outputs(args.out, element=args.save_element)
     outputs.check(args.overwrite, with_project=True)
     scene = options.scene_of(args)
     outputs.check_inputs(scene.clips)
     stage, _, seconds = rendering.read_stage(scene)
+    write_elements(outputs, stage, args.overwrite)
 
     from gencompositor_jax.controls import shot as shots
     from gencompositor_jax.controls.conditions import check_mask
@@ -44,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     for shot in stage.shots:
         if shot.path is not None and shot.path.report:
             note(shot.path.report)
+        for text in () if shot.element is None else shot.element.notes:
+            note(text)
     inflated = [False] * len(stage.shots)
 
     def draw(first: int, stop: int) -> np.ndarray:
@@ -67,5 +71,10 @@ def run(args: argparse.Namespace) -> None:
     drawn = Computed(background.shape, draw)
     seen = Computed((len(background), stage.arch.height, stage.arch.width, 3), foreground)
     rows: list[tuple[str, Frames]] = [("input", background), ("mask", drawn), ("foreground", seen)]
-    facts = {"command": "preview", "seconds": {"read": round(seconds, 3)}, "versions": versions()}
+    facts = {
+        "command": "preview",
+        "cut_out": stage.cut_out,
+        "seconds": {"read": round(seconds, 3)},
+        "versions": versions(),
+    }
     write(outputs, rows, drawn, lambda: facts, stage.background, scene, args.overwrite)

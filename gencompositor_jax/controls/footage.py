@@ -135,6 +135,7 @@ def cut_of(layer: Layer, media: Mapping[str, Media]) -> dict[str, Any]:
         "key": layer.key,
         "alpha": layer.alpha,
         "mask": None if layer.mask is None else media[layer.mask],
+        "segment": layer.segment,
     }
 
 
@@ -248,6 +249,7 @@ def fitting_element(
     mask: MediaLike | None = None,
     segmenter: Segmenter | None = None,
     alpha: AlphaKind = "auto",
+    segment: str | None = None,
     frames: int | None = None,
     read: ReadElement | None = None,
 ) -> Cutout:
@@ -268,7 +270,14 @@ def fitting_element(
         whole = given.frames == 1 or isinstance(background.frames, np.ndarray)
         read = read or (load_element if whole else open_element)
         given = read(
-            given, key=key, alpha=alpha, mask=mask, segmenter=segmenter, fps=background.fps, end=seconds
+            given,
+            key=key,
+            alpha=alpha,
+            mask=mask,
+            segment=segment,
+            segmenter=segmenter,
+            fps=background.fps,
+            end=seconds,
         )
     if len(given.frames) == 1 and extend == "hold":
         held = np.broadcast_to(np.asarray(given.frames), (count, *given.frames.shape[1:]))

@@ -18,6 +18,7 @@ shown are the defaults, and `null` means "not set"):
           "key": "auto",
           "alpha": "auto",
           "mask": null,
+          "segment": null,
           "trajectory": {"keyframes": [{"x": 120, "y": 130}, {"x": 600, "y": 200}], "relative": false},
           "scales": [1],
           "rotations": [0],
@@ -68,6 +69,7 @@ from gencompositor_jax.arch import Changes, LatentMaskRule, Tiles, Weights
 from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.loading import Extend
 from gencompositor_jax.controls.element.screen import parse_key
+from gencompositor_jax.controls.element.segmenters.request import parse_segment
 from gencompositor_jax.controls.geometry.easing import Easing
 from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import JsonTrajectory, Rotation, Scale, to_json
@@ -93,6 +95,11 @@ def _key(key: str) -> str:
     if key not in ("auto", "alpha"):
         parse_key(key)
     return key
+
+
+def _segment(text: str) -> str:
+    parse_segment(text)
+    return text
 
 
 def _version(value: Any) -> Any:
@@ -122,6 +129,8 @@ class Layer:
     key: Annotated[Text, AfterValidator(_key)] = "auto"  # auto, alpha, white, green, blue or #RRGGBB
     alpha: AlphaKind = "auto"  # whether its own alpha is multiplied into its colours
     mask: ClipPath | None = None  # path of a mask clip
+    # What to find in the clip: auto, point:x,y, box:x,y,x,y, or words.
+    segment: Annotated[Text, AfterValidator(_segment)] | None = None
     # Background pixels per element pixel, key frames spread over its frames; degrees are spread likewise.
     scales: Annotated[tuple[Scale, ...], length(1, MAX_KEYS)] = (1.0,)
     rotations: Annotated[tuple[Rotation, ...], length(1, MAX_KEYS)] = (0.0,)

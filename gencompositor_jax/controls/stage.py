@@ -32,6 +32,11 @@ class Stage:
         """Whether the clip has more frames than a window, so that it is processed in pieces."""
         return len(self.background.frames) > self.arch.frames
 
+    @property
+    def cut_out(self) -> tuple[str | None, ...]:
+        """How each layer's element was extracted from its clip, see `Cutout.key`; None for a removal."""
+        return tuple(None if shot.element is None else shot.element.key for shot in self.shots)
+
 
 def make_stage(
     background: Footage,

@@ -228,6 +228,7 @@ def _settings(stage: Stage, options: SamplingOptions, frames: Frames) -> dict[st
         "height": frames.shape[1],
         "model_width": stage.arch.width,
         "model_height": stage.arch.height,
+        "cut_out": list(stage.cut_out),
         "windows": [list(layer.window.size[::-1]) for layer in stage.shots],
         **dataclasses.asdict(options),
         "guidance": options.guidance if options.prompt is not None else None,

@@ -51,6 +51,20 @@ def paths_of(stage: "Stage") -> np.ndarray | None:
     return np.stack(found) if found else None
 
 
+def write_element_clips(path: "PathLike", stage: "Stage", overwrite: bool) -> Iterator[tuple[Path, str]]:
+    """Writes what was cut out of each layer's clip, as `layer_out` does: yields its file, and how it was cut.
+
+    Several layers have their number in the name. Raises InputError where a file can't be written.
+    """
+    elements = [shot.element for shot in stage.shots if shot.element is not None]
+    for number, element in enumerate(elements, 1):
+        file = Path(path) if len(elements) == 1 else Path(path).with_stem(f"{Path(path).stem}_{number}")
+        layer_out.check_layer_output(file, range(len(element.frames)), overwrite, option="--save-element")
+        deep = (frame.astype(np.uint16) * 257 for frame in element.frames)
+        layer_out.write_layer(file, deep, stage.background.fps, overwrite=overwrite)
+        yield file, element.key
+
+
 def write_edit_layer(path: "PathLike", composite: "Composite", stage: "Stage", overwrite: bool) -> float:
     """Writes the edit as a layer; `layer_out` says what the name decides.
 

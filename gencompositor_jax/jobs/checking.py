@@ -9,6 +9,7 @@ from pathlib import Path
 from gencompositor_jax import checkpoints
 from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
+from gencompositor_jax.controls.element.segmenters.request import check_inside, parse_segment
 from gencompositor_jax.controls.footage import frames_of, timed
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
@@ -106,6 +107,8 @@ def check_clips(scene: Scene, frames: int, media: Mapping[str, Media]) -> None:
         element = media[layer.foreground]
         if element.frames > 1 and layer.extend == "error":
             check_clip(element, fps=rate, frames=len(own))
+        if layer.segment is not None:
+            check_inside(parse_segment(layer.segment), element.width, element.height, str(element.path))
         if layer.mask is not None:
             _check_size(media[layer.mask], element)
 

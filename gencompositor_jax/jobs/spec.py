@@ -36,6 +36,7 @@ _LAYER = {
     "anchor": "anchor",
     "key": "key",
     "alpha": "alpha",
+    "segment": "segment",
     "extend": "extend",
     "in_frame": "in_frame",
     "out_frame": "out_frame",

@@ -39,6 +39,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "key": _TEXT | {"description": "auto, alpha, white, green, blue or #RRGGBB."},
     "alpha": _one_of("auto", "straight", "premultiplied"),
     "mask": _TEXT | {"description": f"White where the element is: {_PATH}."},
+    "segment": _TEXT
+    | {"description": "auto, point:x,y, box:x,y,x,y, or words: what to cut out of its clip."},
     "extend": _one_of("error", "loop", "hold"),
     "in_frame": _INTEGER | {"description": "First frame of the result with the element, from 0."},
     "out_frame": _INTEGER | {"description": "The last one. Default: the result's."},

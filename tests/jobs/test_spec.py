@@ -28,7 +28,16 @@ def test_the_fields_are_those_of_compose():
 
     (commands,) = build_parser()._subparsers._group_actions  # type: ignore[union-attr]
     options = {action.dest for action in commands.choices["compose"]._actions}  # type: ignore[index]
-    of_the_command_line = {"help", "compiled", "overwrite", "no_paste_back", "mesh", "codec", "exr_layers"}
+    of_the_command_line = {
+        "help",
+        "compiled",
+        "overwrite",
+        "no_paste_back",
+        "mesh",
+        "save_element",
+        "codec",
+        "exr_layers",
+    }
     assert options - of_the_command_line == set(FIELDS) - {"paste_back"}
 
 

@@ -13,8 +13,10 @@ class Cutout:
 
     frames: Frames  # uint8 [T, h, w, 4]: RGB with straight (not premultiplied) alpha
     name: str  # for messages: the file or folder it comes from
-    key: str = "alpha"  # how it was extracted: "alpha", "mask", "segmenter", "white" or a colour "#rrggbb"
+    # How it was extracted: "alpha", "mask", "segmenter", "white", "#rrggbb", or "segment auto: U^2-Net-p".
+    key: str = "alpha"
     corner: tuple[int, int] = (0, 0)  # (x, y) in the clip's frame of the canvas's upper left pixel
+    notes: tuple[str, ...] = ()  # sentences for the user: what may surprise
 
 
 @dataclasses.dataclass(frozen=True)

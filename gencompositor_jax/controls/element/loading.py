@@ -11,6 +11,7 @@ from gencompositor_jax.controls.element.alpha import SAMPLES, AlphaKind, is_prem
 from gencompositor_jax.controls.element.element import Cutout, Element
 from gencompositor_jax.controls.element.keying import Found, check_key, key_frames, soft_edges
 from gencompositor_jax.controls.element.screen import Screen, measure_screen, parse_key
+from gencompositor_jax.controls.element.segmenters.request import check_inside, parse_segment
 from gencompositor_jax.controls.media.frames import Computed, picked, pieces
 from gencompositor_jax.controls.media.masks import open_mask
 from gencompositor_jax.controls.media.video import Footage, Media, MediaLike, open_video, probe, read_video
@@ -31,6 +32,7 @@ def load_element(
     key: str = "auto",
     alpha: AlphaKind = "auto",
     mask: MediaLike | None = None,
+    segment: str | None = None,
     segmenter: Segmenter | None = None,
     fps: float | None = None,
     start: float = 0.0,
@@ -50,22 +52,23 @@ def load_element(
         alpha: whether colours are multiplied by the clip's own alpha; "auto": see `is_premultiplied`.
         mask: a clip, folder or image of the clip's size that is white where the element is. It is read
             at the same times as the clip; one image applies to all frames.
+        segment: what to find in the clip, "auto", "point:x,y", "box:x,y,x,y" or words; see `segmented`.
         segmenter: any function from frames, uint8 RGB [T, H, W, 3], to masks, bool [T, H, W].
         fps, start, end, frames: which frames to read, as in `read_video`; None for `frames` reads all.
 
     Raises:
-        InputError: what `read_video` refuses; more than one of key, mask and segmenter; a mask that
+        InputError: what `read_video` refuses; more than one of key, mask, segment and segmenter; a mask that
             does not fit; no element, or one that the key would damage. The message says what was tried
             and what to pass.
     """
-    footage = _checked(media, key, mask, segmenter)
+    footage = _checked(media, key, mask, segment, segmenter)
     video = read_video(
-        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
+        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segment, segmenter)
     )
-    method = _method(video, key, mask, segmenter, start, end, alpha)
+    method = _method(video, key, mask, segment, segmenter, start, end, alpha)
     cut = np.empty((*video.frames.shape[:3], 4), np.uint8)
     box = _canvas(video, method, cut)
-    return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name, _corner(box))
+    return Element(np.ascontiguousarray(cut[:, *box]), video.path, method.name, _corner(box), method.notes)
 
 
 def open_element(
@@ -74,6 +77,7 @@ def open_element(
     key: str = "auto",
     alpha: AlphaKind = "auto",
     mask: MediaLike | None = None,
+    segment: str | None = None,
     segmenter: Segmenter | None = None,
     fps: float | None = None,
     start: float = 0.0,
@@ -84,18 +88,18 @@ def open_element(
 
     The clip is read once for its checks. A segmenter gets all frames at once, in memory.
     """
-    footage = _checked(media, key, mask, segmenter)
+    footage = _checked(media, key, mask, segment, segmenter)
     video = open_video(
-        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segmenter)
+        footage, fps=fps, start=start, end=end, frames=frames, alpha=_own(key, mask, segment, segmenter)
     )
-    method = _method(video, key, mask, segmenter, start, end, alpha)
+    method = _method(video, key, mask, segment, segmenter, start, end, alpha)
     box = _canvas(video, method)
     shape = len(video.frames), box[0].stop - box[0].start, box[1].stop - box[1].start, 4
 
     def make(first: int, stop: int) -> np.ndarray:
         return np.ascontiguousarray(method.cut(video.frames[first:stop], first)[0][:, *box])
 
-    return Cutout(Computed(shape, make), video.path, method.name, _corner(box))
+    return Cutout(Computed(shape, make), video.path, method.name, _corner(box), method.notes)
 
 
 class _Method(NamedTuple):
@@ -105,16 +109,24 @@ class _Method(NamedTuple):
     # Frames and the first one's index -> RGBA with straight alpha, and what a key found.
     cut: Callable[[np.ndarray, int], tuple[np.ndarray, Found | None]]
     screen: Screen | None = None
+    notes: tuple[str, ...] = ()
 
 
-def _own(key: str, mask: MediaLike | None, segmenter: Segmenter | None) -> bool:
+def _own(key: str, mask: MediaLike | None, segment: str | None, segmenter: Segmenter | None) -> bool:
     """Whether the clip's own alpha may be used."""
-    return mask is None and segmenter is None and key in ("auto", "alpha")
+    return mask is None and segment is None and segmenter is None and key in ("auto", "alpha")
 
 
-def _checked(media: MediaLike, key: str, mask: MediaLike | None, segmenter: Segmenter | None) -> Media:
+def _checked(
+    media: MediaLike, key: str, mask: MediaLike | None, segment: str | None, segmenter: Segmenter | None
+) -> Media:
     """The probed clip, after what can be checked without its frames."""
-    given = {f"key {key!r}": key != "auto", "a mask": mask is not None, "a segmenter": segmenter is not None}
+    given = {
+        f"key {key!r}": key != "auto",
+        "a mask": mask is not None,
+        f"segment {segment!r}": segment is not None,
+        "a segmenter": segmenter is not None,
+    }
     passed = [name for name, is_given in given.items() if is_given]
     if len(passed) > 1:
         raise InputError(f"{' and '.join(passed)} were given; pass one of them")
@@ -128,6 +140,8 @@ def _checked(media: MediaLike, key: str, mask: MediaLike | None, segmenter: Segm
         )
     if mask is not None:
         _check_mask(probe(mask), media)
+    if segment is not None:
+        check_inside(parse_segment(segment), media.width, media.height, str(media.path))
     return media
 
 
@@ -135,6 +149,7 @@ def _method(
     video: Footage,
     key: str,
     mask: MediaLike | None,
+    segment: str | None,
     segmenter: Segmenter | None,
     start: float,
     end: float | None,
@@ -145,6 +160,19 @@ def _method(
     if mask is not None:
         alpha = _mask_alpha(probe(mask), len(frames), video.fps, start, end, name)
         return _Method("mask", lambda part, first: (soft_edges(_rgb(part), alpha(first, len(part))), None))
+    if segment is not None:
+        # The networks are imported where they are asked for.
+        from gencompositor_jax.controls.element.segmenters.segmenting import segmented
+
+        rgb = Computed((*frames.shape[:3], 3), lambda first, stop: _rgb(frames[first:stop]))
+        found = segmented(
+            _rgb(frames) if isinstance(frames, np.ndarray) else rgb, parse_segment(segment), name
+        )
+        return _Method(
+            found.method,
+            lambda part, first: (found.frames[first : first + len(part)], None),
+            notes=found.notes,
+        )
     if segmenter is not None:
         masks = _segment(segmenter, np.asarray(frames)[..., :3], name)
 

@@ -56,7 +56,9 @@ def read_after_effects(text: str, node: str | None = None) -> tuple[Motion, floa
     scale = blocks.get(("Transform", "Scale"))
     rotation = blocks.get(("Transform", "Rotation")) or blocks.get(("Transform", "Z Rotation"))
     used = [block for block in (*(b for b, _ in position), scale, rotation) if block is not None]
-    frames = np.unique(np.concatenate([block.frames for block in used if len(block.frames) > 1] or [np.zeros(1)]))
+    frames = np.unique(
+        np.concatenate([block.frames for block in used if len(block.frames) > 1] or [np.zeros(1)])
+    )
     x, y = (block.at(frames, column) for block, column in position)
     sizes = None
     if scale is not None:

@@ -25,8 +25,10 @@ VIDEOS = {
 }
 
 
-def check_layer_output(path: PathLike, numbers: Iterable[int], overwrite: bool, of_exr: bool = False) -> None:
-    """`check_output` for a layer whose frames have these numbers.
+def check_layer_output(
+    path: PathLike, numbers: Iterable[int], overwrite: bool, of_exr: bool = False, option: str = "--layer"
+) -> None:
+    """`check_output` for a layer whose frames have these numbers; option: that named it.
 
     of_exr: whether the plate is EXR: its values are light, which only EXR layers have. InputError if the name
     is neither a pattern of images (`edit_####.png`) nor a video (.mov, .mkv).
@@ -35,11 +37,11 @@ def check_layer_output(path: PathLike, numbers: Iterable[int], overwrite: bool, 
     suffix = path.suffix.lower()
     if of_exr and not (suffix == EXR and is_pattern(path.name)):
         raise InputError(
-            f"--layer {path}: the plate has linear light in floats, which only EXR keeps: pass edit_####.exr"
+            f"{option} {path}: the plate has linear light in floats, which only EXR keeps: pass edit_####.exr"
         )
     if suffix == EXR and is_pattern(path.name) and not of_exr:
         raise InputError(
-            f"--layer {path}: EXR has linear light, the plate has display values: pass edit.mov or "
+            f"{option} {path}: EXR has linear light, the plate has display values: pass edit.mov or "
             "edit_####.png, or convert the plate to EXR first"
         )
     if suffix in (*IMAGES, EXR) and is_pattern(path.name):
@@ -49,7 +51,7 @@ def check_layer_output(path: PathLike, numbers: Iterable[int], overwrite: bool, 
         check_output(path, overwrite)
     else:
         raise InputError(
-            f"--layer {path}: pass a name such as edit.mov (ProRes 4444), edit.mkv (FFV1), edit_####.png, "
+            f"{option} {path}: pass a name such as edit.mov (ProRes 4444), edit.mkv (FFV1), edit_####.png, "
             "edit_####.tif, or edit_####.exr over an EXR plate"
         )
 
