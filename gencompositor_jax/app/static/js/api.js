@@ -62,12 +62,14 @@ export async function upload(files) {
 /** @returns {Promise<Clip[]>} */
 export const clips = () => get("/app/clips");
 
-/** @param {{path: string, start?: number|null, end?: number|null, fps?: number|null}} part @returns {Promise<Clip>} */
-export const clip = (part) => get(`/app/clips/${idOf(part.path)}${query(trim(part))}`);
+/** @typedef {{start?: number|null, end?: number|null, fps?: number|null}} Part of a clip */
 
-/** @param {{path: string}} part of a clip @param {number} frame @param {number} width @param {string} [format] */
-export const frameUrl = (part, frame, width, format) =>
-  `/app/clips/${idOf(part.path)}/frames/${frame}${query({width, format, ...trim(part)})}`;
+/** @param {string} id @param {Part} part @returns {Promise<Clip>} */
+export const clip = (id, part) => get(`/app/clips/${id}${query(trim(part))}`);
+
+/** @param {string} id @param {Part} part @param {number} frame @param {number} width @param {string} [format] */
+export const frameUrl = (id, part, frame, width, format) =>
+  `/app/clips/${id}/frames/${frame}${query({width, format, ...trim(part)})}`;
 
 /** @param {any} layer @param {number|null} fps @param {AbortSignal} [signal] @returns {Promise<Element>} */
 export const element = (layer, fps, signal) => post("/app/elements", {...layer, fps}, signal);
@@ -111,10 +113,7 @@ export const saveProject = async (project) =>
     headers: {"Content-Type": "application/json"},
   })).blob();
 
-/** @param {string} path of a clip */
-const idOf = (path) => encodeURIComponent(path.split("/")[0]);
-
-/** @param {any} part */
+/** @param {Part} part */
 const trim = ({start, end, fps}) => ({start: start || undefined, end: end ?? undefined, fps: fps ?? undefined});
 
 /** @param {Record<string, any>} values */

@@ -3,13 +3,15 @@
 import {signal} from "../dom.js";
 
 const MOST = 240; // pictures that are kept
+const AGAIN_MS = 3000; // after which a picture that couldn't be had is asked for again
 /** @type {Map<string, HTMLImageElement>} */
 const kept = new Map();
 export const arrived = signal(0);
 
 /** The picture if it is here; else null, and `arrived` changes when it is.
- * @param {string} url @returns {HTMLImageElement|null} */
+ * @param {string|null} url @returns {HTMLImageElement|null} */
 export function picture(url) {
+  if (url === null) return null;
   const found = kept.get(url);
   if (found) {
     kept.delete(url); // the newest are last
@@ -19,7 +21,7 @@ export function picture(url) {
   const image = new Image();
   kept.set(url, image);
   image.onload = () => { arrived.value++; };
-  image.onerror = () => kept.delete(url);
+  image.onerror = () => setTimeout(() => kept.delete(url), AGAIN_MS);
   image.src = url;
   if (kept.size > MOST) kept.delete(/** @type {string} */ (kept.keys().next().value));
   return null;

@@ -83,26 +83,29 @@ function pathsOf(p) {
   return [p.background?.path, p.remove, ...p.layers.flatMap((/** @type {any} */ l) => [l.foreground, l.mask])].filter(Boolean);
 }
 
+/** The clip of a path, which the server may have and this tab doesn't know yet. @param {string} path */
+async function lookUp(path) {
+  if (!clips.value[path]) clips.value = Object.fromEntries((await api.clips()).map((clip) => [clip.path, clip]));
+  const clip = clips.value[path];
+  if (!clip) throw new Error(`${path}: the server doesn't have this clip any more; choose it again`);
+  return clip;
+}
+
 /** Keeps what is known of the project's clips, and the trimmed background, up to date. */
 export function followClips() {
-  const asked = new Set();
   effect(() => {
-    for (const path of pathsOf(project.value)) {
-      if (clips.value[path] || asked.has(path)) continue;
-      asked.add(path);
-      api.clip({path}).then(know, (error) => refuse(error, `clip ${path}`));
-    }
+    const unknown = pathsOf(project.value).find((path) => !untracked(() => clips.value[path]));
+    if (unknown) lookUp(unknown).then(() => accept("clips"), (error) => refuse(error, "clips"));
   });
   let key = "";
   effect(() => {
-    const background = project.value.background;
-    const now = JSON.stringify(background);
+    const background = project.value.background, whole = background && clips.value[background.path];
+    const now = JSON.stringify([background, whole?.id]);
     if (now === key) return;
     key = now;
-    if (!background) { plate.value = null; return; }
-    const whole = untracked(() => clips.value[background.path]);
-    if (whole && !background.start && background.end == null && background.fps == null) plate.value = whole;
-    else api.clip(background).then((clip) => {
+    if (!whole) { plate.value = null; return; }
+    if (!background.start && background.end == null && background.fps == null) { plate.value = whole; return; }
+    api.clip(whole.id, background).then((clip) => {
       if (key !== now) return;
       accept("background");
       plate.value = clip;
@@ -131,9 +134,7 @@ export async function openProjectText(text) {
 
 /** @param {any} opened a project with the server's paths */
 export async function openProject(opened) {
-  const clip = clips.value[opened.background.path] ?? await api.clip({path: opened.background.path});
-  know(clip);
-  open(fromProject(opened, clip));
+  open(fromProject(opened, await lookUp(opened.background.path)));
 }
 
 /** Opens a project file together with its clips: they are uploaded first. @param {FileList|File[]} files */

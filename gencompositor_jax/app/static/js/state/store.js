@@ -1,6 +1,7 @@
 // What the page shows: the document with its undo, and what is selected. Signals; views read them.
 
 import {batch, computed, signal} from "../dom.js";
+import {frameUrl} from "../api.js";
 import {Refusal, fieldOf, said} from "../errors.js";
 import * as undo from "../undo.js";
 import {emptyDoc, spanOf, withFields, withLayer, withPoints} from "./document.js";
@@ -17,6 +18,13 @@ export const canRedo = computed(() => steps.value.future.length > 0);
 
 /** Clips by their path, as the server describes them. */
 export const clips = signal(/** @type {Record<string, Clip>} */ ({}));
+/** The URL of a clip's frame; null until the clip is known.
+ * @param {string} path @param {import("../api.js").Part} part @param {number} at @param {number} width @param {string} [format] */
+export function frameOf(path, part, at, width, format) {
+  const clip = clips.value[path];
+  return clip ? frameUrl(clip.id, part, at, width, format) : null;
+}
+
 /** The background as the project trims it. */
 export const plate = signal(/** @type {Clip|null} */ (null));
 

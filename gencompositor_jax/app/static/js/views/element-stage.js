@@ -27,9 +27,9 @@ function draw(context, size) {
   const grounds = {squares: undefined, black: "#000", white: "#fff"};
   drawChecker(context, view.left, view.top, width, height, grounds[ground.value]);
   const original = shows.value === "clip" || clicking.value !== "none";
-  const source = {path: shown.foreground, fps: element?.fps ?? null};
+  const part = {fps: element?.fps ?? null};
   if (original || !element) {
-    const image = picture(api.frameUrl(source, Math.min(frame.value, (element?.frames ?? clip.frames) - 1), pixels, "webp"));
+    const image = picture(api.frameUrl(clip.id, part, Math.min(frame.value, (element?.frames ?? clip.frames) - 1), pixels, "webp"));
     context.globalAlpha = element && shows.value !== "clip" ? 0.35 : 1;
     if (image) context.drawImage(image, view.left, view.top, width, height);
     context.globalAlpha = 1;
@@ -61,15 +61,14 @@ function draw(context, size) {
 }
 
 /** The colour of a clip's frame at a point: the mean of 3 x 3 pixels.
- * @param {{path: string, fps: number|null}} source @param {number} at frame
- * @param {{width: number, height: number}} size @param {number} x @param {number} y */
-async function colourAt(source, at, size, x, y) {
+ * @param {api.Clip} clip @param {number|null} fps @param {number} at frame @param {number} x @param {number} y */
+async function colourAt(clip, fps, at, x, y) {
   const image = new Image();
-  image.src = api.frameUrl(source, at, Math.min(size.width, 4096), "png");
+  image.src = api.frameUrl(clip.id, {fps}, at, Math.min(clip.width, 4096), "png");
   await image.decode();
   const canvas = new OffscreenCanvas(3, 3);
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  const scale = image.naturalWidth / size.width;
+  const scale = image.naturalWidth / clip.width;
   context.drawImage(image, Math.round((x + 0.5) * scale) - 1.5, Math.round((y + 0.5) * scale) - 1.5, 3, 3, 0, 0, 3, 3);
   const data = context.getImageData(0, 0, 3, 3).data;
   const mean = [0, 1, 2].map((c) => Math.round([...Array(9).keys()].reduce((sum, i) => sum + data[4 * i + c], 0) / 9));
@@ -86,7 +85,7 @@ export function ElementStage() {
     const [x, y] = toVideo(fit(clip, box, 0.02), event.clientX - box.left, event.clientY - box.top);
     if (x < -0.5 || y < -0.5 || x > clip.width - 0.5 || y > clip.height - 0.5) return;
     if (clicking.value === "colour") {
-      const key = await colourAt({path: shown.foreground, fps: element?.fps ?? null}, frame.value, clip, x, y);
+      const key = await colourAt(clip, element?.fps ?? null, frame.value, x, y);
       clicking.value = "none";
       editLayer({key, mask: null, segment: undefined});
       announce(`The key is ${key}`);

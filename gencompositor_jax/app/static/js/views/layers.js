@@ -5,7 +5,7 @@ import {html} from "../dom.js";
 import {uploadBackground, uploadElement} from "../state/clips.js";
 import {moveLayer, removeLayer, spanOf} from "../state/document.js";
 import {elementOf} from "../state/elements.js";
-import {clips, edit, editFields, layerIndex, length, plate, project, selectLayer, tab} from "../state/store.js";
+import {clips, edit, editFields, frameOf, layerIndex, length, plate, project, selectLayer, tab} from "../state/store.js";
 import {Drop, Fold, NumberField} from "./fields.js";
 import {Icon} from "./icons.js";
 
@@ -18,7 +18,7 @@ export function Background() {
     <${Drop} label=${background ? "Replace" : "Choose a clip"} accept=${MEDIA} several name="background" small=${!!background}
         take=${(/** @type {FileList} */ files) => uploadBackground(files)}>
       ${background ? html`<div class="clip">
-          ${video && html`<img src=${api.frameUrl(background, 0, 160)} alt="" />`}
+          ${video && html`<img src=${frameOf(background.path, background, 0, 160)} alt="" />`}
           <div><b class="name">${clips.value[background.path]?.name ?? "…"}</b>
             ${video && html`<span class="dim mono">${video.width}×${video.height}</span>
             <span class="dim mono">${video.frames} frames, ${Number(video.fps.toFixed(2))} fps</span>`}</div>

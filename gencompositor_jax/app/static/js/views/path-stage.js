@@ -10,7 +10,7 @@ import {resolve, spread} from "../path/curve.js";
 import * as points from "../path/edit.js";
 import {spanOf, timeAt} from "../state/document.js";
 import {elementOf} from "../state/elements.js";
-import {announce, editPoints, frame, layer, layerIndex, length, playing, plate, pointIndex, project, settle} from "../state/store.js";
+import {announce, editPoints, frame, frameOf, layer, layerIndex, length, playing, plate, pointIndex, project, settle} from "../state/store.js";
 import {trackPoint} from "../state/tracking.js";
 import {Transport} from "./transport.js";
 
@@ -33,7 +33,7 @@ function draw(context, size) {
   arrived.value;
   const view = fit(video, size);
   const width = Math.min(Math.ceil((video.width * view.scale * devicePixelRatio) / 160) * 160, video.width);
-  drawFrame(context, view, video, picture(api.frameUrl(project.value.background, Math.min(here, video.frames - 1), width)));
+  drawFrame(context, view, video, picture(frameOf(project.value.background.path, project.value.background, Math.min(here, video.frames - 1), width)));
   project.value.layers.forEach((/** @type {any} */ each, /** @type {number} */ i) => drawLayer(context, view, each, i === layerIndex.value));
   drawGuides(context, view, video, guides.value, colour("mark"));
   if (stroke.value.length > 1)

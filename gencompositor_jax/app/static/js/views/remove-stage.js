@@ -1,13 +1,12 @@
 // The brush of the removal, over the background.
 
-import * as api from "../api.js";
 import {drawFrame} from "../canvas/draw.js";
 import {arrived, picture} from "../canvas/frames.js";
 import {Surface, colour} from "../canvas/surface.js";
 import {fit, toCanvas, toVideo} from "../canvas/view.js";
 import {html, signal, useRef} from "../dom.js";
 import {paint} from "../state/masks.js";
-import {announce, doc, edit, frame, playing, plate, project, settle} from "../state/store.js";
+import {announce, doc, edit, frame, frameOf, playing, plate, project, settle} from "../state/store.js";
 import {Transport} from "./transport.js";
 
 export const radius = signal(16); // pixels of the background
@@ -22,12 +21,12 @@ function draw(context, size) {
   if (!video) return;
   const view = fit(video, size, 0.02), width = video.width * view.scale, height = video.height * view.scale;
   const pixels = Math.min(Math.ceil((width * devicePixelRatio) / 160) * 160, video.width);
-  drawFrame(context, view, video, picture(api.frameUrl(project.value.background, Math.min(frame.value, video.frames - 1), pixels)));
+  drawFrame(context, view, video, picture(frameOf(project.value.background.path, project.value.background, Math.min(frame.value, video.frames - 1), pixels)));
   const overlay = /** @type {CanvasRenderingContext2D} */ (layerCanvas.getContext("2d"));
   layerCanvas.width = video.width;
   layerCanvas.height = video.height;
   if (project.value.remove && !strokes.length) {
-    const mask = picture(api.frameUrl({path: project.value.remove}, 0, video.width));
+    const mask = picture(frameOf(project.value.remove, {}, 0, video.width));
     if (mask) overlay.drawImage(mask, 0, 0, video.width, video.height);
   }
   paint(overlay, strokes, colour("mark"));

@@ -47,4 +47,4 @@ export function ResultStage() {
 }
 
 /** @param {any} report */
-const sizeOf = (report) => ({frames: report.frames, fps: report.fps});
+const sizeOf = ({settings}) => ({frames: settings.frames, fps: settings.fps});
