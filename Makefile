@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Two test processes: JAX compiles on one core each, and more of them only cost memory.
 TEST_JOBS ?= 2
 
-.PHONY: help install parity tpu-aot demo pictures docs test test-all test-heavy test-optimised test-lowest check check-all format lint types clean
+.PHONY: help install parity tpu-aot browser demo pictures docs test test-all test-heavy test-optimised test-lowest check check-all format lint types clean
 
 help:
 	@echo "make demo          composite a small clip with the embedded model; the result is in demo/"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-heavy    run those: two more training plans for TPUs at full size"
 	@echo "make parity        install PyTorch and diffusers, which some tests compare with"
 	@echo "make tpu-aot       install XLA's compiler for TPUs, with which some tests compile the full-size programs"
+	@echo "make browser       install Chromium and Playwright, with which some tests use the studio's page"
 	@echo "make test-lowest   run the fast tests with the oldest versions that pyproject.toml allows"
 	@echo "make docs          build the documents and the API reference as a site; the result is in build/site/"
 	@echo "make check         formatting, lint, types, documents and fast tests; check-all: all tests"
@@ -47,6 +48,14 @@ parity: $(STAMP)
 tpu-aot: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tpu-aot]' || \
 		echo "libtpu can't be installed here: tests/planning/test_tpu.py will be skipped" >&2
+
+# Chromium and Playwright for tests/app/browser; Debian's package, where there is no browser and this is root.
+CHROMIUM = chromium chromium-browser google-chrome
+browser: $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[browser]'
+	@for b in $(CHROMIUM); do command -v $$b >/dev/null && exit 0; done; \
+		test "$$(id -u)" = 0 && apt-get -qq update >/dev/null && apt-get -qq install -y chromium >/dev/null 2>&1 || \
+		{ echo "make browser: no Chromium, and apt-get can't install it here: install chromium or google-chrome" >&2; exit 1; }
 
 demo: $(STAMP)
 	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite

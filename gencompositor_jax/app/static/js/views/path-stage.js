@@ -151,7 +151,7 @@ export function PathStage() {
     const arrows = {ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step]};
     const by = arrows[event.key];
     if (by && i >= 0) editPoints(points.change(keys, i, {x: keys[i].x + by[0], y: keys[i].y + by[1]}), i, `keys ${i}`);
-    else if (event.key === "n" || event.key === "p") select((i + (event.key === "n" ? 1 : keys.length)) % Math.max(1, keys.length));
+    else if (event.key === "n" || event.key === "p") select((Math.max(i, event.key === "n" ? -1 : 0) + (event.key === "n" ? 1 : keys.length - 1)) % Math.max(1, keys.length));
     else if (event.key === "Enter" || event.key === "Insert") addAfter();
     else if ((event.key === "Delete" || event.key === "Backspace") && i >= 0) remove(i);
     else if ("+-".includes(event.key) && i >= 0) resize(i, event.key === "+" ? 1.05 : 1 / 1.05);
