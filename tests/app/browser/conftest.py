@@ -38,7 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running studio."""
     folder = tmp_path_factory.mktemp("studio")
-    command = [sys.executable, "-m", "gencompositor_jax", "app", "--port", "0", "--folder", str(folder / "kept")]
+    command = [
+        sys.executable,
+        "-m",
+        "gencompositor_jax",
+        "app",
+        "--port",
+        "0",
+        "--folder",
+        str(folder / "kept"),
+    ]
     with processes.start(command, folder) as group:
         yield group.wait_for(r"(http://\S+/) is the studio")[1]
 

@@ -1,4 +1,4 @@
-"""The studio as people use it: drawing, preview, composites, cancelling, errors, keys, tabs, accessibility."""
+"""The studio as people use it: from drawing to the composite, errors, keys, tabs, accessibility."""
 
 import json
 from pathlib import Path
@@ -179,7 +179,9 @@ def test_with_the_keyboard_alone(page):
     def tab_to(name: str) -> None:
         for _ in range(80):
             press("Tab")
-            if name in page.evaluate("document.activeElement.ariaLabel || document.activeElement.innerText || ''"):
+            if name in page.evaluate(
+                "document.activeElement.ariaLabel || document.activeElement.innerText || ''"
+            ):
                 return
         raise AssertionError(f"Tab doesn't reach {name!r}")
 
