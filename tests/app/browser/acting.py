@@ -75,8 +75,8 @@ def picture(page: Any, selector: str) -> np.ndarray:
 
 
 def settled(page: Any, selector: str) -> np.ndarray:
-    """What a canvas shows once all pictures that it asked for have arrived."""
-    page.wait_for_load_state("networkidle")
+    """What a canvas shows once the picture that it asked for has arrived."""
+    page.locator(f"{selector}[aria-busy=false]").wait_for()
     return picture(page, selector)
 
 

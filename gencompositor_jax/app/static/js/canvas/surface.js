@@ -5,8 +5,8 @@ import {effect, html, signal, useEffect, useMemo, useRef} from "../dom.js";
 /** @typedef {{width: number, height: number}} Size in CSS pixels */
 
 /** @param {{draw: (context: CanvasRenderingContext2D, size: Size) => void, label: string, help?: string,
- *   id?: string, on?: Record<string, (event: any) => void>, cursor?: string}} props */
-export function Surface({draw, label, help, id, on = {}, cursor = "default"}) {
+ *   id?: string, busy?: boolean, on?: Record<string, (event: any) => void>, cursor?: string}} props */
+export function Surface({draw, label, help, id, busy = false, on = {}, cursor = "default"}) {
   const canvas = useRef(/** @type {HTMLCanvasElement|null} */ (null));
   const size = useMemo(() => signal({width: 0, height: 0}), []);
   const latest = useRef(draw);
@@ -33,7 +33,7 @@ export function Surface({draw, label, help, id, on = {}, cursor = "default"}) {
     return () => { watch.disconnect(); stop(); };
   }, []);
   return html`<canvas ref=${canvas} id=${id} class="surface" tabindex="0" role="application" aria-label=${label}
-    aria-describedby=${help} style=${{cursor}} ...${on}></canvas>`;
+    aria-describedby=${help} aria-busy=${busy} style=${{cursor}} ...${on}></canvas>`;
 }
 
 /** A colour of the page's theme. @param {string} name */

@@ -73,17 +73,18 @@ function ghost(context, view, shown, element, time, opacity) {
 }
 
 export function PathStage() {
+  // The handlers read the signals when they run: several events may come before the next drawing.
   const drag = useRef(/** @type {null|{index: number, dx: number, dy: number}|{start: [number, number]}} */ (null));
-  const video = plate.value, shown = layer.value;
   /** @param {PointerEvent} event @returns {{x: number, y: number, reach: number, snap: boolean}} */
   const where = (event) => {
     const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
-    const view = fit(/** @type {any} */ (video), box);
+    const view = fit(/** @type {any} */ (plate.value), box);
     const [x, y] = toVideo(view, event.clientX - box.left, event.clientY - box.top);
     return {x, y, reach: REACH / view.scale, snap: snapping.value !== (event.ctrlKey || event.metaKey)};
   };
   /** @param {PointerEvent} event */
   const down = (event) => {
+    const video = plate.value, shown = layer.value;
     if (!video || !shown || event.button !== 0) return;
     playing.value = false;
     const {x, y, reach} = where(event), keys = shown.trajectory.keyframes;
@@ -114,7 +115,7 @@ export function PathStage() {
   };
   /** @param {PointerEvent} event */
   const move = (event) => {
-    const now = drag.current;
+    const now = drag.current, video = plate.value, shown = layer.value;
     if (!now || !video || !shown) return;
     const {x, y, reach, snap} = where(event);
     if ("start" in now) {
@@ -128,7 +129,7 @@ export function PathStage() {
   };
   /** @param {PointerEvent} event */
   const up = (event) => {
-    const now = drag.current;
+    const now = drag.current, shown = layer.value;
     drag.current = null;
     guides.value = {x: null, y: null};
     settle();
@@ -145,6 +146,7 @@ export function PathStage() {
   };
   /** @param {KeyboardEvent} event */
   const key = (event) => {
+    const video = plate.value, shown = layer.value;
     if (!shown || !video || event.ctrlKey || event.metaKey) return;
     const keys = shown.trajectory.keyframes, i = pointIndex.value, step = event.shiftKey ? 10 : 1;
     /** @type {Record<string, [number, number]>} */
@@ -164,7 +166,7 @@ export function PathStage() {
   };
   /** @param {WheelEvent} event */
   const wheel = (event) => {
-    if (!shown || pointIndex.value < 0) return;
+    if (!layer.value || pointIndex.value < 0) return;
     event.preventDefault();
     const by = -Math.sign(event.deltaY || event.deltaX); // Shift turns the wheel sideways
     if (event.shiftKey) turn(pointIndex.value, 2 * by);
@@ -173,7 +175,7 @@ export function PathStage() {
   const cursor = tracking.value ? "cell" : "crosshair";
   return html`
     <${Surface} draw=${draw} id="path-canvas" cursor=${cursor} help="path-keys"
-      label=${`Trajectory of layer ${layerIndex.value + 1}: ${shown?.trajectory.keyframes.length ?? 0} points`}
+      label=${`Trajectory of layer ${layerIndex.value + 1}: ${layer.value?.trajectory.keyframes.length ?? 0} points`}
       on=${{onPointerDown: down, onPointerMove: move, onPointerUp: up, onPointerCancel: up, onKeyDown: key, onWheel: wheel, onBlur: settle}} />
     <p id="path-keys" class="hidden">Enter adds a point, n and p select the next and the previous one, arrow keys move it
       by a pixel, with Shift by ten, plus and minus scale the element there, comma and full stop turn it, Delete removes it. The fields beside the picture have the same numbers.</p>

@@ -30,9 +30,11 @@ function draw(context, size) {
 export function PreviewStage() {
   const made = preview.value, lacking = missing(doc.value), shown = show.value;
   const ready = useMemo(() => (/** @type {number} */ at) => !made || picture(urlOf(made, at)) !== null, [made, shown]);
+  arrived.value;
+  const busy = stale.value || !made || picture(urlOf(made, Math.min(frame.value, made.frames - 1))) === null;
   if (lacking) return html`<p class="empty">${lacking.text}</p>`;
   return html`
-    <${Surface} draw=${draw} id="preview-canvas" label="Preview: the rough paste, without the model" />
+    <${Surface} draw=${draw} id="preview-canvas" busy=${busy} label="Preview: the rough paste, without the model" />
     ${stale.value && html`<p class="badge" role="status">Updating the preview</p>`}
     <${Transport} frames=${made?.frames ?? 1} fps=${made?.fps ?? 24} ready=${ready} />`;
 }
