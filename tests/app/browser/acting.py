@@ -1,13 +1,15 @@
 """What a person does on the page, and what they see there."""
 
 import io
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from tests import processes
 
+T = TypeVar("T")
 POLL_S = 0.05
 VIDEO = {"width": 576, "height": 384}  # of the example
 MARGINS = {"#path-canvas": 0.06, "#preview-canvas": 0.02, "#remove-canvas": 0.02}
@@ -50,9 +52,24 @@ def points(page: Any) -> list[tuple[int, int]]:
     return [(int(x), int(y)) for x, y in (text.split(", ") for text in texts)]
 
 
-def wait_for_points(page: Any, count: int) -> None:
-    """Returns once there are so many key points."""
-    page.locator(f"ol[aria-label='Key points'] li:nth-child({count})").wait_for()
+def see_points(page: Any, expected: Sequence[tuple[float, float]], pixels: float = 1) -> None:
+    """Returns once the key points are these, each within some pixels."""
+    for found in _again(page, lambda: points(page)):
+        if len(found) == len(expected) and near(found, expected, pixels):
+            return
+    raise AssertionError(f"the points are {points(page)}, not {expected}")
+
+
+def see_value(page: Any, label: str, value: str) -> None:
+    """Returns once the first field with a label has a value."""
+    field = page.get_by_label(label, exact=True).first
+    if value not in _again(page, field.input_value):
+        raise AssertionError(f"{label} is {field.input_value()!r}, not {value!r}")
+
+
+def near(found: Any, expected: Any, pixels: float) -> bool:
+    """Whether no number differs more."""
+    return bool(np.abs(np.subtract(found, expected)).max(initial=0) <= pixels)
 
 
 def go_to_frame(page: Any, frame: int) -> None:
@@ -62,11 +79,15 @@ def go_to_frame(page: Any, frame: int) -> None:
 
 def until(page: Any, condition: str) -> None:
     """Returns once an expression is true. (The page's policy forbids Playwright's own waiting for one.)"""
+    if True not in _again(page, lambda: bool(page.evaluate(condition))):
+        raise AssertionError(f"{condition} stays false")
+
+
+def _again(page: Any, look: Callable[[], T]) -> Iterator[T]:
+    """What can be seen now, and again and again, as long as patience lasts."""
     for _ in range(int(processes.PATIENCE_S / POLL_S)):
-        if page.evaluate(condition):
-            return
+        yield look()
         page.wait_for_timeout(1000 * POLL_S)
-    raise AssertionError(f"{condition} stays false")
 
 
 def picture(page: Any, selector: str) -> np.ndarray:

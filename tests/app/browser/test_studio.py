@@ -18,21 +18,17 @@ def draw(page: Any) -> None:
     page.locator("#path-canvas").wait_for()
     for i, point in enumerate(PATH):
         acting.click(page, "#path-canvas", *point)
-        acting.wait_for_points(page, i + 1)
-
-
-def near(found: Any, expected: Any, pixels: float) -> bool:
-    return bool(np.abs(np.subtract(found, expected)).max() <= pixels)
+        acting.see_points(page, PATH[: i + 1])
 
 
 def test_from_the_example_to_its_composite(page):
     draw(page)
-    assert near(acting.points(page), PATH, 1)
+    acting.see_points(page, PATH)
     page.get_by_role("checkbox", name="Snap").uncheck()
     acting.drag(page, "#path-canvas", PATH[1], (300, 200))
-    assert near(acting.points(page), [PATH[0], (300, 200), PATH[2]], 1)
+    acting.see_points(page, [PATH[0], (300, 200), PATH[2]])
     page.get_by_role("button", name="Undo").click()
-    assert near(acting.points(page), PATH, 1)
+    acting.see_points(page, PATH)
     page.get_by_role("button", name="Point 2 at").click()
     page.get_by_label("Scale", exact=True).first.fill("1.5")
 
@@ -45,7 +41,7 @@ def test_from_the_example_to_its_composite(page):
         page.get_by_role("radio", name="Input").check()
         plate = acting.settled(page, "#preview-canvas")
         page.get_by_role("radio", name="Composite").check()
-        assert near(acting.centre_of_change(page, "#preview-canvas", plate, paste), point, 12)
+        assert acting.near(acting.centre_of_change(page, "#preview-canvas", plate, paste), point, 12)
 
     acting.compose(page)
     acting.until(page, "document.querySelector('#result-video').currentTime > 0.3")
@@ -62,7 +58,7 @@ def test_from_the_example_to_its_composite(page):
         page.get_by_role("link", name="Project file").click()
     (layer,) = json.loads(Path(download.value.path()).read_text())["layers"]
     keys = layer["trajectory"]["keyframes"]
-    assert near([(key["x"], key["y"]) for key in keys], PATH, 1)
+    assert acting.near([(key["x"], key["y"]) for key in keys], PATH, 1)
     assert [key.get("scale") for key in keys] == [None, 1.5, None]
 
     # Saved from the page it is the same; opened again it has the same points.
@@ -74,37 +70,40 @@ def test_from_the_example_to_its_composite(page):
     page.get_by_role("button", name="Remove point 3").click()
     file = {"name": "studio.scene.json", "mimeType": "application/json", "buffer": saved.read_bytes()}
     page.get_by_label("Open a project file").set_input_files(file)
-    acting.wait_for_points(page, 3)
+    acting.see_points(page, PATH)
 
     # Its run is in the history and restores what was drawn.
     page.get_by_role("button", name="Remove point 3").click()
     page.get_by_role("button", name="Edit the project of").first.click()
-    acting.wait_for_points(page, 3)
+    acting.see_points(page, PATH)
 
 
 def test_strokes_insertion_deletion_and_redo(page):
     page.get_by_role("button", name="Choose the example").click()
     page.locator("#path-canvas").wait_for()
     acting.drag(page, "#path-canvas", (60, 60), (200, 60), (200, 300))
-    acting.wait_for_points(page, 3)
-    assert near(acting.points(page), [(60, 60), (200, 60), (200, 300)], 4)
+    corners = [(60, 60), (200, 60), (200, 300)]
+    acting.see_points(page, corners, 4)
     acting.click(page, "#path-canvas", 196, 180)  # on the curve
-    acting.wait_for_points(page, 4)
-    assert near(acting.points(page)[2], (196, 180), 1)
+    inserted = [*corners[:2], (196, 180), corners[2]]
+    acting.see_points(page, inserted, 4)
     page.keyboard.press("Delete")
-    assert len(acting.points(page)) == 3
+    acting.see_points(page, corners, 4)
     page.get_by_role("button", name="Undo").click()
+    acting.see_points(page, inserted, 4)
     page.get_by_role("button", name="Undo").click()
-    assert len(acting.points(page)) == 3
+    acting.see_points(page, corners, 4)
     page.get_by_role("button", name="Redo").click()
-    assert len(acting.points(page)) == 4
+    acting.see_points(page, inserted, 4)
     page.get_by_role("radio", name="Key times").check()
     page.get_by_role("button", name="Point 2 at").click()
     page.get_by_label("Time 0–1").fill("0.1")
-    assert page.get_by_label("Time 0–1").input_value() == "0.1"
-    # Two points within the reach of the snap: dragged beside a line, a point is on it.
+    acting.see_value(page, "Time 0–1", "0.1")
+    # Dragged to beside another point's column, a point snaps into it.
     acting.drag(page, "#path-canvas", acting.points(page)[1], (62, 130))
-    assert acting.points(page)[1][0] == acting.points(page)[0][0]
+    first = acting.points(page)[0]
+    acting.see_points(page, [first, (first[0], 130), *acting.points(page)[2:]], 1)
+    assert acting.points(page)[1][0] == first[0]
 
 
 def test_a_run_is_found_again_after_a_reload_and_cancelled(page, context):
@@ -125,14 +124,14 @@ def test_a_run_is_found_again_after_a_reload_and_cancelled(page, context):
     other.get_by_role("button", name="Choose the example").click()
     other.locator("#path-canvas").wait_for()
     acting.click(other, "#path-canvas", 50, 50)
-    acting.wait_for_points(other, 1)
+    acting.see_points(other, [(50, 50)])
 
     page.locator("aside").get_by_role("button", name="Cancel").click()
     page.get_by_text("This run was cancelled.").wait_for()
     other.get_by_role("button", name="cancelled").first.wait_for()
     acting.tab(page, "Trajectory")
-    assert len(acting.points(page)) == 3
-    assert len(acting.points(other)) == 1
+    acting.see_points(page, PATH)
+    acting.see_points(other, [(50, 50)])
 
 
 def test_refusals_are_beside_the_field_that_they_name(page):
@@ -190,18 +189,17 @@ def test_with_the_keyboard_alone(page):
     page.locator("#path-canvas").wait_for()
     tab_to("Trajectory of layer 1")
     press("Enter", "Enter", "Enter")
-    acting.wait_for_points(page, 3)
-    first, second, third = acting.points(page)
-    assert near(first, (288, 192), 1) and second[0] > first[0] and third[0] > second[0]
+    first, second, third = (287.5, 191.5), (345.1, 191.5), (402.7, 191.5)  # the middle, then to the right
+    acting.see_points(page, [first, second, third])
     press("p", "Shift+ArrowUp", "ArrowLeft")
-    assert near(acting.points(page)[1], (second[0] - 1, second[1] - 10), 1)
+    acting.see_points(page, [first, (second[0] - 1, second[1] - 10), third])
     press("Control+z")
-    assert near(acting.points(page)[1], second, 1)
+    acting.see_points(page, [first, second, third])
     press("n", "Delete")
-    assert len(acting.points(page)) == 2
+    acting.see_points(page, [first, second])
     assert "is removed" in page.locator("#spoken").inner_text()
     press("+")
-    assert page.get_by_label("Scale", exact=True).first.input_value() == "1.05"
+    acting.see_value(page, "Scale", "1.05")
     page.get_by_role("tab", name="Trajectory").focus()
     press("ArrowRight", "ArrowRight")
     assert page.evaluate("document.activeElement.innerText") == "Preview"

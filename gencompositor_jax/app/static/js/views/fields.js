@@ -1,6 +1,6 @@
 // Labelled fields with their error beside them. `name` is the project's field that the server's errors name.
 
-import {html, useEffect, useId, useRef, useState} from "../dom.js";
+import {html, useId, useLayoutEffect, useRef, useState} from "../dom.js";
 import {problems, settle} from "../state/store.js";
 
 /** The text of the error that names a field, or one within it if `within`.
@@ -34,7 +34,7 @@ export function NumberField({label, value, set, name, min, max, step = "any", em
   const shown = value == null ? "" : String(Number(value.toFixed(digits)));
   const [text, setText] = useState(shown);
   const input = useRef(/** @type {HTMLInputElement|null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     // What is being typed stays as it is typed.
     if (document.activeElement !== input.current || Number(text) !== Number(shown)) setText(shown);
   }, [shown]);
@@ -54,7 +54,7 @@ export function NumberField({label, value, set, name, min, max, step = "any", em
  *   placeholder?: string}} props */
 export function TextField({label, value, set, name, help, wide, placeholder}) {
   const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
+  useLayoutEffect(() => setText(value), [value]);
   const done = () => { if (text !== value) set(text); };
   return html`<${Field} label=${label} name=${name} help=${help} wide=${wide}>${(/** @type {any} */ a) => html`
     <input ...${a} type="text" value=${text} placeholder=${placeholder} onInput=${(/** @type {any} */ e) => setText(e.target.value)}
