@@ -11,6 +11,7 @@ from gencompositor_jax.checkpoints.format import (
     validate,
     write_metadata,
 )
+from gencompositor_jax.checkpoints.manifest import weights_hash
 from gencompositor_jax.checkpoints.model import (
     Model,
     array_shapes,
@@ -39,5 +40,6 @@ __all__ = [
     "shard_axis",
     "stored_specs",
     "validate",
+    "weights_hash",
     "write_metadata",
 ]

@@ -154,6 +154,17 @@ def quick_verify(folder: Path, manifest: Manifest) -> None:
     verify(folder, manifest, None if manifest.bytes <= SMALL_FOLDER else SMALL_FILE)
 
 
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a checkpoint: of its files' names and hashes, by the manifest where there is one.
+
+    Copies have the same. Without a manifest all files are read.
+    """
+    known = read(folder)
+    files = _hash_files(folder, _files_of(folder)) if known is None else known.files
+    text = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _hash_files(
     folder: Path, names: Iterable[str], progress: Callable[[int], None] | None = None
 ) -> dict[str, FileHash]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.cli import options, rendering
 from gencompositor_jax.cli.outputs import Outputs, note, write_elements
+from gencompositor_jax.cli.resuming import is_done, same_scene
+from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import ModelArch
@@ -25,21 +27,42 @@ def register(subcommands: Any) -> None:
     options.add_output(parser, "out.mp4")
     options.add_layer(parser)
     options.add_element_output(parser)
+    parser.add_argument(
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="take up an interrupted run of the same command: images that are whole stay, and a finished run "
+        "is left as it is",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
     outputs, mesh = Outputs(args.out, args.layer, args.save_element), options.mesh_of(args.mesh)
-    outputs.check(args.overwrite, with_project=True, own=True)
+    if args.resume and args.overwrite:
+        raise InputError("--continue: --overwrite would make everything anew; pass one of the two")
+    replace = args.overwrite or args.resume
+    outputs.check(replace, with_project=True, own=True, hint="--continue")
     scene = options.scene_of(args)
     outputs.check_inputs(scene.clips)
     probed = options.probe_all(scene.clips, scene.gaps)
-    delivery = delivery_of(scene, outputs, probed[scene.background], args.overwrite)
+
+    from gencompositor_jax.controls.plate.description import describe
+
+    delivery = delivery_of(scene, outputs, probed[scene.background], replace)
     stage, arch, seconds = rendering.read_stage(scene, probed)
+    if delivery is not None:
+        delivery = delivery.of_frames(len(stage.background.frames))
+    if args.resume:
+        scene = same_scene(outputs, scene, stage.arch.diffusion)
+        delivery = None if delivery is None else delivery.resumed()
+        if is_done(outputs, delivery):
+            print(f"{outputs.video}: is there and whole, as {outputs.project} says")
+            return
     for text in warnings(scene, arch, stage):
         note(text)
-    write_elements(outputs, stage, args.overwrite)
+    write_elements(outputs, stage, replace)
     rendering.render(
         "compose",
         stage,
@@ -50,10 +73,11 @@ def run(args: argparse.Namespace) -> None:
         changes=scene.changes,
         compiled=args.compiled,
         mesh=mesh,
-        overwrite=args.overwrite,
+        overwrite=replace,
         read_seconds=seconds,
         scene=scene,
-        delivery=None if delivery is None else delivery.of_frames(len(stage.background.frames)),
+        delivery=delivery,
+        pixels=describe(probed[scene.background], scene.plate_colour),
     )
 
 

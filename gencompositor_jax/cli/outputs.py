@@ -69,10 +69,13 @@ class Outputs:
         """
         return self._stem + ".latents.npz"
 
-    def check(self, overwrite: bool, with_project: bool, own: bool = False) -> None:
+    def check(
+        self, overwrite: bool, with_project: bool, own: bool = False, hint: str = "--overwrite"
+    ) -> None:
         """Raises InputError if one of them can't be written, or exists and `overwrite` is False.
 
-        own: whether the command writes the plate's own values; `Delivery.check` checks those files.
+        own: whether the command writes the plate's own values; `Delivery.of_frames` checks those files. hint:
+        which option takes up an interrupted run.
         """
         from gencompositor_jax.controls.media.layer_out import check_layer_output
         from gencompositor_jax.controls.media.video_out import check_video_output
@@ -81,9 +84,11 @@ class Outputs:
         from gencompositor_jax.inference import latents_file
 
         written, sampled, reported = (os.path.lexists(p) for p in (self.video, self.latents, self.facts))
+        if self.is_sequence:
+            written = with_project and os.path.lexists(self.project)
         if written and sampled and not reported and not overwrite:
             raise InputError(
-                f"{self.video}: written by an interrupted run: pass --overwrite to resume, or write elsewhere"
+                f"{self.video}: written by an interrupted run: pass {hint} to resume, or write elsewhere"
             )
         if not (own and self.is_sequence):  # whose numbers aren't known yet
             (check_output if self.is_folder else check_video_output)(self.video, overwrite)

@@ -1,9 +1,13 @@
 """What `compose`, `preview` and `remove` share: from a scene to a stage, and to the files of a result."""
 
+import contextlib
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gencompositor_jax.cli.outputs import Outputs, deliver, note, write, write_layer
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
     from gencompositor_jax.compositor import Compositor
     from gencompositor_jax.controls.media.video import Media
     from gencompositor_jax.controls.plate.delivery import Delivery
+    from gencompositor_jax.controls.record import Pixels, Record
     from gencompositor_jax.controls.sampling import SamplingOptions
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
@@ -68,6 +73,24 @@ def load(
     return Compositor.load(folder, programs=programs, weights=weights, mesh=mesh, **changes)
 
 
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM, by which farms end jobs, ends the process with code 143 after temporary files are removed."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@ended_by_sigterm()
 def render(
     command: str,
     stage: "Stage",
@@ -83,15 +106,18 @@ def render(
     read_seconds: float,
     scene: "Scene | None" = None,
     delivery: "Delivery | None" = None,
+    pixels: "Pixels | None" = None,
 ) -> None:
     """Loads the model, samples and writes everything; the outputs are checked.
 
     compiled: folder of compiled programs. mesh: sizes of its axes; None is all devices. scene: written as the
-    project file. delivery: what is written with the plate's own values.
+    project file; its record is that of an earlier run. delivery: what is written with the plate's own values.
+    pixels: of the background, for the record.
     """
     from gencompositor_jax.cli.progress import bar
+    from gencompositor_jax.controls.scene import write_scene
     from gencompositor_jax.jobs.beside import sheet_rows
-    from gencompositor_jax.jobs.report import facts_of
+    from gencompositor_jax.jobs.report import facts_of, record_of
 
     if (outputs.layer is not None or delivery is not None) and not options.paste_back:
         what = "--layer" if outputs.layer is not None else outputs.video
@@ -103,8 +129,12 @@ def render(
     compositor = load(checkpoint, programs, weights, mesh, **changes)
     seconds = {"read": read_seconds, "load": time.perf_counter() - started}
     options = options.settled(stage.arch.diffusion)
-    if scene is not None:
-        scene = dataclasses.replace(scene, sampling=options)
+    if scene is not None and pixels is not None:
+        record = record_of(
+            checkpoint, compositor.mesh, stage, pixels, own=delivery is not None and delivery.out is not None
+        )
+        _compare(scene.record, record, outputs, delivery)
+        scene = dataclasses.replace(scene, sampling=options, record=record)
     with bar(options.schedule(stage.arch.diffusion)[0] * len(stage.shots)) as progress:
         composite = compositor.render(stage, options, latents=outputs.latents, progress=progress)
     composite = dataclasses.replace(composite, seconds=seconds | composite.seconds)
@@ -114,6 +144,8 @@ def render(
 
     layer: dict[str, Any] = {}
     if delivery is not None:
+        if scene is not None and delivery.images:
+            write_scene(outputs.project, scene)  # so that --continue knows whose images these are
         layer = deliver(delivery, composite, stage, options.feather)
     elif outputs.layer is not None:
         error = write_layer(outputs, composite, stage, overwrite)
@@ -125,6 +157,19 @@ def render(
     viewing = delivery is None or delivery.out is None
     write(outputs, rows, composite.frames, facts, stage.background, scene, overwrite, viewing)
     Path(outputs.latents).unlink(missing_ok=True)  # of no more use
+
+
+def _compare(made: "Record | None", now: "Record", outputs: Outputs, delivery: "Delivery | None") -> None:
+    """Says what made a scene and differs now. Raises InputError where images of both would be mixed."""
+    from gencompositor_jax.controls.record import differences
+
+    found = [] if made is None else differences(made, now)
+    if found and delivery is not None and delivery.kept:
+        raise InputError(
+            f"{outputs.project}: its images were made {found[0]}: pass --overwrite to make them anew"
+        )
+    for each in found:
+        note(f"the project was made {each}: frames may differ")
 
 
 def _programs(

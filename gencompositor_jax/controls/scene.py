@@ -44,7 +44,8 @@ shown are the defaults, and `null` means "not set"):
       "tiles": null,
       "sigma": null,
       "tau": null,
-      "latent_mask": null
+      "latent_mask": null,
+      "record": null
     }
 
 `remove` is a clip or picture of the background's size, white where something is removed before the layers are
@@ -77,6 +78,7 @@ from gencompositor_jax.controls.geometry.window import Framing
 from gencompositor_jax.controls.media.codecs import Codec
 from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.controls.media.ranges import FrameRange
+from gencompositor_jax.controls.record import Record
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Flag, Number, Text, Whole, checked, length, within
@@ -173,6 +175,7 @@ class Scene:
     tau: Tau | None = None  # response from which a pixel of the inflated mask is set
     latent_mask: LatentMaskRule | None = None
     remove: ClipPath | None = None  # path of a mask clip: what is removed before the layers are drawn
+    record: Record | None = None  # of a scene that was made: by what
 
     def __post_init__(self) -> None:
         if not self.layers and self.remove is None:
@@ -290,4 +293,6 @@ def scene_to_json(scene: Scene) -> dict[str, Any]:
         for layer in flat.pop("layers")
     ]
     sampling = dataclasses.asdict(flat.pop("sampling"))
-    return {"version": VERSION, "background": clip, "layers": layers, **flat, **sampling}
+    record = flat.pop("record")
+    record = None if record is None else dataclasses.asdict(record)
+    return {"version": VERSION, "background": clip, "layers": layers, **flat, **sampling, "record": record}

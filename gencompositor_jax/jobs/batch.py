@@ -19,6 +19,7 @@ from gencompositor_jax.arch import changed
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.footage import scene_stage
+from gencompositor_jax.controls.plate.description import describe
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.errors import InputError
@@ -29,7 +30,7 @@ from gencompositor_jax.inference.timer import Timer
 from gencompositor_jax.jobs.checking import Checker
 from gencompositor_jax.jobs.groups import Group, grouped
 from gencompositor_jax.jobs.manifest import Line
-from gencompositor_jax.jobs.report import JobFiles, facts_of, write
+from gencompositor_jax.jobs.report import JobFiles, facts_of, record_of, write
 from gencompositor_jax.jobs.results import Result
 
 READERS = 3  # threads that read, place, put back and write clips
@@ -246,7 +247,9 @@ class Batch:
         """The files; options: with which the composite was sampled."""
         job = line.job
         assert job is not None
-        job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=options))
+        pixels = describe(self._checker.clips(job.scene)[job.scene.background], job.scene.plate_colour)
+        record = record_of(job.scene.checkpoint, compositor.mesh, stage, pixels)
+        job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=options, record=record))
         files = JobFiles(self._checker.root / job.out)
         facts = {"command": "batch", "job": line.digest, **facts_of(composite, compositor.mesh)}
         write(files, job, stage, composite, facts)

@@ -72,5 +72,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _digest(job: Job, folder: Path) -> str:
-    portable = with_paths(job.scene, lambda named: os.path.relpath(named, folder))
+    scene = dataclasses.replace(job.scene, record=None)
+    portable = with_paths(scene, lambda named: os.path.relpath(named, folder))
     return hashlib.sha256(repr((portable, job.out, job.layer)).encode()).hexdigest()[:16]

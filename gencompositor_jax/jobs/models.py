@@ -68,8 +68,9 @@ class Models:
         """Writes the video to `folder / job.out`, and beside it a contact sheet and what `report` lists."""
         from gencompositor_jax.controls.footage import scene_stage
         from gencompositor_jax.controls.media.sheet import contact_sheet, write_png
+        from gencompositor_jax.controls.plate.description import describe
         from gencompositor_jax.jobs.beside import sheet_rows
-        from gencompositor_jax.jobs.report import JobFiles, facts_of, write
+        from gencompositor_jax.jobs.report import JobFiles, facts_of, record_of, write
 
         compositor = self._changed(self._compositor(device), job)
         timer = Timer()
@@ -85,6 +86,9 @@ class Models:
         )
         composite = dataclasses.replace(composite, seconds=timer.seconds | composite.seconds)
         facts = {"command": "serve", "job": folder.name, **facts_of(composite, compositor.mesh)}
+        pixels = describe(media[job.scene.background], job.scene.plate_colour)
+        record = record_of(self.checkpoint, compositor.mesh, stage, pixels)
+        job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, record=record))
         files = JobFiles(folder / job.out)
         write_png(files.sheet, contact_sheet(sheet_rows(composite, stage)), overwrite=True)
         write(files, job, stage, composite, facts)

@@ -8,12 +8,14 @@ street/bird.layer.mov   the edit as a layer (ProRes 4444), where the job asks fo
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
+from gencompositor_jax.controls.record import WORKING, Pixels, Record
 from gencompositor_jax.controls.scene import write_scene
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write_text, read_json
@@ -112,6 +114,26 @@ def write(
     atomic_write_text(files.report, json.dumps(facts, indent=2) + "\n")
 
 
+def record_of(
+    checkpoint: str | None, mesh: "Mesh", stage: "Stage", pixels: Pixels, own: bool = False
+) -> Record:
+    """The record of a result for its project file.
+
+    pixels: of the background. own: whether the result has its values, not those of the working picture.
+    """
+    background = stage.background
+    return Record(
+        weights=_weights(checkpoint),
+        versions=versions(),
+        device=devices(mesh)["device"],
+        frames=(background.numbers[0], background.numbers[-1]),
+        size=(background.frames.shape[2], background.frames.shape[1]),
+        fps=background.fps,
+        plate=pixels,
+        result=pixels if own else WORKING,
+    )
+
+
 def facts_of(composite: "Composite", mesh: "Mesh") -> dict[str, Any]:
     """The entries of a report that every job has."""
     return {
@@ -121,6 +143,14 @@ def facts_of(composite: "Composite", mesh: "Mesh") -> dict[str, Any]:
         "versions": versions(),
         **devices(mesh),
     }
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(checkpoint: str | None) -> str:
+    """Of a loaded checkpoint; without a manifest all of its files are read."""
+    from gencompositor_jax import checkpoints
+
+    return checkpoints.weights_hash(checkpoints.packaged() if checkpoint is None else Path(checkpoint))
 
 
 def devices(mesh: "Mesh") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from PIL import Image
 from gencompositor_jax import arch, checkpoints
 from gencompositor_jax.cli import main, rendering
 from gencompositor_jax.cli.compose import warnings
+from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
@@ -162,7 +163,7 @@ def test_a_file_in_the_place_of_the_latents_stays(compose, here, capsys, no_mode
 def test_a_run_that_was_interrupted_while_it_wrote_says_how_to_resume(compose, here, capsys, no_model):
     for name in ("out.mp4", "out.latents.npz"):
         (here / name).touch()
-    assert "by an interrupted run: pass --overwrite to resume" in refused(compose(), capsys, here)
+    assert "by an interrupted run: pass --continue to resume" in refused(compose(), capsys, here)
 
 
 def test_compiled_programs_are_exact(compose, here, capsys, no_model):
@@ -288,11 +289,10 @@ def test_existing_output_is_replaced_when_asked(compose, here):
 
 
 def test_interrupted_leaves_nothing(compose, here, monkeypatch, capsys):
-    class Slow:
-        def render(self, *args: object, **kwargs: object) -> None:
-            raise KeyboardInterrupt
+    def slow(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(rendering, "load", lambda *_, **__: Slow())
+    monkeypatch.setattr(Compositor, "render", slow)
     assert main(compose()) == 130
     assert list(here.iterdir()) == []
     assert "interrupted" in capsys.readouterr().err

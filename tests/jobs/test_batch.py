@@ -132,6 +132,7 @@ def fake(monkeypatch, small_model):
         made = Fake(small_model.arch, broken)
         monkeypatch.setattr(Batch, "_compositor", lambda self, group: made.load())
         monkeypatch.setattr(batch, "facts_of", lambda *_: {"seconds": {}})
+        monkeypatch.setattr(batch, "record_of", lambda *_: None)
         return made
 
     return install

@@ -37,6 +37,7 @@ def test_the_fields_are_those_of_compose():
         "save_element",
         "codec",
         "exr_layers",
+        "resume",
     }
     assert options - of_the_command_line == set(FIELDS) - {"paste_back"}
 

@@ -60,7 +60,9 @@ def encoder(
         timecode: of the first frame, "hh:mm:ss:ff", or with ";" before the frames for drop-frame.
     """
     suffix, rate = Path(path).suffix.lower(), Fraction(fps).limit_denominator(1001)
-    options = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    options = {"fflags": "+bitexact"}  # Matroska would write random numbers
+    if suffix == ".mp4":
+        options["movflags"] = "+faststart"
     with atomic_write(path, overwrite) as part, ExitStack() as stack:
         output = stack.enter_context(
             av.open(str(part.absolute()), "w", format=CONTAINERS[suffix], options=options)

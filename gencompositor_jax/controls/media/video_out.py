@@ -20,6 +20,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, atomic_folder, atomic_write, check_output
 
 CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of a lossless file
+THREADS = 4
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _BT709 = 1  # H.264's code for the primaries, the transfer function and the matrix
 # RGB to YCbCr of ITU-R BT.709, luma in 16..235 and chroma in 16..240; the last column is the offset.
@@ -64,7 +65,9 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     if not 0 < rate <= 1000:
         raise InputError(f"fps {fps:g}: the frame rate must lie above 0 and be at most 1000")
-    options = {} if Path(path).suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+    options = {"fflags": "+bitexact"}  # Matroska would write random numbers
+    if Path(path).suffix.lower() != ".mkv":
+        options["movflags"] = "+faststart"
     with atomic_write(path, overwrite) as part, ExitStack() as stack:
         output = stack.enter_context(
             av.open(str(part.absolute()), "w", format=CONTAINERS[Path(path).suffix.lower()], options=options)
@@ -105,7 +108,9 @@ def _check_frames(frames: Frames, channels: Sequence[int]) -> None:
 
 def _add_picture(output: OutputContainer, frames: Frames, rate: Fraction, crf: int) -> VideoStream:
     _, height, width, _ = frames.shape
-    stream = output.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "fast"})
+    # x264's frames depend on the number of threads, which must not be that of the machine.
+    options = {"crf": str(crf), "preset": "fast", "threads": str(THREADS)}
+    stream = output.add_stream("libx264", rate=rate, options=options)
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context
     # Tagged in the file: without tags players guess, most of them from the height.

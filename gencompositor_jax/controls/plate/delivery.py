@@ -15,6 +15,7 @@ from gencompositor_jax.controls.media.numbering import is_pattern, numbered
 from gencompositor_jax.controls.media.stream import PictureStream
 from gencompositor_jax.controls.media.timecode import timecode_of
 from gencompositor_jax.controls.media.video import Media
+from gencompositor_jax.controls.media.whole import is_whole
 from gencompositor_jax.controls.plate.plate import Plate, open_plate
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import check_output
@@ -32,6 +33,23 @@ class Delivery:
     codec: Codec | None
     exr_layers: bool  # the EXR images have the edit, the mask, the foreground and the difference, too
     overwrite: bool
+    kept: frozenset[int] = frozenset()  # numbers of the frames whose images are there and stay
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Of the frames that are written."""
+        return tuple(number for number in self.plate.numbers if number not in self.kept)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The patterns of the images that are written."""
+        files = (self.out if self.codec is None else None, self.layer)
+        return tuple(file for file in files if file is not None and is_pattern(file.name))
+
+    @property
+    def has_images(self) -> bool:
+        """Whether images are all that is written, so that some of them can stay."""
+        return len(self.images) == (self.out is not None) + (self.layer is not None) > 0
 
     @property
     def sound(self) -> Sound:
@@ -54,6 +72,18 @@ class Delivery:
             for number in plate.numbers:
                 check_output(numbered(self.out, number), self.overwrite)
         return dataclasses.replace(self, plate=plate)
+
+    def resumed(self) -> "Delivery":
+        """The same without the frames whose images are whole. A video is written from its first frame on."""
+        if not self.has_images:
+            return self
+        size = self.plate.shape[2], self.plate.shape[1]
+        kept = [
+            number
+            for number in self.plate.numbers
+            if all(is_whole(numbered(pattern, number), size) for pattern in self.images)
+        ]
+        return dataclasses.replace(self, kept=frozenset(kept))
 
 
 def plan(

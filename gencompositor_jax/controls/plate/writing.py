@@ -71,13 +71,13 @@ def composite_put(stack: ExitStack, delivery: Delivery) -> Put:
     if delivery.codec is not None:
         return _video_put(stack, delivery, out)
     if plate.is_exr:
-        return _exr_put(out, plate, delivery.overwrite, lambda edited: _exr_channels(edited, plate, delivery))
+        return _exr_put(out, delivery, lambda edited: _exr_channels(edited, plate, delivery))
 
     def pixels(edited: Edited) -> np.ndarray:
         frame = edited.frame
         return frame.pixels if isinstance(frame, ImageFrame) else _deep_rgb(edited, plate.shape[1:])
 
-    return _image_put(out, plate, delivery.overwrite, pixels)
+    return _image_put(out, delivery, pixels)
 
 
 def layer_put(stack: ExitStack, delivery: Delivery) -> Put:
@@ -86,13 +86,13 @@ def layer_put(stack: ExitStack, delivery: Delivery) -> Put:
     assert path is not None
     size = plate.shape[1:]
     if plate.is_exr:
-        return _exr_put(path, plate, delivery.overwrite, lambda edited: _exr_rgba(edited, edited.layer))
+        return _exr_put(path, delivery, lambda edited: _exr_rgba(edited, edited.layer))
     write = stack.enter_context(
         layer_writer(
             path,
             (size[1], size[0]),
             plate.fps,
-            numbers=plate.numbers,
+            numbers=delivery.numbers,
             tags=_tags(plate),
             timecode=delivery.timecode,
             overwrite=delivery.overwrite,
@@ -108,24 +108,22 @@ def layer_put(stack: ExitStack, delivery: Delivery) -> Put:
     return put
 
 
-def _image_put(out: Path, plate: Plate, overwrite: bool, pixels: Callable[[Edited], np.ndarray]) -> Put:
-    numbers, suffix = iter(plate.numbers), out.suffix.lower()
+def _image_put(out: Path, delivery: Delivery, pixels: Callable[[Edited], np.ndarray]) -> Put:
+    numbers, suffix, chunks = iter(delivery.numbers), out.suffix.lower(), delivery.plate.chunks
 
     def put(edited: Edited) -> None:
-        with atomic_write(numbered(out, next(numbers)), overwrite) as part:
-            part.write_bytes(deep_images.coded(suffix, pixels(edited), plate.chunks))
+        with atomic_write(numbered(out, next(numbers)), delivery.overwrite) as part:
+            part.write_bytes(deep_images.coded(suffix, pixels(edited), chunks))
 
     return put
 
 
-def _exr_put(
-    out: Path, plate: Plate, overwrite: bool, channels: Callable[[Edited], dict[str, np.ndarray]]
-) -> Put:
-    numbers = iter(plate.numbers)
+def _exr_put(out: Path, delivery: Delivery, channels: Callable[[Edited], dict[str, np.ndarray]]) -> Put:
+    numbers = iter(delivery.numbers)
 
     def put(edited: Edited) -> None:
         assert isinstance(edited.frame, ExrFrame)
-        with atomic_write(numbered(out, next(numbers)), overwrite) as part:
+        with atomic_write(numbered(out, next(numbers)), delivery.overwrite) as part:
             exr.write(part, channels(edited), edited.frame.exr.header)
 
     return put
