@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import tqdm
 
-from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.evaluation import learned, page, scoring, tables
 from gencompositor_jax.evaluation.composing import DatasetOptions, Method, compose_dataset
 from gencompositor_jax.evaluation.heldout import write_json
@@ -134,7 +134,7 @@ def methods(clips: int, build: Path) -> dict[str, Any]:
     reference = build / f"benchmark-{clips}"
     if not reference.is_dir():
         build.mkdir(parents=True, exist_ok=True)
-        benchmark.write(reference, "hyoutube", clips)
+        benchmark_files.write(reference, "hyoutube", clips)
     results = tuple((method, build / f"results-{clips}" / method) for method in METHODS)
     for method, folder in results:
         compose_dataset(DatasetOptions("procedural", reference, folder, method))

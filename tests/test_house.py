@@ -26,7 +26,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("compositor", "evaluation"), 5),
     **dict.fromkeys(("training", "jobs"), 6),
     **dict.fromkeys(("perf", "configs", "serve"), 7),  # plans, measures and offers what the floors below run
-    "app": 8,
+    **dict.fromkeys(("app", "ablation"), 8),
     "cli": 9,
     "__main__": 10,
 }

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from gencompositor_jax import __version__, libtpu
 from gencompositor_jax.cli import (
+    ablate,
     app,
     batch,
     benchmark,
@@ -47,6 +48,7 @@ COMMANDS = (
     train,
     evaluate,
     compose_dataset,
+    ablate,
     convert,
     export,
     inspect,

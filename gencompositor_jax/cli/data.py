@@ -182,10 +182,10 @@ def run_moments(args: argparse.Namespace) -> None:
 
 def run_procedural(args: argparse.Namespace) -> None:
     """Write the benchmark and say how to score results on it."""
-    from gencompositor_jax.data_pipelines import benchmark
+    from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 
-    media: benchmark.Media = args.format or ("mp4" if args.layout == "videocomp" else "png")
-    benchmark.write(args.out, args.layout, args.clips, media, args.overwrite)
+    media: benchmark_files.Media = args.format or ("mp4" if args.layout == "videocomp" else "png")
+    benchmark_files.write(args.out, args.layout, args.clips, media, args.overwrite)
     print(f"{args.out}: {args.clips} clips, version {benchmark.VERSION}")
     if args.layout == "hyoutube":
         arguments = ["--protocol", "procedural", "--reference", str(args.out), "--results", "DIR"]

@@ -16,6 +16,8 @@ from gencompositor_jax.training import loss as loss_lib
 from gencompositor_jax.training.state import Frozen, TrainState, compute_copy, network_variables
 
 Metrics = dict[str, jax.Array]
+# (state, frozen arrays, batch, key of the run's random numbers) -> (state, metrics)
+Update = Callable[[TrainState, Frozen, loss_lib.Batch, jax.Array], tuple[TrainState, Metrics]]
 SUMS = ("bucket_sum", "bucket_count")  # metrics that are summed over microbatches; the others are averaged
 
 
@@ -28,9 +30,24 @@ def make_step(
 ) -> jax.stages.Wrapped:
     """The jitted step (state, frozen, batch) -> (state, metrics), to be called under `jax.set_mesh(mesh)`.
 
-    The state is donated and keeps its shardings. Metrics are scalars and the loss by timestep (see
-    `loss.loss`), replicated. A step whose loss or gradients are not finite changes only the counts `step` and
-    `skipped`.
+    The state is donated and keeps its shardings, metrics are replicated; see `make_update`.
+    """
+    update, seed = make_update(config, denoiser, optimizer), config.seed
+
+    def step(state: TrainState, frozen: Frozen, batch: loss_lib.Batch) -> tuple[TrainState, Metrics]:
+        return update(state, frozen, batch, jax.random.key(seed))
+
+    state_shardings = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, sharding.replicated(mesh)))
+
+
+def make_update(
+    config: ml_collections.ConfigDict, denoiser: Denoiser, optimizer: optax.GradientTransformation
+) -> Update:
+    """One step as a pure function.
+
+    Metrics are scalars and the loss by timestep (see `loss.loss`). A step whose loss or gradients are not
+    finite changes only the counts `step` and `skipped`.
     """
     # Read here, so that the compiled step does not depend on a config that may change.
     options = {
@@ -40,11 +57,13 @@ def make_step(
     }
     timestep_bias, microbatches = config.loss.timestep_bias, config.optimizer.accumulate
     max_decay, alpha = config.optimizer.ema, config.lora.alpha
-    seed, intervals = config.seed, config.distill.intervals
+    intervals = config.distill.intervals
     table = distillation.teacher_steps(denoiser.arch.diffusion, intervals) if intervals else None
 
-    def step(state: TrainState, frozen: Frozen, batch: loss_lib.Batch) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+    def update(
+        state: TrainState, frozen: Frozen, batch: loss_lib.Batch, key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(key, state.step)
         draws = loss_lib.draw(key, len(batch["mask"]), denoiser.arch, timestep_bias)
         draws = jax.tree.map(lambda x: sharding.constrain(x, sharding.ROWS), draws)
         fixed = {"codec": frozen.codec, "null_text": frozen.null_text}
@@ -85,8 +104,7 @@ def make_step(
         metrics = {**metrics, "gradient_norm": norm, "skipped": skipped}
         return TrainState(params, ema, moments, state.step + 1, skipped), metrics
 
-    state_shardings = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, sharding.replicated(mesh)))
+    return update
 
 
 def accumulate(

@@ -8,7 +8,7 @@ import pytest
 
 from gencompositor_jax.arch import tiny
 from gencompositor_jax.controls.media.video import read_video
-from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.data_pipelines.check import check
 from gencompositor_jax.data_pipelines.videocomp import VideoCompSource
 from gencompositor_jax.errors import InputError
@@ -18,7 +18,7 @@ from gencompositor_jax.masks.inflation import inflate
 @pytest.fixture(scope="module")
 def hyoutube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark") / "hyoutube"
-    benchmark.write(folder, "hyoutube", clips=4)
+    benchmark_files.write(folder, "hyoutube", clips=4)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_each_idea_measures_its_own_change():
 
 
 def test_the_training_layout_is_read_by_its_source(tmp_path):
-    benchmark.write(tmp_path / "set", "videocomp", clips=2, media="mp4")
+    benchmark_files.write(tmp_path / "set", "videocomp", clips=2, media="mp4")
     report = check(tmp_path / "set", frames=9, fps=8, workers=1)
     assert not report.problems and report.usable == 2
     clip = VideoCompSource(tmp_path / "set", tiny()).read(1, np.random.default_rng(0), removal=False)
@@ -88,7 +88,7 @@ def test_the_training_layout_is_read_by_its_source(tmp_path):
 def test_bad_arguments_are_refused_before_a_clip_is_made(arguments, names, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "example", None)
     with pytest.raises(InputError, match=names):
-        benchmark.write(tmp_path / "set", **{"layout": "hyoutube", **arguments})
+        benchmark_files.write(tmp_path / "set", **{"layout": "hyoutube", **arguments})
     assert not (tmp_path / "set").exists()
 
 

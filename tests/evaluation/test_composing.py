@@ -13,7 +13,7 @@ from gencompositor_jax import cli
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.controls.sampling import SamplingOptions
-from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import cases, scoring
 from gencompositor_jax.evaluation.composing import DatasetOptions, compose_dataset
@@ -96,7 +96,7 @@ def test_a_model_changes_the_inflated_mask_only(hyoutube, small_checkpoint, tmp_
 
 def test_baselines_of_the_benchmark_are_those_of_the_held_out_protocol(tmp_path):
     reference = tmp_path / "reference"
-    benchmark.write(reference, "hyoutube", clips=2)
+    benchmark_files.write(reference, "hyoutube", clips=2)
     for method in ("paste", "color_transfer", "seamless_clone"):
         compose_dataset(DatasetOptions("procedural", reference, tmp_path / method, method))
     paste = read_video(tmp_path / "paste" / "0001" / "object_0").frames
@@ -117,7 +117,7 @@ def test_baselines_of_the_benchmark_are_those_of_the_held_out_protocol(tmp_path)
 
 
 def test_a_model_of_another_size_is_refused_on_the_benchmark(small_checkpoint, tmp_path):
-    benchmark.write(tmp_path / "reference", "hyoutube", clips=1)
+    benchmark_files.write(tmp_path / "reference", "hyoutube", clips=1)
     options = DatasetOptions(
         "procedural", tmp_path / "reference", tmp_path / "out", checkpoint=Path(small_checkpoint)
     )

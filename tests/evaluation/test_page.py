@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gencompositor_jax import cli
-from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.evaluation import page, scoring
 from gencompositor_jax.evaluation.results import ResultsOptions
 
@@ -30,7 +30,7 @@ class Parser(HTMLParser):
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark") / "reference"
-    benchmark.write(folder, "hyoutube", clips=3)
+    benchmark_files.write(folder, "hyoutube", clips=3)
     return folder
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gencompositor_jax import cli
 from gencompositor_jax.controls.media.video_out import write_image_folder
-from gencompositor_jax.data_pipelines import benchmark
+from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import metrics, results, scoring, tables
 from gencompositor_jax.evaluation.metrics import frames as per_frame
@@ -23,7 +23,7 @@ PLAIN = tuple(scoring.measures_of("procedural"))  # without weights, whatever is
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark") / "reference"
-    benchmark.write(folder, "hyoutube", clips=CLIPS)
+    benchmark_files.write(folder, "hyoutube", clips=CLIPS)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Sweeps over the ablations of configs/ablations.py: equal budgets, several seeds, one benchmark."""

@@ -1,0 +1,137 @@
+"""The command `gencompositor ablate`: trains and scores what is missing, then writes the results.
+
+OUT holds sweep.json (what the runs have in common), clips/ (training clips, shared by all runs that can),
+codec.npz, runs/VARIANT/seed-N.json (a finished run: its scores and its record), runs/VARIANT/model-N (the
+weights), and the results: ablation.json, table.csv, table.md and a picture per metric. A sweep that was
+interrupted resumes with the unfinished runs, each from its last checkpoint.
+"""
+
+import functools
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gencompositor_jax import checkpoints
+from gencompositor_jax.ablation import results, scoring, training
+from gencompositor_jax.ablation.options import SweepOptions, begin, same_runs, write_record
+from gencompositor_jax.codec import linear
+from gencompositor_jax.data_pipelines.source import ClipSource
+from gencompositor_jax.data_pipelines.sources import open_source
+from gencompositor_jax.data_pipelines.workers import in_order
+from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.inference.compiling import keep_compiled_programs
+from gencompositor_jax.training.codec_basis import codec_basis
+
+
+def run(options: SweepOptions) -> results.Results:
+    """Run the sweep and write its results; see `SweepOptions`. Raises InputError before heavy work."""
+    steps = begin(options)
+    same = same_runs(options)
+    needed = list(dict.fromkeys(same[name] for name in options.variants))
+    todo = [name for name in needed if not is_finished(options, name)]
+    if todo:
+        prepare(options, needed)
+        if steps is None:
+            steps = measured_steps(options)
+            write_record(options, steps)
+        work = functools.partial(make, options, steps)
+        for name in in_order(work, todo, 0 if options.processes == 1 else options.processes):
+            print(f"{name}: scored", flush=True)
+            results.write(options, same, steps)  # partial results at any time
+    baselines(options)
+    return results.write(options, same, steps)
+
+
+def prepare(options: SweepOptions, variants: list[str]) -> None:
+    """Render the clips of these ablations, and the basis of the codec, which all runs share."""
+    for name in ["full", *variants]:
+        config = options.config(name)
+        source = open_source(config.data, options.arch(config))
+        if name == "full":
+            codec_basis(config, options.arch(config), source, options.out)
+
+
+def shared(
+    options: SweepOptions, variant: str, steps: int | None
+) -> tuple[Any, ClipSource, linear.Basis | None]:
+    """The config, the source and the codec's basis of a run."""
+    config = options.config(variant, steps)
+    arch = options.arch(config)
+    source = open_source(config.data, arch)
+    return config, source, codec_basis(config, arch, source, options.out)
+
+
+def measured_steps(options: SweepOptions) -> int:
+    """The steps that one run of the full model takes in the minutes of the options; all runs have as many."""
+    assert options.minutes is not None
+    config, source, basis = shared(options, "full", None)
+    seconds = training.seconds_per_step(config, tuple(range(options.seeds)), source, basis)
+    steps = max(int(60 * options.minutes / seconds), 2)
+    print(f"{seconds:.3g} s per step of one run: {steps} steps in {options.minutes:g} minutes", flush=True)
+    return max(steps, config.optimizer.warmup + 1)
+
+
+def is_finished(options: SweepOptions, variant: str) -> bool:
+    """Whether all of an ablation's runs are scored."""
+    return all(scores_file(options, variant, seed).is_file() for seed in range(options.seeds))
+
+
+def scores_file(options: SweepOptions, variant: str, seed: int) -> Path:
+    """Where a finished run's scores are."""
+    return options.run_folder(variant) / f"seed-{seed}.json"
+
+
+def make(options: SweepOptions, steps: int, variant: str) -> str:
+    """Train and score an ablation with all seeds; the scores of each appear when they are complete."""
+    keep_compiled_programs()
+    config, source, basis = shared(options, variant, steps)
+    seeds = tuple(range(options.seeds))
+    folder = options.run_folder(variant) / f"checkpoints-{options.seeds}"
+    print(f"{variant}: {config.steps} steps", file=sys.stderr, flush=True)
+    models, record = training.train(config, seeds, source, basis, folder)
+    for i, (seed, model) in enumerate(zip(seeds, models, strict=True)):
+        checkpoints.save(
+            options.run_folder(variant) / f"model-{seed}", model, dtype=jnp.bfloat16, overwrite=True
+        )
+        scores = scoring.of_model(model, options.clips)
+        own = {**record, "curve": [[point[0], point[1 + i]] for point in record["curve"]]}
+        own["parameters"] = sum(
+            int(np.prod(x.shape))
+            for name in model.arch.stacks
+            for x in jax.tree.leaves(model.arrays[name]["params"])
+        )
+        own["device"] = jax.devices()[0].device_kind
+        write_scores(scores_file(options, variant, seed), scores, own)
+    shutil.rmtree(folder, ignore_errors=True)
+    return variant
+
+
+def baselines(options: SweepOptions) -> None:
+    """Score what isn't trained here, the embedded model and the baselines, unless that is done."""
+    for name, score in (("embedded", embedded), ("baselines", scoring.of_baselines)):
+        file = options.out / f"{name}-{options.clips}.json"
+        if not file.is_file():
+            found = {method: without_nan(scores) for method, scores in score(options.clips).items()}
+            atomic_write_text(file, json.dumps(found) + "\n")
+
+
+def embedded(clips: int) -> dict[str, scoring.Scores]:
+    """The scores of the embedded model."""
+    return {"embedded": scoring.of_model(checkpoints.load(checkpoints.packaged()), clips)}
+
+
+def write_scores(file: Path, scores: scoring.Scores, record: dict[str, Any]) -> None:
+    """Write a finished run's scores."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(file, json.dumps({"scores": without_nan(scores), "record": record}) + "\n")
+
+
+def without_nan(scores: scoring.Scores) -> dict[str, list[float | None]]:
+    """Scores as JSON, which has no NaN."""
+    return {name: [None if np.isnan(v) else v for v in values] for name, values in scores.items()}
