@@ -91,6 +91,12 @@ if [[ ! -e $work/venv/ready ]]; then
     fi
     touch "$work/venv/ready"
 fi
+# 14 programs are compiled at once: that takes longer than choosing the fastest kernels saves.
+export XLA_FLAGS="--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false ${XLA_FLAGS:-}"
+if ! "$python" -c 'import jax; jax.numpy.zeros(1)' 2>/dev/null; then
+    say "this XLA doesn't know $XLA_FLAGS"
+    unset XLA_FLAGS
+fi
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null
 if ! "$python" - <<'PYTHON'
 import os, sys

@@ -111,7 +111,7 @@ def _clips_of(arch: ModelArch, config: ml_collections.ConfigDict) -> str:
 def same_runs(options: SweepOptions) -> dict[str, str]:
     """By ablation the first one of the list with the same config: x0 is the full model at a small size."""
     first: dict[str, str] = {}
-    found = {}
+    found: dict[str, str] = {}
     for name in VARIANTS:
         config = options.config(name)
         arch = arch_lib.to_json(options.arch(config))

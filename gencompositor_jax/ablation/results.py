@@ -54,7 +54,7 @@ def collect(options: SweepOptions, same: Mapping[str, str], steps: int | None) -
         if found:
             variants[name] = {metric: _array([run.scores[metric] for run in found]) for metric in METRICS}
             records[name] = [run.record for run in found]
-    others = {}
+    others: dict[str, dict[str, np.ndarray]] = {}
     for kind in ("embedded", "baselines"):
         if (file := options.out / f"{kind}-{options.clips}.json").is_file():
             scores = fields.read(dict[str, dict[str, _Values]], read_json(file), str(file))

@@ -10,6 +10,7 @@ import functools
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,34 @@ from gencompositor_jax.inference.compiling import keep_compiled_programs
 from gencompositor_jax.training.codec_basis import codec_basis
 
 
+def embedded(clips: int) -> dict[str, scoring.Scores]:
+    """The scores of the embedded model."""
+    return {"embedded": scoring.of_model(checkpoints.load(checkpoints.packaged()), clips)}
+
+
+# What is scored and not trained here, by the name of its file.
+OTHERS: dict[str, Callable[[int], dict[str, scoring.Scores]]] = {
+    "embedded": embedded,
+    "baselines": scoring.of_baselines,
+}
+
+
 def run(options: SweepOptions) -> results.Results:
     """Run the sweep and write its results; see `SweepOptions`. Raises InputError before heavy work."""
     steps = begin(options)
     same = same_runs(options)
     needed = list(dict.fromkeys(same[name] for name in options.variants))
     todo = [name for name in needed if not is_finished(options, name)]
+    others = [name for name in OTHERS if not others_file(options, name).is_file()]
     if todo:
         prepare(options, needed)
         if steps is None:
             steps = measured_steps(options)
             write_record(options, steps)
-        work = functools.partial(make, options, steps)
-        for name in in_order(work, todo, 0 if options.processes == 1 else options.processes):
-            print(f"{name}: scored", flush=True)
-            results.write(options, same, steps)  # partial results at any time
-    baselines(options)
+    work = functools.partial(make, options, steps)
+    for name in in_order(work, [*others, *todo], 0 if options.processes == 1 else options.processes):
+        print(f"{name}: scored", flush=True)
+        results.write(options, same, steps)  # partial results at any time
     return results.write(options, same, steps)
 
 
@@ -87,9 +100,21 @@ def scores_file(options: SweepOptions, variant: str, seed: int) -> Path:
     return options.run_folder(variant) / f"seed-{seed}.json"
 
 
-def make(options: SweepOptions, steps: int, variant: str) -> str:
-    """Train and score an ablation with all seeds; the scores of each appear when they are complete."""
+def others_file(options: SweepOptions, name: str) -> Path:
+    """Where the scores of what isn't trained here are."""
+    return options.out / f"{name}-{options.clips}.json"
+
+
+def make(options: SweepOptions, steps: int | None, variant: str) -> str:
+    """Train and score an ablation with all seeds; the scores of each appear when they are complete.
+
+    One of OTHERS is only scored.
+    """
     keep_compiled_programs()
+    if variant in OTHERS:
+        found = {name: without_nan(own) for name, own in OTHERS[variant](options.clips).items()}
+        atomic_write_text(others_file(options, variant), json.dumps(found) + "\n")
+        return variant
     config, source, basis = shared(options, variant, steps)
     seeds = tuple(range(options.seeds))
     folder = options.run_folder(variant) / f"checkpoints-{options.seeds}"
@@ -110,20 +135,6 @@ def make(options: SweepOptions, steps: int, variant: str) -> str:
         write_scores(scores_file(options, variant, seed), scores, own)
     shutil.rmtree(folder, ignore_errors=True)
     return variant
-
-
-def baselines(options: SweepOptions) -> None:
-    """Score what isn't trained here, the embedded model and the baselines, unless that is done."""
-    for name, score in (("embedded", embedded), ("baselines", scoring.of_baselines)):
-        file = options.out / f"{name}-{options.clips}.json"
-        if not file.is_file():
-            found = {method: without_nan(scores) for method, scores in score(options.clips).items()}
-            atomic_write_text(file, json.dumps(found) + "\n")
-
-
-def embedded(clips: int) -> dict[str, scoring.Scores]:
-    """The scores of the embedded model."""
-    return {"embedded": scoring.of_model(checkpoints.load(checkpoints.packaged()), clips)}
 
 
 def write_scores(file: Path, scores: scoring.Scores, record: dict[str, Any]) -> None:

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from gencompositor_jax.ablation.options import SweepOptions, begin, same_runs, write_record
+from gencompositor_jax.configs.ablations import VARIANTS
+from gencompositor_jax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "pass one of them"),
+        ({"steps": 10, "minutes": 1.0}, "pass one of them"),
+        ({"steps": 1}, "--steps-per-run"),
+        ({"minutes": 0.0}, "--minutes-per-run"),
+        ({"steps": 99, "seeds": 0}, "--seeds"),
+        ({"steps": 99, "variants": ("full", "no_brnch")}, "--variants no_brnch: known are full,"),
+        ({"steps": 99, "variants": ("full", "full")}, "each once"),
+        ({"steps": 99, "clips": 257}, "--clips"),
+        ({"steps": 99, "processes": 0}, "--processes"),
+        ({"steps": 99, "size": "released"}, "--size released"),
+        ({"steps": 99, "overrides": ("learning_rate=1",)}, "learning_rate"),
+        ({"steps": 99, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
+        ({"steps": 99, "overrides": ("arch_changes.frames=17",)}, "9 frames of 64 x 96"),
+        ({"steps": 40}, "the warm-up alone has 50"),
+    ],
+)
+def test_what_can_not_be_used_is_refused(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        SweepOptions(tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_with_equal_configs_are_trained_once(tmp_path):
+    same = same_runs(SweepOptions(tmp_path, steps=99))
+    assert {name: first for name, first in same.items() if name != first} == {"x0": "full"}
+
+
+def test_runs_share_clips_where_they_can(tmp_path):
+    options = SweepOptions(tmp_path, steps=99)
+    folder = {name: Path(options.config(name).data.path).name for name in VARIANTS}
+    assert folder["full"] == folder["no_branch"] == folder["cross_attention"] == folder["noise"]
+    # No offsets, other light, other masks.
+    others = [folder[name] for name in ("full", "erope_height", "no_gamma", "no_inflation")]
+    assert len(set(others)) == 4
+    assert folder["erope_height"] == folder["erope_shared"] == folder["channel_concat"]
+
+
+def test_a_folder_holds_one_sweep(tmp_path):
+    assert begin(SweepOptions(tmp_path / "out", steps=99)) == 99
+    assert begin(SweepOptions(tmp_path / "out", variants=("full",), steps=99)) == 99
+    with pytest.raises(InputError, match="holds a sweep with budget"):
+        begin(SweepOptions(tmp_path / "out", steps=98))
+    with pytest.raises(InputError, match="overrides"):
+        begin(SweepOptions(tmp_path / "out", steps=99, overrides=("batch_size=4",)))
+
+
+def test_minutes_become_the_same_steps_when_it_resumes(tmp_path):
+    options = SweepOptions(tmp_path / "out", minutes=1.0)
+    assert begin(options) is None
+    write_record(options, 77)
+    assert begin(options) == 77
