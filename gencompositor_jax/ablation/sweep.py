@@ -50,7 +50,8 @@ def run(options: SweepOptions) -> results.Results:
     todo = [name for name in needed if not is_finished(options, name)]
     others = [name for name in OTHERS if not others_file(options, name).is_file()]
     if todo:
-        prepare(options, needed)
+        # Several processes must not render the same clips; one renders them when it needs them.
+        prepare(options, needed if options.processes > 1 else [])
         if steps is None:
             steps = measured_steps(options)
             write_record(options, steps)
