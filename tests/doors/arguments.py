@@ -24,6 +24,9 @@ OTHERS = (
             ("clips-per-shard", "workers", "max-broken"),
         )
     ),
+    # Refused in the end, whatever the numbers are: a sweep takes long.
+    ("ablate --out=d --steps-per-run=9 --config.data.source=tfds", "seeds", "clips", "processes"),
+    ("ablate --out=d --config.data.source=tfds", "steps-per-run", "minutes-per-run"),
     (" ".join(TRAIN), "minutes", "coordinator-timeout", "processes", "process"),
 )
 

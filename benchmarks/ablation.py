@@ -1,0 +1,62 @@
+"""The figures of docs/ablations.md, from finished sweeps of `gencompositor ablate`.
+
+    python benchmarks/ablation.py ablations [SMALLER_BUDGET ...]
+
+copies the first sweep's ablation.json to results/ and its pictures to docs/, and writes its table and the
+differences of all sweeps between the markers of docs/ablations.md.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gencompositor_jax.ablation.results import IDEA, LABELS, verdict
+from gencompositor_jax.evaluation.report import insert
+from gencompositor_jax.evaluation.statistics import Interval
+from gencompositor_jax.files import atomic_write_text, read_json
+
+ROOT = Path(__file__).parent.parent
+PICTURES = ("target_psnr", "background_psnr")
+
+
+def differences(sweeps: list[dict[str, Any]]) -> str:
+    """A row per ablation: the full model minus it, in the metric of its idea, by sweep."""
+    heads = [f"{found['facts']['steps']} steps" for found in sweeps]
+    lines = [f"| ablation | metric | {' | '.join(heads)} |\n|---|---|{'---:|' * len(heads)}\n"]
+    for name in dict.fromkeys(name for found in sweeps for name in found["differences"]):
+        metric = IDEA.get(name, "target_psnr")
+        cells = []
+        for found in sweeps:
+            if name not in found["differences"] or found["facts"]["runs"][name]["same_as"] == "full":
+                cells.append("")
+                continue
+            interval = Interval(**found["differences"][name][metric])
+            bounds = "" if interval.low is None else f" [{interval.low:+.2f}, {interval.high:+.2f}]"
+            mark = {"full is better": "**", "the ablation is better": "_"}.get(verdict(interval), "")
+            cells.append(f"{mark}{interval.mean:+.2f}{mark}{bounds}")
+        if any(cells):
+            lines.append(f"| {name} | {LABELS[metric]} | {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sweeps", nargs="+", type=Path, metavar="OUT")
+    sweeps = parser.parse_args().sweeps
+    found = [read_json(folder / "ablation.json") for folder in sweeps]
+    atomic_write_text(
+        ROOT / "benchmarks" / "results" / "ablation.json", json.dumps(found[0], indent=1) + "\n"
+    )
+    for name in PICTURES:
+        shutil.copy(sweeps[0] / f"{name}.svg", ROOT / "docs" / f"ablations_{name}.svg")
+    table = (sweeps[0] / "table.md").read_text(encoding="utf-8").split("\n\n")
+    document = ROOT / "docs" / "ablations.md"
+    text = insert(document.read_text(encoding="utf-8"), differences(found).strip(), "differences")
+    atomic_write_text(document, insert(text, f"{table[0].strip()}\n\n{table[-1].strip()}", "ablation"))
+
+
+if __name__ == "__main__":
+    main()
