@@ -31,6 +31,12 @@ def place(page: Any, canvas: str, x: float, y: float) -> tuple[float, float]:
     return box["x"] + left, box["y"] + top
 
 
+def middle(page: Any, selector: str) -> tuple[float, float]:
+    """The middle of what a selector finds."""
+    box = page.locator(selector).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 def click(page: Any, canvas: str, x: float, y: float) -> None:
     """Clicks on a pixel of the video."""
     page.mouse.click(*place(page, canvas, x, y))

@@ -170,6 +170,25 @@ def test_what_the_brush_paints_is_removed(page):
     assert painted[330, 320] and painted[5, 15] and not painted[200, 300]
 
 
+def test_a_region_is_removed_from_the_element(page):
+    """By a click, and by numbers as the keyboard does it; the mask of all frames is the layer's then."""
+    draw(page)
+    acting.tab(page, "Element")
+    page.get_by_text("221 × 192 pixels").wait_for()
+    page.get_by_role("button", name="Click to remove").click()
+    page.mouse.click(*acting.middle(page, "#element-canvas"))  # all of it, as it is one part
+    page.locator(".field", has=page.get_by_label("Cut out by")).locator(".error").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("221 × 192 pixels").wait_for()
+    page.get_by_text("By numbers").click()
+    page.get_by_label("X", exact=True).fill("2")
+    page.get_by_label("Y", exact=True).fill("2")
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.locator(".panel .error", has_text="nothing of the element here").wait_for()
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("cut out by the mask clip").wait_for()
+
+
 def test_with_the_keyboard_alone(page):
     def press(*keys: str) -> None:
         for key in keys:

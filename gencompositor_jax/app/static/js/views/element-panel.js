@@ -3,23 +3,20 @@
 import {html, useState} from "../dom.js";
 import {uploadMask} from "../state/clips.js";
 import {describe, elementOf} from "../state/elements.js";
-import {addRegion, regionsOf, setRegions} from "../state/segment.js";
+import {changeRegion} from "../state/regions.js";
 import {clips, editLayer, layer, layerIndex, plate} from "../state/store.js";
-import {Choice, Drop, FieldError, NumberField, Select, TextField, errorOf} from "./fields.js";
+import {Choice, Drop, FieldError, Fold, NumberField, Select, TextField, errorOf} from "./fields.js";
 import {clicking, ground, shows} from "./element-stage.js";
-import {Icon} from "./icons.js";
 
 /** @type {[string, string][]} */
 const METHODS = [
   ["auto", "Automatic: alpha or border colour"], ["alpha", "Its alpha"], ["white", "White background"], ["green", "Green screen"],
-  ["blue", "Blue screen"], ["colour", "Another colour"], ["mask", "A mask clip"], ["segment", "Salient subject"],
-  ["points", "Points on the subject"], ["words", "Words"],
+  ["blue", "Blue screen"], ["colour", "Another colour"], ["mask", "A mask clip"], ["segment", "Segmentation"],
 ];
 
 /** The method that a layer's fields say. @param {import("../state/document.js").Layer} shown */
 function methodOf({key, mask, segment}) {
-  if (segment === "auto") return "segment";
-  if (segment != null) return segment.startsWith("point:") || segment === "" ? "points" : "words";
+  if (segment != null) return "segment";
   if (mask) return "mask";
   return key.startsWith("#") ? "colour" : key;
 }
@@ -36,10 +33,9 @@ export function ElementPanel() {
   const element = elementOf(shown), at = `layers[${layerIndex.value}]`, method = choosing ?? methodOf(shown);
   /** @param {string} value */
   const set = (value) => {
-    // These take effect with what is given next: a file, a click, words.
-    const waits = ["mask", "points", "words"].includes(value) && methodOf(shown) !== value;
+    const waits = value === "mask" && !shown.mask; // for the file
     choose(waits ? value : null);
-    clicking.value = value === "points" ? "add" : "none";
+    clicking.value = "none";
     if (!waits) editLayer(CHANGES[value] ?? {key: value, mask: null, segment: undefined});
   };
   return html`
@@ -53,33 +49,35 @@ export function ElementPanel() {
             const mask = await uploadMask(files, `${at}.mask`);
             if (mask) { editLayer({mask, key: "auto", segment: undefined}); choose(null); }
           }} />`}
-        ${method === "words" && html`<${TextField} label="What it is" name=${`${at}.segment`} value=${shown.segment ?? ""} placeholder="a gull"
-          set=${(/** @type {string} */ segment) => { if (segment) { editLayer({segment, key: "auto", mask: null}); choose(null); } }} />`}
-        ${method === "points" && html`<${Regions} shown=${shown} at=${at} added=${() => choose(null)} />`}
+        ${method === "segment" && html`<div class="row"><${TextField} label="What" name=${`${at}.segment`} value=${shown.segment ?? "auto"}
+            set=${(/** @type {string} */ t) => editLayer({segment: t || "auto", key: "auto", mask: null})} />
+          <button aria-pressed=${clicking.value === "segment"} onClick=${() => { clicking.value = clicking.value === "segment" ? "none" : "segment"; }}>Point at it</button></div>
+          <p class="help">auto, point:x,y, box:x,y,x,y, or words such as: a white gull. Point at it: click on it, or drag a box around it.</p>`}
         ${!shown.mask && shown.segment == null && html`<${Select} label="Alpha" name=${`${at}.alpha`} value=${shown.alpha}
           options=${[["auto", "Automatic"], ["straight", "Straight"], ["premultiplied", "Premultiplied"]]} set=${(/** @type {string} */ alpha) => editLayer({alpha})} />`}
       </div>
-      <${FieldError} id="segment-error" text=${errorOf(`${at}.segment`)} />
       <p class="note" role="status">${element ? describe(element) : errorOf(`${at}.key`) ? "" : plate.value ? "Cutting the element out" : "Choose a background first."}</p>
     </section>
+    ${element && html`<${Regions} key=${shown.foreground} />`}
     <section aria-labelledby="look-title"><h2 id="look-title">Look at</h2>
       <${Choice} label="Picture" value=${shows.value} options=${[["element", "Element"], ["clip", "Clip"]]} set=${(/** @type {any} */ v) => { shows.value = v; }} />
       <${Choice} label="Behind it" value=${ground.value} options=${[["squares", "Squares"], ["black", "Black"], ["white", "White"]]} set=${(/** @type {any} */ v) => { ground.value = v; }} />
     </section>`;
 }
 
-/** @param {{shown: import("../state/document.js").Layer, at: string, added: () => void}} props */
-function Regions({shown, at, added}) {
-  const clip = clips.value[shown.foreground], [x, setX] = useState(Math.round((clip?.width ?? 0) / 2));
-  const [y, setY] = useState(Math.round((clip?.height ?? 0) / 2)), regions = regionsOf(shown.segment);
-  return html`<div>
-    <${Choice} label="A click" value=${clicking.value === "remove" ? "remove" : "add"} options=${[["add", "Adds a region"], ["remove", "Removes one"]]}
-      set=${(/** @type {any} */ v) => { clicking.value = v; }} />
-    <ol class="points" aria-label="Points">${regions.map((r, i) => html`<li key=${i}><span class="point"><b>${r.add ? "+" : "−"}</b>
-      <span class="mono">${r.x}, ${r.y}</span></span><button class="icon" aria-label=${`Remove point ${i + 1}`}
-      onClick=${() => setRegions(regions.filter((_, j) => j !== i))}><${Icon} name="close" /></button></li>`)}</ol>
-    <div class="row"><${NumberField} label="X" value=${x} set=${(/** @type {number|null} */ v) => setX(v ?? 0)} step=${1} />
-      <${NumberField} label="Y" value=${y} set=${(/** @type {number|null} */ v) => setY(v ?? 0)} step=${1} />
-      <button onClick=${() => { addRegion(x, y, clicking.value !== "remove"); added(); }}>Add</button></div>
-  </div>`;
+/** Regions by a click, or by numbers. */
+function Regions() {
+  const clip = layer.value && clips.value[layer.value.foreground];
+  const [x, setX] = useState(Math.round((clip?.width ?? 0) / 2)), [y, setY] = useState(Math.round((clip?.height ?? 0) / 2));
+  /** @param {"add"|"remove"} what @param {string} label */
+  const button = (what, label) => html`<button aria-pressed=${clicking.value === what}
+    onClick=${() => { clicking.value = clicking.value === what ? "none" : what; }}>${label}</button>`;
+  return html`<section aria-labelledby="regions-title"><h2 id="regions-title">Regions</h2>
+    <div class="row">${button("add", "Click to add")}${button("remove", "Click to remove")}</div>
+    <${FieldError} id="mask-error" text=${errorOf(`layers[${layerIndex.value}].mask`)} />
+    <${Fold} title="By numbers"><div class="fields two">
+      <${NumberField} label="X" value=${x} min=${0} max=${clip && clip.width - 1} step=${1} set=${(/** @type {number|null} */ v) => setX(Math.round(v ?? 0))} />
+      <${NumberField} label="Y" value=${y} min=${0} max=${clip && clip.height - 1} step=${1} set=${(/** @type {number|null} */ v) => setY(Math.round(v ?? 0))} />
+      <button onClick=${() => changeRegion(x, y, true)}>Add</button><button onClick=${() => changeRegion(x, y, false)}>Remove</button></div><//>
+  </section>`;
 }

@@ -5,17 +5,17 @@ import {drawChecker} from "../canvas/checker.js";
 import {arrived, picture} from "../canvas/frames.js";
 import {Surface, colour} from "../canvas/surface.js";
 import {fit, toCanvas, toVideo} from "../canvas/view.js";
-import {html, signal} from "../dom.js";
+import {html, signal, useRef} from "../dom.js";
 import {elementOf} from "../state/elements.js";
 import {announce, clips, editLayer, frame, layer, layerIndex, playing} from "../state/store.js";
-import {addRegion, regionsOf} from "../state/segment.js";
+import {changeRegion} from "../state/regions.js";
 import {Transport} from "./transport.js";
 
 /** What is shown: the cut-out element or the clip itself; and what lies behind it. */
 export const shows = signal(/** @type {"element"|"clip"} */ ("element"));
 export const ground = signal(/** @type {"squares"|"black"|"white"} */ ("squares"));
 /** What a click does. */
-export const clicking = signal(/** @type {"none"|"colour"|"add"|"remove"} */ ("none"));
+export const clicking = signal(/** @type {"none"|"colour"|"segment"|"add"|"remove"} */ ("none"));
 
 /** @param {CanvasRenderingContext2D} context @param {{width: number, height: number}} size */
 function draw(context, size) {
@@ -43,21 +43,26 @@ function draw(context, size) {
     context.strokeRect(x, y, element.width * view.scale, element.height * view.scale);
     context.setLineDash([]);
   }
-  for (const region of regionsOf(shown.segment)) {
-    const [x, y] = toCanvas(view, region.x, region.y);
+  const marked = boxOf(shown.segment) ?? box.value;
+  if (!marked) return;
+  const [left, top] = toCanvas(view, marked[0] - 0.5, marked[1] - 0.5), [right, bottom] = toCanvas(view, marked[2] + 0.5, marked[3] + 0.5);
+  context.lineWidth = 2;
+  context.strokeStyle = colour("mark");
+  if (marked[0] === marked[2]) {
     context.beginPath();
-    context.arc(x, y, 8, 0, 2 * Math.PI);
-    context.fillStyle = region.add ? "#1d7a3e" : "#b3261e";
-    context.fill();
-    context.lineWidth = 2;
-    context.strokeStyle = "#fff";
+    context.arc((left + right) / 2, (top + bottom) / 2, 8, 0, 2 * Math.PI);
     context.stroke();
-    context.beginPath();
-    context.moveTo(x - 4, y);
-    context.lineTo(x + 4, y);
-    if (region.add) { context.moveTo(x, y - 4); context.lineTo(x, y + 4); }
-    context.stroke();
-  }
+  } else context.strokeRect(left, top, right - left, bottom - top);
+}
+
+/** @typedef {[number, number, number, number]} Box left, top, right, bottom */
+/** The box that is being dragged. */
+const box = signal(/** @type {Box|null} */ (null));
+
+/** The point or box in a segmenter's text. @param {string|null|undefined} segment @returns {Box|null} */
+function boxOf(segment) {
+  const found = segment?.match(/^(?:point|box):([-\d.,]+)$/)?.[1].split(",").map(Number);
+  return found ? /** @type {Box} */ ([...found, ...found].slice(0, 4)) : null;
 }
 
 /** The colour of a clip's frame at a point: the mean of 3 x 3 pixels.
@@ -77,23 +82,51 @@ async function colourAt(clip, fps, at, x, y) {
 
 export function ElementStage() {
   const shown = layer.value, clip = shown && clips.value[shown.foreground], element = elementOf(shown);
+  const start = useRef(/** @type {[number, number]|null} */ (null));
+  /** The pixel of the clip; null outside. @param {PointerEvent} event @returns {[number, number]|null} */
+  const where = (event) => {
+    if (!clip) return null;
+    const place = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
+    const [x, y] = toVideo(fit(clip, place, 0.02), event.clientX - place.left, event.clientY - place.top).map(Math.round);
+    return x < 0 || y < 0 || x >= clip.width || y >= clip.height ? null : [x, y];
+  };
   /** @param {PointerEvent} event */
   const down = async (event) => {
-    if (!shown || !clip || clicking.value === "none") return;
+    const at = where(event), what = clicking.value;
+    if (!clip || !at || what === "none") return;
     playing.value = false;
-    const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
-    const [x, y] = toVideo(fit(clip, box, 0.02), event.clientX - box.left, event.clientY - box.top);
-    if (x < -0.5 || y < -0.5 || x > clip.width - 0.5 || y > clip.height - 0.5) return;
-    if (clicking.value === "colour") {
-      const key = await colourAt(clip, element?.fps ?? null, frame.value, x, y);
+    if (what === "segment") {
+      /** @type {HTMLElement} */ (event.currentTarget).setPointerCapture(event.pointerId);
+      start.current = at;
+    } else if (what === "colour") {
       clicking.value = "none";
+      const key = await colourAt(clip, element?.fps ?? null, frame.value, ...at);
       editLayer({key, mask: null, segment: undefined});
       announce(`The key is ${key}`);
-    } else addRegion(Math.round(x), Math.round(y), (clicking.value === "add") !== event.altKey);
+    } else {
+      clicking.value = "none";
+      await changeRegion(...at, what === "add");
+    }
+  };
+  /** @param {PointerEvent} event */
+  const move = (event) => {
+    const from = start.current, to = where(event);
+    if (!from || !to) return;
+    const wide = Math.abs(to[0] - from[0]) > 3 && Math.abs(to[1] - from[1]) > 3;
+    box.value = wide ? [Math.min(from[0], to[0]), Math.min(from[1], to[1]), Math.max(from[0], to[0]), Math.max(from[1], to[1])] : null;
+  };
+  const up = () => {
+    if (!start.current) return;
+    const segment = box.value ? `box:${box.value.join(",")}` : `point:${start.current.join(",")}`;
+    start.current = null;
+    box.value = null;
+    clicking.value = "none";
+    editLayer({segment, key: "auto", mask: null});
+    announce(`The element is cut out around ${segment}`);
   };
   return html`
     <${Surface} draw=${draw} id="element-canvas" cursor=${clicking.value === "none" ? "default" : "crosshair"}
-      label=${`Element of layer ${layerIndex.value + 1} on a checkerboard`} help="element-keys" on=${{onPointerDown: down}} />
-    <p id="element-keys" class="hidden">The key, and the points of regions, are also fields beside the picture.</p>
+      label=${`Element of layer ${layerIndex.value + 1} on a checkerboard`} help="element-keys" on=${{onPointerDown: down, onPointerMove: move, onPointerUp: up}} />
+    <p id="element-keys" class="hidden">The key, the segmenter and the points of regions are also fields beside the picture.</p>
     <${Transport} frames=${element?.frames ?? clip?.frames ?? 1} />`;
 }
