@@ -177,7 +177,7 @@ def test_a_region_is_removed_from_the_element(page):
     page.get_by_text("221 × 192 pixels").wait_for()
     page.get_by_role("button", name="Click to remove").click()
     page.mouse.click(*acting.middle(page, "#element-canvas"))  # all of it, as it is one part
-    page.locator(".field", has=page.get_by_label("Cut out by")).locator(".error").wait_for()
+    page.locator(".panel .error", has_text="black in all 9 frames").wait_for()
     page.get_by_role("button", name="Undo").click()
     page.get_by_text("221 × 192 pixels").wait_for()
     page.get_by_text("By numbers").click()

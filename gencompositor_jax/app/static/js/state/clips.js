@@ -1,6 +1,7 @@
 // Clips: upload, the example, and what the server knows of those that a project names.
 
 import * as api from "../api.js";
+import {Refusal} from "../errors.js";
 import {batch, effect, untracked} from "../dom.js";
 import {fromProject, newLayer, withFields} from "./document.js";
 import {accept, announce, busy, clips, doc, edit, frame, open, plate, project, refuse, selectLayer, tab} from "./store.js";
@@ -87,7 +88,7 @@ function pathsOf(p) {
 async function lookUp(path) {
   if (!clips.value[path]) clips.value = Object.fromEntries((await api.clips()).map((clip) => [clip.path, clip]));
   const clip = clips.value[path];
-  if (!clip) throw new Error(`${path}: the server doesn't have this clip any more; choose it again`);
+  if (!clip) throw new Refusal(0, `${path}: the server doesn't have this clip any more; choose it again`);
   return clip;
 }
 
@@ -120,7 +121,7 @@ export async function openProjectText(text) {
     const {project: opened, missing} = await api.openProject(text);
     if (missing.length) {
       const names = [...new Set(missing.map((m) => m.name))].join(", ");
-      throw new Error(`The project needs ${names}: choose ${missing.length > 1 ? "these files" : "this file"} together with the project file.`);
+      throw new Refusal(0, `The project needs ${names}: choose ${missing.length > 1 ? "these files" : "this file"} together with the project file.`);
     }
     await openProject(opened);
     accept("project");
@@ -140,7 +141,7 @@ export async function openProject(opened) {
 /** Opens a project file together with its clips: they are uploaded first. @param {FileList|File[]} files */
 export async function openFiles(files) {
   const all = [...files], file = all.find((f) => f.name.endsWith(".json"));
-  if (!file) return refuse(new Error("Choose a project file, such as out.scene.json"), "project", "project");
+  if (!file) return refuse(new Refusal(0, "Choose a project file, such as out.scene.json"), "project", "project");
   for (const clip of all.filter((f) => f !== file)) if (!await upload([clip], "project")) return;
   await openProjectText(await file.text());
 }

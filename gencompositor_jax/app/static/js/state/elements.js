@@ -1,8 +1,8 @@
 // The cut-out elements of the layers, asked for again when what decides them changes.
 
 import * as api from "../api.js";
-import {effect, signal} from "../dom.js";
-import {accept, layerIndex, plate, project, refuse} from "./store.js";
+import {effect, signal, untracked} from "../dom.js";
+import {accept, plate, project, refuse} from "./store.js";
 
 /** @typedef {import("./document.js").Layer} Layer */
 
@@ -29,6 +29,8 @@ export function followElements() {
     const wanted = project.value.layers.map((/** @type {Layer} */ layer, /** @type {number} */ index) => ({layer, index, key: keyOf(layer, fps)}))
       .filter((/** @type {{key: string}} */ w) => !(w.key in known));
     clearTimeout(timer);
+    // An undo brings back what was cut out before.
+    untracked(() => project.value.layers.forEach((/** @type {Layer} */ layer, /** @type {number} */ i) => elementOf(layer) && accept(`element ${i}`)));
     if (!wanted.length || !plate.value) return;
     timer = setTimeout(() => wanted.forEach((/** @type {any} */ w) => cut(w.layer, w.index, w.key, fps)), 150);
   });
@@ -54,5 +56,3 @@ export function describe(element) {
     ?? `a ${element.key_name === "colour" ? element.key : element.key_name} background`;
   return `${element.width} × ${element.height} pixels, ${element.frames} frames, cut out by ${by}`;
 }
-
-export const selectedKey = () => `element ${layerIndex.value}`;

@@ -2,6 +2,7 @@
 // clip.
 
 import * as api from "../api.js";
+import {Refusal} from "../errors.js";
 import {colourOverTime, partOverTime, withRegion} from "../pixels/regions.js";
 import {elementOf} from "./elements.js";
 import {accept, announce, busy, clips, editLayer, frame, layer, layerIndex, plate, refuse} from "./store.js";
@@ -42,7 +43,7 @@ export async function changeRegion(x, y, add) {
     const regions = add
       ? colourOverTime(await Promise.all(times.map((t) => pixels(api.frameUrl(clip.id, {fps}, t, size.width, "png"), size))), size, at, x, y)
       : partOverTime(masks, size, at, x, y);
-    if (!regions[at].size) throw new Error(`${x}, ${y}: there is nothing of the element here; click on a part of it`);
+    if (!regions[at].size) throw new Refusal(0, `${x}, ${y}: there is nothing of the element here; click on a part of it`);
     const files = await Promise.all(masks.map((mask, t) => file(withRegion(mask, regions[t], add), size, t)));
     const mask = await uploadMask(files, `layers[${layerIndex.value}].mask`);
     if (!mask) return;

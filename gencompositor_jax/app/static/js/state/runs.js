@@ -1,6 +1,7 @@
 // Runs: submit, follow by server-sent events, cancel, the history. Tabs tell each other of changes.
 
 import * as api from "../api.js";
+import {Refusal} from "../errors.js";
 import {computed, effect, signal} from "../dom.js";
 import {missing} from "./document.js";
 import {openProject} from "./clips.js";
@@ -60,7 +61,7 @@ function told(run) {
   if (run.state === "running") announce("Sampling has started");
   if (run.state === "done") announce(`The composite is done after ${run.seconds?.toFixed(1)} seconds`);
   if (run.state === "cancelled") announce("The run was cancelled");
-  if (run.state === "failed") refuse(new Error(run.error ?? "The run failed"), "run");
+  if (run.state === "failed") refuse(new Refusal(0, run.error ?? "The run failed"), "run");
   if (isOver(run)) others.postMessage(run.id);
 }
 

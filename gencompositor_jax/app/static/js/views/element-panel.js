@@ -4,7 +4,7 @@ import {html, useState} from "../dom.js";
 import {uploadMask} from "../state/clips.js";
 import {describe, elementOf} from "../state/elements.js";
 import {changeRegion} from "../state/regions.js";
-import {clips, editLayer, layer, layerIndex, plate} from "../state/store.js";
+import {clips, editLayer, layer, layerIndex, plate, problems} from "../state/store.js";
 import {Choice, Drop, FieldError, Fold, NumberField, Select, TextField, errorOf} from "./fields.js";
 import {clicking, ground, shows} from "./element-stage.js";
 
@@ -56,7 +56,7 @@ export function ElementPanel() {
         ${!shown.mask && shown.segment == null && html`<${Select} label="Alpha" name=${`${at}.alpha`} value=${shown.alpha}
           options=${[["auto", "Automatic"], ["straight", "Straight"], ["premultiplied", "Premultiplied"]]} set=${(/** @type {string} */ alpha) => editLayer({alpha})} />`}
       </div>
-      <p class="note" role="status">${element ? describe(element) : errorOf(`${at}.key`) ? "" : plate.value ? "Cutting the element out" : "Choose a background first."}</p>
+      <p class="note" role="status">${element ? describe(element) : problems.value.some((p) => p.source === `element ${layerIndex.value}`) ? "" : plate.value ? "Cutting the element out" : "Choose a background first."}</p>
     </section>
     ${element && html`<${Regions} key=${shown.foreground} />`}
     <section aria-labelledby="look-title"><h2 id="look-title">Look at</h2>

@@ -12,7 +12,7 @@ export function errorOf(name, within = false) {
 
 /** @param {{id: string, text: string|null}} props */
 export function FieldError({id, text}) {
-  return text && html`<p class="error" id=${id} role="alert">${text}</p>`;
+  return text && html`<p class="error" id=${id}>${text}</p>`;
 }
 
 /** @param {{label: string, name?: string, help?: string, wide?: boolean, children: (a: any) => any}} props */

@@ -1,8 +1,8 @@
 // The numbers of the trajectory: points, the selected point, the layer's own.
 
 import {html} from "../dom.js";
-import {resolve} from "../path/curve.js";
-import {isTimed} from "../path/curve.js";
+import {Refusal} from "../errors.js";
+import {isTimed, resolve} from "../path/curve.js";
 import {easingOf} from "../path/easing.js";
 import * as points from "../path/edit.js";
 import {numbers} from "../state/document.js";
@@ -74,7 +74,7 @@ function LayerFields({shown, at}) {
   /** @param {string} name @param {string} text */
   const list = (name, text) => {
     const values = numbers(text), source = `typed ${name}`;
-    if (!values) return refuse(new Error(`${at}.${name}: ${text || "empty"}; write numbers separated by commas`), source);
+    if (!values) return refuse(new Refusal(0, `${at}.${name}: ${text || "empty"}; write numbers separated by commas`), source);
     accept(source);
     editLayer({[name]: values});
   };
