@@ -66,7 +66,7 @@ def start_studio() -> tuple[subprocess.Popen[str], str, float]:
 
 
 def measure(visits: int) -> dict[str, Any]:
-    """Medians over visits; the first one after the start of the server is left out, and reported by itself."""
+    """Medians over visits; the first one after the start of the server is reported by itself."""
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
         raise SystemExit("no Chromium: make browser installs it")
