@@ -181,4 +181,4 @@ def in_project(error: InputError, project: dict[str, Any]) -> InputError:
     for place, name in places:
         if name and text.startswith((f"{name}:", f"{name!r}:")):
             return type(error)(f"{place}: {text}")
-    return error
+    return type(error)(text)

@@ -29,7 +29,10 @@ from gencompositor_jax.serve.routes import router
 from gencompositor_jax.serve.schema import Health
 
 CHECKS = 4  # submissions whose clips are looked at at once: other requests have threads of their own
-_FIELD = re.compile(r"(?:\w+: )?(([a-z_]+)(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*): ")
+_FIELD = re.compile(
+    r"(?:(?:job|project|preview|element|path|track): )*"
+    r"(([a-z_]+)(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*): "
+)
 _KNOWN = {*FIELDS, *(field.name for kind in (Scene, Layer) for field in dataclasses.fields(kind))}
 STATUS: dict[type[Exception], int] = {
     Malformed: 400,

@@ -28,6 +28,7 @@ class Studio(Client):
     """A client of a studio, as its page is one."""
 
     folder: Path
+    studio: Any
 
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Answer:
         """Sends JSON."""
@@ -65,7 +66,7 @@ def serving(folder: Path, limits: Limits, token: str | None = None) -> Iterator[
         http_server.should_exit = True
 
     made = Studio(listening.getsockname()[:2], studio.service, runner, stop, headers)
-    made.folder = folder
+    made.folder, made.studio = folder, studio
     try:
         yield made
     finally:
