@@ -23,7 +23,6 @@ from gencompositor_jax.app.names import safe_name
 from gencompositor_jax.app.pictures import check_frame, encoded
 from gencompositor_jax.app.store import read_footage
 from gencompositor_jax.controls.media.video import Footage, choose
-from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.uploads import Uploads
 from gencompositor_jax.serve.access import authorised
 from gencompositor_jax.serve.receiving import read_files
@@ -143,22 +142,20 @@ def _short(studio: Studio, work: Any) -> Any:
 def _example(studio: Studio) -> dict[str, Any]:
     from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
     from gencompositor_jax.controls.scene import Layer, Scene, scene_to_json
-    from gencompositor_jax.data_pipelines.demo import write_inputs
+    from gencompositor_jax.data_pipelines.demo import DemoInputs, write_inputs
 
-    found = {name: studio.clips.named(path) for name, path in EXAMPLE.items()}
-    folder = studio.service.incoming / "example"
-    folder.mkdir(parents=True, exist_ok=True)
-    inputs = write_inputs(folder, studio.metadata.arch.frames, overwrite=True)
-    for name, path in EXAMPLE.items():
-        if found[name] is None:
-            found[name] = studio.clips.take(path, Path(getattr(inputs, name)))
-    background, foreground = found["background"], found["foreground"]
+    background, foreground = (studio.clips.named(path) for path in EXAMPLE.values())
     if background is None or foreground is None:
-        raise InputError("example: can't be made")
+        with Uploads(studio.service.incoming, 0) as made:  # for its folder, which is removed
+            made.folder.mkdir(parents=True)
+            inputs = write_inputs(made.folder, studio.metadata.arch.frames)
+            background, foreground = (
+                studio.clips.take(path, Path(getattr(inputs, name))) for name, path in EXAMPLE.items()
+            )
     layer = Layer(
         foreground.path,
-        parse_trajectory(inputs.trajectory),
-        scales=parse_numbers(inputs.scale, "scale"),
+        parse_trajectory(DemoInputs.trajectory),
+        scales=parse_numbers(DemoInputs.scale, "scale"),
     )
     return {
         "background": _facts(studio, background),

@@ -174,11 +174,14 @@ def _place(studio: Studio, project: dict[str, Any]) -> dict[str, Any]:
 def in_project(error: InputError, project: dict[str, Any]) -> InputError:
     """The error with the field of the project before it, where it begins with the name of a clip."""
     text = str(error).removeprefix("job: ")
+    background, layers = project.get("background"), project.get("layers")
     places = [("remove", project.get("remove"))]
-    for i, layer in enumerate(project["layers"]):
-        places += [(f"layers[{i}].{name}", layer.get(name)) for name in ("foreground", "mask")]
-    places.append(("background.path", project["background"]["path"]))
+    for i, layer in enumerate(layers if isinstance(layers, list) else []):
+        if isinstance(layer, dict):
+            places += [(f"layers[{i}].{name}", layer.get(name)) for name in ("foreground", "mask")]
+    if isinstance(background, dict):
+        places.append(("background.path", background.get("path")))
     for place, name in places:
-        if name and text.startswith((f"{name}:", f"{name!r}:")):
+        if isinstance(name, str) and text.startswith((f"{name}:", f"{name!r}:")):
             return type(error)(f"{place}: {text}")
     return type(error)(text)

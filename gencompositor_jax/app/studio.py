@@ -52,6 +52,7 @@ def create_app(studio: Studio, token: str | None) -> FastAPI:
         title="gencompositor studio",
         version=__version__,
         openapi_url=None,
+        redirect_slashes=False,
         lifespan=_lifespan(studio),
     )
     app.state.studio = studio
