@@ -11,7 +11,7 @@ of other sites, wrong methods and types. Then
                JSON that says why, and requests without an answer in a minute
     outside    files and folders that the process opened below others than its own folder, Python's and the
                system's libraries; answers that hold what stands in a file beside that folder
-    memory     resident memory after each 250 requests, once its caches are full
+    memory     resident memory after each 250 requests, and its growth over the second half of them
 
 are counted and written to benchmarks/results/app_fuzz.json. It exits with 1 if anything failed or was read.
 """
@@ -543,9 +543,9 @@ def main() -> int:
             ended = stopped(process)
         tracebacks = (top / "errors.txt").read_text(errors="replace").count("Traceback")
         read = outside(log, folder)
-    half = memory[len(memory) // 4 :]  # the caches are full by then
-    quarter = max(1, len(half) // 4)
-    growth = statistics.median(half[-quarter:]) / statistics.median(half[:quarter]) if half else 1.0
+    settled = memory[len(memory) // 2 :]  # the caches are full by then
+    quarter = max(1, len(settled) // 4)
+    growth = statistics.median(settled[-quarter:]) / statistics.median(settled[:quarter]) if settled else 1.0
     found = {
         "requests": args.requests,
         "seed": args.seed,
@@ -556,7 +556,7 @@ def main() -> int:
         "ended": ended,  # within a minute after SIGTERM
         "outside": read[:20],
         "resident_mib": [size >> 20 for size in memory],
-        "growth": round(growth, 3),  # last quarter over first, after the first quarter of all
+        "growth": round(growth, 3),  # of the second half of the requests: last quarter over first
     }
     atomic_write_text(args.out, json.dumps(found, indent=2) + "\n")
     print(json.dumps(found, indent=2))

@@ -125,6 +125,8 @@ def warm_up() -> None:
     """Imports JAX and what previews need in a thread of its own, so that the first one needn't wait."""
 
     def load() -> None:
+        import scipy.interpolate  # noqa: F401
+
         from gencompositor_jax.app import staging  # noqa: F401
 
     threading.Thread(target=load, name="warm up", daemon=True).start()

@@ -12,6 +12,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteError
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -62,7 +63,7 @@ def create_app(studio: Studio, token: str | None) -> FastAPI:
     for kind, status in STATUS.items():
         app.add_exception_handler(kind, _answer(status))
     app.add_exception_handler(StarletteError, _plain)
-    app.mount("/static", Files(directory=STATIC, check_dir=False))
+    app.mount("/static", GZipMiddleware(Files(directory=STATIC)))
     app.add_api_route("/", page, methods=["GET", "HEAD"], include_in_schema=False)
     for middleware in (SameOrigin, TokenCookie, SecurityHeaders):  # the last one is the outermost
         app.add_middleware(middleware)
@@ -71,7 +72,7 @@ def create_app(studio: Studio, token: str | None) -> FastAPI:
 
 async def page(request: Request) -> Response:
     """The page."""
-    return await Files(directory=STATIC, check_dir=False).get_response("index.html", request.scope)
+    return await Files(directory=STATIC).get_response("index.html", request.scope)
 
 
 class Files(StaticFiles):

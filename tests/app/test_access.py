@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,8 @@ def test_static_files_are_revalidated_and_nothing_else_is_read(studio):
     assert page.headers["cache-control"] == "no-cache"
     again = studio("GET", "/", headers={"If-None-Match": page.headers["etag"]})
     assert again.status == 304 and not again.body
+    script = studio("GET", "/static/js/main.js", headers={"Accept-Encoding": "gzip"})
+    assert script.headers["content-encoding"] == "gzip" and "javascript" in script.headers["content-type"]
     (studio.folder / "secret.txt").write_text("secret")
     for path in (
         "/static/../studio.py",
@@ -119,6 +123,24 @@ def test_clips_and_runs_outlive_the_process_in_a_kept_folder(tmp_path, street):
     (tmp_path / "clips" / "street.mp4").unlink()
     with serving(tmp_path, Limits()) as studio:
         assert rows and studio("GET", "/app/clips").json == []
+
+
+def test_the_first_page_needs_neither_jax_nor_scipy(tmp_path):
+    """They take longer to import than all else."""
+    made = "studio.create_app(studio.make_studio(Path(sys.argv[1]), Limits(), Models()), None)"
+    check = f"""
+import sys
+from pathlib import Path
+from gencompositor_jax.app import studio
+from gencompositor_jax.jobs.limits import Limits
+from gencompositor_jax.jobs.models import Models
+{made}
+print({{"jax", "flax", "orbax", "tensorstore", "grain", "scipy"}} & set(sys.modules))
+"""
+    words = [sys.executable, "-c", check, str(tmp_path / "studio")]
+    (tmp_path / "studio").mkdir()
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_other_hosts_need_a_token(capsys, monkeypatch):

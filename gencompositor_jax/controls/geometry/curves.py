@@ -1,9 +1,8 @@
 """Curves through the points and values of key frames: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from gencompositor_jax.controls.geometry.easing import KeyEasing, ease
 
@@ -27,7 +26,7 @@ def interpolate(
     if len(times) == 1:
         return np.repeat(values, len(at), axis=0).astype(np.float64)
     at = np.clip(at, times[0], times[-1])
-    out = PchipInterpolator(times, values)(at)
+    out = _pchip(times, values)(at)
     segment = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(times) - 2)
     for i, easing in enumerate([] if easings is None else np.array(easings, object)[last][:-1]):
         inside = segment == i
@@ -50,9 +49,17 @@ def arc_path(points: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray
         return np.repeat(points[:1], len(at), axis=0), np.linspace(0, 1, len(points))
     new = np.append(True, np.diff(chords) > SAME)
     knots = chords[new]
-    curve = PchipInterpolator(knots, points[new])
+    curve = _pchip(knots, points[new])
     pieces = max(2, 8192 // len(knots))  # per segment; the knots themselves are among the samples
     fine = np.append(np.linspace(knots[:-1], knots[1:], pieces, endpoint=False, axis=1).ravel(), knots[-1])
     length = np.append(0, np.cumsum(np.hypot(*np.diff(curve(fine), axis=0).T)))
     xy = curve(np.interp(at * length[-1], length, fine))
     return xy, np.interp(chords, fine, length) / length[-1]
+
+
+def _pchip(times: np.ndarray, values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The monotone cubic through `values` [n, ...] at increasing `times` [n]."""
+    from scipy.interpolate import PchipInterpolator  # longer to import than all else of a command's start
+
+    curve: Callable[[np.ndarray], np.ndarray] = PchipInterpolator(times, values)
+    return curve
