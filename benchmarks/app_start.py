@@ -5,8 +5,8 @@
 starts `gencompositor app` on a free port and asks for its page until it is there, five times, with Python's
 byte code compiled, and takes the CPU time of the process, which the machine's other work doesn't change.
 Beside it stands what nothing of this project can change: the same for a page of ten lines of FastAPI and
-uvicorn. The ratio of the medians is written to benchmarks/results/app_start.json, with what `import jax` would
-add to the studio's, and the bytes that the page loads.
+uvicorn. The ratio of the medians is written to benchmarks/results/app_start.json, with what `import jax`
+would add to the studio's, and the bytes that the page loads.
 """
 
 import contextlib
