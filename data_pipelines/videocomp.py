@@ -242,8 +242,9 @@ def read_rows(csv_path: Path, folder: Path) -> tuple[list[Row], list[str]]:
 
 def column_count(fields: Mapping[Any, Any]) -> str | None:
     """What is wrong with the number of columns of a line, as `csv.DictReader` returns it; None if nothing."""
-    more = len(fields.get(None, ()))
-    names = [name for name in fields if name is not None]
+    # A header line that ends with a comma has a column without a name, which takes a caption's second half.
+    more = len(fields.get(None, ())) + bool((fields.get("") or "").strip())
+    names = [name for name in fields if name]
     fewer = sum(fields[name] is None for name in names)
     if not more and not fewer:
         return None

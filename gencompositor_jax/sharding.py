@@ -41,6 +41,15 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def check_sizes(sizes: Mapping[str, int], where: str = "mesh.") -> None:
+    """Raises InputError for an axis that meshes don't have, and for impossible sizes; see `make_mesh`."""
+    if unknown := sorted(set(sizes) - set(AXES)):
+        raise InputError(f"{where}{unknown[0]}: unknown axis; pass one of {', '.join(AXES)}")
+    if list(sizes.values()).count(-1) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+        given = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise InputError(f"mesh: {given}; pass sizes of 1 or more, and -1 (all remaining) at most once")
+
+
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of AXES over `devices`, by default all devices of all processes.
 
@@ -48,13 +57,10 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     InputError if their product isn't the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if unknown := sorted(set(sizes) - set(AXES)):
-        raise InputError(f"mesh.{unknown[0]}: unknown axis; pass one of {', '.join(AXES)}")
+    check_sizes(sizes)
     shape = {axis: int(sizes.get(axis, 1)) for axis in AXES}
     given = " x ".join(f"{axis} {size}" for axis, size in shape.items())
     free = [axis for axis, size in shape.items() if size == -1]
-    if len(free) > 1 or any(size < 1 and size != -1 for size in shape.values()):
-        raise InputError(f"mesh: {given}; pass sizes of 1 or more, and -1 (all remaining) at most once")
     known = math.prod(size for size in shape.values() if size != -1)
     if free:
         if len(devices) % known:

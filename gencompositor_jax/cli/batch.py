@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     every = read_manifest(args.manifest)
     _make_folder(args.out)
     checker = Checker(args.out, args.overwrite)
-    lines = checker.all(every[share[0] :: share[1]])
+    lines = checker.all(every[share[0] :: share[1]], every)
     done, results = done_before(lines, args.out), Results(args.out, share)
     broken = [line for line in lines if line.error is not None]
     left = [line for line in lines if line.error is None and line.number not in done]

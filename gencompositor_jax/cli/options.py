@@ -229,6 +229,10 @@ def mesh_of(text: str | None) -> dict[str, int] | None:
             sizes[axis.strip()] = int(size)
         except ValueError as error:
             raise InputError(f"--mesh {text}: pass axes and sizes such as fsdp=8,context=2") from error
+
+    from gencompositor_jax.sharding import check_sizes  # imports JAX
+
+    check_sizes(sizes, "--mesh ")
     return sizes
 
 

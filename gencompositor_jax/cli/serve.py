@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from gencompositor_jax.cli.options import mesh_of
 from gencompositor_jax.cli.outputs import note
@@ -111,12 +111,14 @@ def run(args: argparse.Namespace) -> None:
 
 def limits_of(args: argparse.Namespace) -> Limits:
     """The limits of the command line. Raises InputError naming the option."""
-    from gencompositor_jax.errors import within
+    from gencompositor_jax import fields
 
-    options = [(option.removeprefix("--").replace("-", "_"), field) for option, field, *_ in LIMITS]
-    given = {field: value for option, field in options if (value := getattr(args, option)) is not None}
-    with within("limits"):
-        return Limits(**given)
+    kinds, given = get_type_hints(Limits, include_extras=True), {}
+    for option, field, *_ in LIMITS:
+        value = getattr(args, option.removeprefix("--").replace("-", "_"))
+        if value is not None:
+            given[field] = fields.read(kinds[field], value, option)
+    return Limits(**given)
 
 
 def token_of(file: str | None) -> str | None:

@@ -14,7 +14,7 @@ from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.shot import ElementLayer
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import layouts, manifest
-from gencompositor_jax.evaluation.layouts import ReferenceClip
+from gencompositor_jax.evaluation.layouts import ReferenceClip, check_clips
 
 FPS = 24.0  # of data sets of images, which state none
 
@@ -60,6 +60,7 @@ def case_of(clip: ReferenceClip, composite: np.ndarray, mask: np.ndarray) -> Cas
 def trajectories(folder: Path, clips: int | None = None) -> Iterator[Case]:
     """The groups of a manifest. Raises InputError for files that can't be used."""
     groups, count = manifest.read_groups(folder)
+    check_clips(clips, len(groups), folder)
     for group in groups[:clips]:
         background = load_background(group.background, count, None, 0.0, None)
         element = fitting_element(group.foreground, background, "loop", group.key)

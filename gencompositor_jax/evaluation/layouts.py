@@ -72,6 +72,7 @@ def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceCli
         names = sorted({(path.parent.name, path.stem) for path in masks.glob("*/*") if _is_media(path)})
     if not names:
         raise InputError(f"{masks}: holds no VIDEO/OBJECT with images")
+    check_clips(clips, len(names), folder)
     found = []
     for video, item in names[:clips]:
         mask = media_at(masks / video / item)
@@ -82,6 +83,12 @@ def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceCli
         composite = None if roots["composite"] is None else media_at(roots["composite"] / video / item)
         found.append(ReferenceClip(video, item, target, mask, composite))
     return found
+
+
+def check_clips(clips: int | None, there: int, folder: Path) -> None:
+    """Raises InputError where more clips are asked for than there are."""
+    if clips is not None and clips > there:
+        raise InputError(f"--clips {clips}: {folder} has {there}: pass {there} or less, or leave it out")
 
 
 def result_of(results: Path, clip: ReferenceClip, alone: bool) -> Path | list[Path]:

@@ -20,7 +20,7 @@ from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import Rotation, Scale, Trajectory
 from gencompositor_jax.controls.geometry.trajectory_text import parse_trajectory
 from gencompositor_jax.errors import InputError, within
-from gencompositor_jax.evaluation.layouts import ReferenceClip
+from gencompositor_jax.evaluation.layouts import ReferenceClip, check_clips
 from gencompositor_jax.fields import Text, Whole
 from gencompositor_jax.files import read_json
 
@@ -87,6 +87,7 @@ def read_groups(folder: Path) -> tuple[list[Group], int]:
 def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceClip]:
     """The groups as clips without a ground truth. Raises InputError."""
     groups, frames = read_groups(folder)
+    check_clips(clips, len(groups), folder)
     return [
         ReferenceClip(g.name, "", None, g.mask, background=g.real or g.background, length=frames)
         for g in groups[:clips]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,10 +36,17 @@ class Checker:
         self._probed = functools.lru_cache(maxsize=1024)(probe)
         self._metadata = functools.lru_cache(maxsize=16)(checkpoints.read_metadata)
 
-    def all(self, lines: Sequence[Line]) -> list[Line]:
-        """The lines, with the error of each that can't be made."""
+    def all(self, lines: Sequence[Line], every: Sequence[Line] | None = None) -> list[Line]:
+        """The lines, with the error of each that can't be made.
+
+        every: all lines of the manifest, whose clips no other may replace; None is `lines`.
+        """
+        read: dict[str, int] = {}
+        for line in lines if every is None else every:
+            for clip in () if line.job is None else line.job.scene.clips:
+                read.setdefault(os.path.realpath(clip), line.number)
         with ThreadPoolExecutor(THREADS) as threads:
-            return list(threads.map(self._checked, lines))
+            return list(threads.map(lambda line: self._checked(line, read), lines))
 
     def arch(self, scene: Scene) -> ModelArch:
         """The architecture that a scene is made with, at its number of frames.
@@ -57,13 +65,15 @@ class Checker:
         """The probed clips of a scene by their paths."""
         return {path: self._probed(path, scene.gaps) for path in scene.clips}
 
-    def _checked(self, line: Line) -> Line:
+    def _checked(self, line: Line, read: Mapping[str, int]) -> Line:
         if line.job is None:
             return line
         try:
             scene, files = line.job.scene, JobFiles(self.root / line.job.out)
             self._check_output(files, line.digest)
             check_no_input(files.all, scene.clips)
+            if files.report_of(line.digest) is None:
+                _check_others(files, line.number, read)
             self.arch(scene)
             check_clips(scene, self.frames(scene), self.clips(scene))
         except InputError as error:
@@ -80,6 +90,19 @@ class Checker:
                         f"out: {file}: exists, made by something else than this line; pass --overwrite to "
                         "replace it"
                     )
+
+
+def _check_others(files: JobFiles, number: int, read: Mapping[str, int]) -> None:
+    """Raises InputError where a line would replace what another line reads. read: lines by their clips."""
+    for file in files.all:
+        for path in (real := os.path.realpath(file), *_inside(real)):
+            if read.get(path, number) != number:
+                raise InputError(f"out: {file}: line {read[path]} reads it: write elsewhere")
+
+
+def _inside(folder: str) -> list[str]:
+    """The entries of an image folder that would be replaced."""
+    return [entry.path for entry in os.scandir(folder)] if os.path.isdir(folder) else []
 
 
 def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:

@@ -12,6 +12,7 @@ from gencompositor_jax.controls.media.video import Media, probe
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.jobs.limits import Limits
 from gencompositor_jax.jobs.spec import Job, job_of
+from gencompositor_jax.jobs.uploads import composed
 
 UPLOAD = "upload:"
 OUT = "result.mp4"  # the result's name in the folder of a job
@@ -35,7 +36,7 @@ class Inputs:
         """
         if named.startswith(UPLOAD):
             path, base, remedy = (
-                self.uploads / named.removeprefix(UPLOAD),
+                self.uploads / composed(named.removeprefix(UPLOAD)),
                 self.uploads,
                 "send it with the job",
             )

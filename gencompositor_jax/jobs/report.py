@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.controls.record import WORKING, Pixels, Record
-from gencompositor_jax.controls.scene import write_scene
+from gencompositor_jax.controls.scene import read_scene, write_scene
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import atomic_write_text, read_json
 from gencompositor_jax.versions import versions
@@ -76,9 +76,24 @@ class JobFiles:
         return found if isinstance(found, dict) and found.get("job") == digest else None
 
     def report_of(self, digest: str) -> dict[str, Any] | None:
-        """The report of the job with this digest if it is done: `write` has written everything."""
+        """The report of the job with this digest if it is done: `write` has written everything, the result
+        has the bytes that it had then, and the project file is of this model's weights.
+        """
         found = self.begun_by(digest)
-        return found if found is not None and "seconds" in found and self.video.exists() else None
+        if found is None or "seconds" not in found or not self.video.exists():
+            return None
+        if found.get("bytes", size := _size_of(self.video)) != size or not self._is_of_these_weights():
+            return None
+        return found
+
+    def _is_of_these_weights(self) -> bool:
+        if not self.project.exists():
+            return True
+        try:
+            scene = read_scene(self.project)
+            return scene.record is None or scene.record.weights == _weights(scene.checkpoint)
+        except (InputError, OSError):
+            return False
 
 
 def write(
@@ -111,7 +126,14 @@ def write(
 
         write_edit_layer(files.layer, composite, stage, overwrite=True)
     write_scene(files.project, job.scene)
-    atomic_write_text(files.report, json.dumps(facts, indent=2) + "\n")
+    report = {**facts, "bytes": _size_of(files.video)}
+    atomic_write_text(files.report, json.dumps(report, indent=2) + "\n")
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def record_of(

@@ -3,9 +3,9 @@
 import contextlib
 import errno
 import hashlib
-import re
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -14,7 +14,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import MIN_FREE
 
 MAX_NAME = 200  # bytes; file systems allow 255
-_NAME = re.compile(r"\w[\w .()+-]{0,99}")
+LONGEST = 100  # characters
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_FILES = 32
 
@@ -48,8 +48,8 @@ class Uploads:
 
     def begin(self, name: str) -> None:
         """Starts a file. Raises InputError for a name with a folder in it, or one that was used before."""
-        too_long = len(name.encode("utf-8", "replace")) > MAX_NAME
-        if too_long or not _NAME.fullmatch(name) or name.endswith((".", " ")):
+        name = composed(name)
+        if not _is_plain(name):
             raise InputError(f"upload {name[:100]!r}: pass a file name of letters, digits and . _ - ( ) +")
         if name in self.digests:
             raise InputError(f"upload {name!r}: sent twice; give each file a name of its own")
@@ -85,6 +85,20 @@ class Uploads:
         if self.size + size > self.limit:
             raise TooLarge(f"more than {self.limit / 2**20:g} MiB of uploads, the service's limit")
         check_disk(self.folder.parent, size)
+
+
+def composed(name: str) -> str:
+    """A name as it is stored: some systems send letters and their accents apart (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name has letters of any script, their marks, digits and a few others, and a sound length."""
+    if not 1 <= len(name) <= LONGEST or len(name.encode("utf-8", "replace")) > MAX_NAME:
+        return False
+    letters = [unicodedata.category(each)[0] in "LNM" or each in "_ .()+-" for each in name]
+    begins = unicodedata.category(name[0])[0] in "LN" or name[0] == "_"
+    return begins and all(letters) and not name.endswith((".", " "))
 
 
 def check_disk(folder: Path, needed: int = 0) -> None:

@@ -18,8 +18,8 @@ def test_limits_come_from_the_command_line():
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        (["--max-queue", "0"], "limits: queue"),
-        (["--keep-hours", "0"], "limits: keep_hours"),
+        (["--max-queue", "0"], "--max-queue: 0 must be at least 1"),
+        (["--keep-hours", "0"], "--keep-hours: 0 must be above 0"),
         (["--host", "0.0.0.0"], "--token-file"),
         (["--host", "::"], "--token-file"),
         (["--host", "studio.example"], "--token-file"),

@@ -100,8 +100,9 @@ def test_the_sizes_of_blocks_and_strips_do_not_change_the_result(
         for folder in (again, converted_once)
     )
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):  # they hold the time and the folder
-        assert ours.pop(f"arrays/{name}") and expected.pop(f"arrays/{name}")
-    assert ours == expected
+        # Orbax 0.12.0 writes no commit_success.txt.
+        assert (ours.pop(f"arrays/{name}", None) is None) == (expected.pop(f"arrays/{name}", None) is None)
+    assert ours == expected and len(ours) > 10
     manifest.verify(again, manifest.read(again))
     for component, files in checkpoints.read_metadata(again).provenance["sources"].items():
         for name, sha256 in files.items():

@@ -200,6 +200,10 @@ PLAIN = CAPTION.replace(",", "")
             "path,start_frame,end_frame,fps,caption\n0.mp4,0,40,24,a bird, which flies, low\n",
             "line 2: has 7 columns, the header line has 5: put double quotes around a text with commas",
         ),
+        (
+            "path,start_frame,end_frame,fps,caption,\n0.mp4,0,40,24,a bird, which flies low\n",
+            "line 2: has 6 columns, the header line has 5: put double quotes",
+        ),
     ],
 )
 def test_errors_of_a_csv_name_the_line(folder, tmp_path, text, match):

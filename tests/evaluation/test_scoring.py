@@ -1,5 +1,6 @@
 """Folders of results against a protocol's reference: from files to the report and the table."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -85,6 +86,8 @@ def test_the_conditions_and_published_figures_are_stated(report, reference, bett
     options = ResultsOptions(
         "hyoutube", (("a", better),), plain, clips=1, frames=5, stride=4, metrics=PLAIN[:3]
     )
+    with pytest.raises(InputError, match=f"--clips 99: .* has {CLIPS}: pass {CLIPS} or less"):
+        scoring.reference_clips(dataclasses.replace(options, clips=99))
     other = scoring.score(options)
     stated = other["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 4)

@@ -89,6 +89,36 @@ def test_a_batch_makes_what_compose_makes_and_resumes(folder, small_checkpoint, 
     assert [row["status"] for row in results(folder).values()] == ["done"] * 3
 
 
+def test_a_job_is_done_if_its_result_is_whole_and_of_these_weights(folder, small_checkpoint, monkeypatch):
+    three, made, before = jobs(small_checkpoint, 3), list[int](), Compositor.sample
+    assert run(folder, *three) == 0
+
+    def sample(self, *arguments, seeds, **more):
+        made.extend(seeds)
+        return before(self, *arguments, seeds=seeds, **more)
+
+    monkeypatch.setattr(Compositor, "sample", sample)
+    next((folder / "out" / "0").iterdir()).write_bytes(b"cut off")
+    project = folder / "out" / "2.scene.json"
+    scene = json.loads(project.read_text())
+    project.write_text(json.dumps(scene | {"record": scene["record"] | {"weights": "0" * 64}}))
+    assert run(folder, *three) == 0 and made == [0, 2]
+    assert run(folder, *three) == 0 and made == [0, 2]
+
+
+def test_no_line_replaces_what_another_one_reads(folder, small_checkpoint, capsys):
+    (folder / "out").mkdir()
+    for name in ("street1", "bird"):
+        (folder / name).rename(folder / "out" / name)
+    one, two, three = jobs(small_checkpoint, 3, foreground="out/bird")
+    lines = one | {"out": "street1"}, two | {"background": "out/street1"}, three | {"out": "bird"}
+    assert run(folder, *lines, options=("--overwrite",)) == 1
+    said = capsys.readouterr().err
+    assert "line 1: out: " in said and "line 2 reads it: write elsewhere" in said
+    assert "out/bird: is an input of this run" in said
+    assert results(folder)[2]["status"] == "done"
+
+
 def made_of(folder: Path, *lines: Any) -> list[Result]:
     (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "out").mkdir()
@@ -223,6 +253,7 @@ def test_each_host_takes_its_share(folder, small_checkpoint, fake):
         (("--clips", "0"), "--clips 0"),
         (("--mesh", "tensor=3"), "mesh"),
         (("--mesh", "data"), "--mesh data"),
+        (("--mesh", "foo=2"), "--mesh foo: unknown axis"),
         (("--processes", "2"), "pass both"),
         (("--processes", "2", "--process", "2"), "numbered from 0"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.jobs.inputs import Inputs
 from gencompositor_jax.jobs.uploads import DiskFull, TooLarge, Uploads
 
 
@@ -46,6 +47,18 @@ def test_names_are_plain(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_names_whose_accents_are_sent_apart_and_marks_of_letters(tmp_path):
+    with Uploads(tmp_path, 100) as uploads:
+        for name, stored in (("cafe\u0301.mp4", "caf\u00e9.mp4"), ("\u0915\u0940.mp4", "\u0915\u0940.mp4")):
+            uploads.begin(name)
+            uploads.write(b"1")
+            uploads.end()
+            assert (uploads.folder / stored).is_file() and stored in uploads.digests
+            assert Inputs(None, uploads.folder)(f"upload:{name}") == str((uploads.folder / stored).resolve())
+        with pytest.raises(InputError, match="sent twice"):
+            uploads.begin("caf\u00e9.mp4")
+
+
 def test_all_files_together_have_a_limit(tmp_path):
     with Uploads(tmp_path, 10) as uploads:
         uploads.begin("a")
@@ -60,9 +73,8 @@ def test_all_files_together_have_a_limit(tmp_path):
         assert (uploads.folder / "b").stat().st_size == 4
 
 
-def test_twice_the_same_name_too_many_and_empty_files_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("gencompositor_jax.jobs.uploads.MAX_FILES", 1)
-    with Uploads(tmp_path, 10) as uploads:
+def test_twice_the_same_name_too_many_and_empty_files_are_refused(tmp_path):
+    with Uploads(tmp_path, 10, most=1) as uploads:
         uploads.begin("a")
         with pytest.raises(InputError, match="empty"):
             uploads.end()
