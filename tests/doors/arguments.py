@@ -9,6 +9,7 @@ from tests.doors.values import NAMES, NUMBERS
 
 # Options with numbers, by command.
 PLACEMENT = ("scale", "rotation", "trajectory", "frames", "fps", "start", "end", "sigma", "tau")
+FRAMES = ("in_frame", "out_frame", "range")
 SAMPLING = ("seed", "steps", "feather", "guidance", "fast", "frames", "start", "fps")
 OTHERS = (
     ("evaluate", "clips", "steps", "seed"),
@@ -56,6 +57,13 @@ def numbers(base: Path) -> Iterator[Call]:
                 return remove(base, f"--{name}={value}")
 
             yield Call("numbers of the sampling", f"remove --{name}={number[:20]}", removed)
+        for name in FRAMES:
+            value = f"{number}-{number}" if name == "range" else number
+
+            def layered(folder: Path, base: Path, name: str = name, value: str = value) -> list[str]:
+                return compose(folder, base, **{name: value})
+
+            yield Call("frames of a layer", f"--{name}={value[:20]}", layered)
         for command, *names in OTHERS:
             for name in names:
                 where = f"{command.split()[0]} --{name}={number[:20]}"
