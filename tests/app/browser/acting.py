@@ -12,6 +12,7 @@ from tests import processes
 T = TypeVar("T")
 POLL_S = 0.05
 VIDEO = {"width": 576, "height": 384}  # of the example
+MAGENTA = (255, 0, 255)
 MARGINS = {"#path-canvas": 0.06, "#preview-canvas": 0.02, "#remove-canvas": 0.02}
 _PLACE = """async ([video, canvas, margin, x, y]) => {
   const view = await import("/static/js/canvas/view.js");
@@ -121,6 +122,15 @@ def compose(page: Any) -> None:
     """Starts a run and waits for its result."""
     page.get_by_role("button", name="Compose").click()
     page.locator("#result-video").wait_for()
+
+
+def square(side: int) -> bytes:
+    """An element's picture: a square with a transparent margin."""
+    data = io.BytesIO()
+    picture = Image.new("RGBA", (side + 20, side + 20))
+    picture.paste((*MAGENTA, 255), (10, 10, side + 10, side + 10))
+    picture.save(data, "PNG")
+    return data.getvalue()
 
 
 def opened(data: bytes) -> Image.Image:

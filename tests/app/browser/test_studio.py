@@ -9,6 +9,7 @@ import pytest
 
 from tests.app.browser import acting
 
+BLOCK = (284, 349)  # the middle of the block that the example's background shows, in its first frame
 PATH = [(120, 250), (280, 120), (450, 240)]
 
 
@@ -104,6 +105,43 @@ def test_strokes_insertion_deletion_and_redo(page):
     first = acting.points(page)[0]
     acting.see_points(page, [first, (first[0], 130), *acting.points(page)[2:]], 1)
     assert acting.points(page)[1][0] == first[0]
+
+
+def test_a_tracked_point_becomes_key_points(page):
+    page.get_by_role("button", name="Choose the example").click()
+    page.get_by_role("button", name="Track a point").click()
+    acting.click(page, "#path-canvas", *BLOCK)
+    page.locator("#spoken", has_text="followed").wait_for()
+    found = acting.points(page)
+    assert len(found) > 1 and acting.near(found[0], BLOCK, 3)
+    assert page.get_by_role("radio", name="Key times").is_checked()
+
+
+def test_layers_have_an_order_and_frames_of_their_own(page):
+    draw(page)
+    square = {"name": "square.png", "mimeType": "image/png", "buffer": acting.square(60)}
+    page.get_by_label("Add an element").set_input_files(square)
+    page.get_by_text("60 × 60 pixels").wait_for()
+    acting.tab(page, "Trajectory")
+    acting.click(page, "#path-canvas", 500, 60)
+    acting.see_points(page, [(500, 60)])
+    page.get_by_label("Scale", exact=True).last.fill("1")
+    page.get_by_label("First frame").fill("3")
+    page.get_by_label("Last frame").fill("5")
+    names = page.locator(".layer .name")
+    assert names.all_inner_texts() == ["square.png", "example-element"]
+    page.get_by_role("button", name="Move layer 2 down").click()
+    page.get_by_role("button", name="Layer 1: square.png").wait_for()
+    assert names.all_inner_texts() == ["example-element", "square.png"]
+
+    acting.tab(page, "Preview")
+    page.locator("#preview-canvas[aria-busy=false]").wait_for()
+    x, y = acting.place(page, "#preview-canvas", 500, 60)
+    box = page.locator("#preview-canvas").bounding_box()
+    for frame, there in ((2, False), (3, True), (5, True), (6, False)):
+        acting.go_to_frame(page, frame)
+        pixel = acting.settled(page, "#preview-canvas")[int(y - box["y"]), int(x - box["x"])]
+        assert acting.near(pixel, acting.MAGENTA, 30) == there, frame
 
 
 def test_a_run_is_found_again_after_a_reload_and_cancelled(page, context):

@@ -23,9 +23,9 @@ async function send(path, init) {
   }
   if (answer.ok) return answer;
   const body = await answer.text();
-  let detail = `${answer.status} ${answer.statusText}`;
-  try { detail = String(JSON.parse(body).detail); } catch { /* not ours: a proxy's page */ }
-  throw new Refusal(answer.status, detail, Number(answer.headers.get("Retry-After") ?? 0));
+  let detail = `${answer.status} ${answer.statusText}`, field = null;
+  try { ({detail, field = null} = JSON.parse(body)); } catch { /* not ours: a proxy's page */ }
+  throw new Refusal(answer.status, String(detail), field);
 }
 
 /** @param {string} path @param {any} value @param {AbortSignal} [signal] @param {Record<string, string>} [headers] */

@@ -2,11 +2,11 @@
 
 /** An answer that isn't a success. `message` is the server's one line. */
 export class Refusal extends Error {
-  /** @param {number} status @param {string} detail @param {number} [wait] seconds after which to try again */
-  constructor(status, detail, wait = 0) {
+  /** @param {number} status @param {string} detail @param {string|null} [field] that the server names */
+  constructor(status, detail, field = null) {
     super(detail);
     this.status = status;
-    this.wait = wait;
+    this.field = field;
   }
 }
 

@@ -21,10 +21,11 @@ export function flood({width, height}, start, inside) {
 
 /** The part of each frame's mask that a click in one frame means: there the part under it, in the other frames
  * the parts that lie over that of the frame before.
- * @param {Mask[]} masks @param {Size} size @param {number} at frame @param {number} x @param {number} y @returns {Set<number>[]} */
-export function partOverTime(masks, size, at, x, y) {
+ * @param {Mask[]} masks @param {Size} size @param {number} at frame @param {number} x @param {number} y
+ * @returns {Promise<Set<number>[]>} */
+export async function partOverTime(masks, size, at, x, y) {
   const first = flood(size, y * size.width + x, (i) => masks[at][i] >= SEEN);
-  return overTime(masks.length, at, first, (t, before) => {
+  return overTime(masks.length, at, first, async (t, before) => {
     const part = new Set(), seen = new Set();
     for (const i of before) {
       if (seen.has(i) || masks[t][i] < SEEN) continue;
@@ -38,30 +39,32 @@ export function partOverTime(masks, size, at, x, y) {
 
 /** The pixels of the clicked colour around a click, and in the other frames around the most alike pixel of the
  * frame before's.
- * @param {Uint8ClampedArray[]} frames RGBA @param {Size} size @param {number} at @param {number} x @param {number} y @returns {Set<number>[]} */
-export function colourOverTime(frames, size, at, x, y) {
-  const start = y * size.width + x, wanted = frames[at].slice(4 * start, 4 * start + 3);
+ * @param {(t: number) => Promise<Uint8ClampedArray>} picture RGBA of a frame @param {number} frames
+ * @param {Size} size @param {number} at @param {number} x @param {number} y @returns {Promise<Set<number>[]>} */
+export async function colourOverTime(picture, frames, size, at, x, y) {
+  const start = y * size.width + x, clicked = await picture(at), wanted = clicked.slice(4 * start, 4 * start + 3);
   /** @param {Uint8ClampedArray} rgba @param {number} i */
   const off = (rgba, i) => Math.max(...[0, 1, 2].map((c) => Math.abs(rgba[4 * i + c] - wanted[c])));
-  const alike = (/** @type {Uint8ClampedArray} */ rgba) => (/** @type {number} */ i) => off(rgba, i) <= ALIKE;
-  return overTime(frames.length, at, flood(size, start, alike(frames[at])), (t, before) => {
+  const first = flood(size, start, (i) => off(clicked, i) <= ALIKE);
+  return overTime(frames, at, first, async (t, before) => {
+    const rgba = await picture(t);
     let nearest = -1, least = ALIKE + 1;
     for (const i of before) {
-      const difference = off(frames[t], i);
+      const difference = off(rgba, i);
       if (difference < least) { least = difference; nearest = i; }
     }
-    return nearest < 0 ? new Set() : flood(size, nearest, alike(frames[t]));
+    return nearest < 0 ? new Set() : flood(size, nearest, (i) => off(rgba, i) <= ALIKE);
   });
 }
 
 /** A region followed from a frame forwards and backwards.
  * @param {number} frames @param {number} at @param {Set<number>} first
- * @param {(t: number, before: Set<number>) => Set<number>} next @returns {Set<number>[]} */
-function overTime(frames, at, first, next) {
+ * @param {(t: number, before: Set<number>) => Promise<Set<number>>} next */
+async function overTime(frames, at, first, next) {
   const all = Array.from({length: frames}, () => new Set());
   all[at] = first;
-  for (let t = at + 1; t < frames; t++) all[t] = next(t, all[t - 1]);
-  for (let t = at - 1; t >= 0; t--) all[t] = next(t, all[t + 1]);
+  for (let t = at + 1; t < frames; t++) all[t] = await next(t, all[t - 1]);
+  for (let t = at - 1; t >= 0; t--) all[t] = await next(t, all[t + 1]);
   return all;
 }
 

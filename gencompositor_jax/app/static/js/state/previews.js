@@ -2,6 +2,7 @@
 
 import * as api from "../api.js";
 import {effect, signal} from "../dom.js";
+import {Refusal} from "../errors.js";
 import {missing} from "./document.js";
 import {finished} from "./masks.js";
 import {accept, doc, plate, refuse, tab} from "./store.js";
@@ -10,6 +11,9 @@ export const preview = signal(/** @type {api.Preview|null} */ (null));
 export const show = signal(/** @type {string[]} */ (["paste"]));
 /** Whether the preview shown is older than the document. */
 export const stale = signal(false);
+
+const BUSY = 503; // other previews are being made
+const again = signal(0);
 
 export function followPreview() {
   /** @type {AbortController|null} */
@@ -20,6 +24,7 @@ export function followPreview() {
   let shown = null;
   effect(() => {
     const now = doc.value;
+    again.value;
     if (tab.value !== "preview" || !plate.value || missing(now)) return;
     if (now === shown) return;
     stale.value = true;
@@ -36,6 +41,10 @@ export function followPreview() {
         stale.value = false;
       } catch (error) {
         if (control.signal.aborted) return;
+        if (error instanceof Refusal && error.status === BUSY) {
+          timer = setTimeout(() => { again.value++; }, 500);
+          return;
+        }
         refuse(error, "preview");
         preview.value = null;
         stale.value = false;

@@ -19,6 +19,9 @@ async function pixels(url, size) {
   return context.getImageData(0, 0, size.width, size.height).data;
 }
 
+/** @param {Uint8ClampedArray} rgba */
+const alphaOf = (rgba) => new Uint8ClampedArray(rgba.length / 4).map((_, i) => rgba[4 * i + 3]);
+
 /** @param {import("../pixels/regions.js").Mask} mask @param {import("../pixels/regions.js").Size} size @param {number} t */
 async function file(mask, size, t) {
   const canvas = new OffscreenCanvas(size.width, size.height);
@@ -38,13 +41,14 @@ export async function changeRegion(x, y, add) {
   const at = Math.min(frame.value, element.frames - 1), times = [...Array(element.frames).keys()];
   busy.value = add ? "Adding the region" : "Removing the region";
   try {
-    const cut = await Promise.all(times.map((t) => pixels(api.elementUrl(element.id, t, size.width, true), size)));
-    const masks = cut.map((rgba) => Uint8ClampedArray.from({length: size.width * size.height}, (_, i) => rgba[4 * i + 3]));
-    const regions = add
-      ? colourOverTime(await Promise.all(times.map((t) => pixels(api.frameUrl(clip.id, {fps}, t, size.width, "png"), size))), size, at, x, y)
-      : partOverTime(masks, size, at, x, y);
+    const masks = []; // one frame's pixels at a time: those of a long clip would fill the memory
+    for (const t of times) masks.push(alphaOf(await pixels(api.elementUrl(element.id, t, size.width, true), size)));
+    /** @param {number} t */
+    const picture = (t) => pixels(api.frameUrl(clip.id, {fps}, t, size.width, "png"), size);
+    const regions = add ? await colourOverTime(picture, element.frames, size, at, x, y) : await partOverTime(masks, size, at, x, y);
     if (!regions[at].size) throw new Refusal(0, `${x}, ${y}: there is nothing of the element here; click on a part of it`);
-    const files = await Promise.all(masks.map((mask, t) => file(withRegion(mask, regions[t], add), size, t)));
+    const files = [];
+    for (const t of times) files.push(await file(withRegion(masks[t], regions[t], add), size, t));
     const mask = await uploadMask(files, `layers[${layerIndex.value}].mask`);
     if (!mask) return;
     editLayer({mask, key: "auto", segment: undefined});

@@ -125,9 +125,13 @@ export function refuse(error, source, field = null) {
   if (/** @type {any} */ (error)?.name === "AbortError") return;
   if (!(error instanceof Refusal)) console.error(error);
   const detail = error instanceof Error ? error.message : String(error);
-  const found = {field: fieldOf(detail, layerIndex.value) ?? field, text: said(detail), source};
+  const named = error instanceof Refusal ? layered(error.field) : null;
+  const found = {field: named ?? fieldOf(detail, layerIndex.value) ?? field, text: said(detail), source};
   problems.value = [...problems.value.filter((p) => p.source !== source), found];
 }
+
+/** A layer's field that came without its layer, as of a request for one element. @param {string|null} field */
+const layered = (field) => field && fieldOf(`${field}: `, layerIndex.value) || field;
 
 /** @param {string} source */
 export function accept(source) {

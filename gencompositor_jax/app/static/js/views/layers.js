@@ -6,7 +6,7 @@ import {uploadBackground, uploadElement} from "../state/clips.js";
 import {moveLayer, removeLayer, spanOf} from "../state/document.js";
 import {elementOf} from "../state/elements.js";
 import {clips, edit, editFields, frameOf, layerIndex, length, plate, project, selectLayer, tab} from "../state/store.js";
-import {Drop, Fold, NumberField} from "./fields.js";
+import {Drop, FieldError, Fold, NumberField, errorOf} from "./fields.js";
 import {Icon} from "./icons.js";
 
 const MEDIA = "video/*,image/*,.mov,.mkv,.mxf,.exr,.dpx";
@@ -69,6 +69,7 @@ function LayerRow({index, count}) {
       <span class="thumb checker">${element && html`<img src=${api.elementUrl(element.id, 0, 160)} alt="" />`}</span>
       <span><b class="name">${name}</b><span class="dim mono">${layer.trajectory.keyframes.length} points, ${first}–${last}</span></span>
     </button>
+    <${FieldError} id=${`layer-${index}-error`} text=${errorOf(`layers[${index}].foreground`)} />
     <span class="tools">
       <button class="icon" aria-label=${`Move layer ${index + 1} up`} disabled=${index === count - 1} onClick=${() => move(1)}><${Icon} name="up" /></button>
       <button class="icon" aria-label=${`Move layer ${index + 1} down`} disabled=${index === 0} onClick=${() => move(-1)}><${Icon} name="down" /></button>
