@@ -31,6 +31,7 @@ function know(run) {
 export async function refresh() {
   try {
     runs.value = await api.runs();
+    accept("runs");
     if (shownId.value && !shown.value) shownId.value = null;
   } catch (error) {
     refuse(error, "runs");

@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import {signal} from "../dom.js";
-import {accept, refuse} from "./store.js";
+import {accept, refuse, signedOut} from "./store.js";
 
 export const server = signal(/** @type {any} */ (null));
 export const model = signal(/** @type {any} */ (null));
@@ -12,7 +12,8 @@ export async function askServer() {
   try {
     server.value = await api.state();
     accept("server");
-    if (server.value.signed_in !== false) model.value = await api.model();
+    signedOut.value = server.value.signed_in === false;
+    if (!signedOut.value) model.value = await api.model();
   } catch (error) {
     refuse(error, "server");
   }

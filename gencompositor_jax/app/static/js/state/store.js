@@ -10,6 +10,8 @@ import {emptyDoc, spanOf, withFields, withLayer, withPoints} from "./document.js
 /** @typedef {import("./document.js").Layer} Layer */
 /** @typedef {import("../api.js").Clip} Clip */
 
+const UNAUTHORISED = 401;
+
 const steps = signal(undo.begin(emptyDoc()));
 export const doc = computed(() => steps.value.present);
 export const project = computed(() => doc.value.project);
@@ -39,6 +41,8 @@ export const layer = computed(() => /** @type {Layer|undefined} */ (project.valu
 export const spoken = signal("");
 /** The refusals that are shown: each beside its field, or in the banner. */
 export const problems = signal(/** @type {{field: string|null, text: string, source: string}[]} */ ([]));
+/** Whether the server asked for its token. */
+export const signedOut = signal(false);
 /** What the page waits for, as text; empty if nothing. */
 export const busy = signal("");
 
@@ -123,6 +127,7 @@ export function announce(text) {
  * @param {unknown} error @param {string} source @param {string|null} [field] where it belongs if it names none */
 export function refuse(error, source, field = null) {
   if (/** @type {any} */ (error)?.name === "AbortError") return;
+  if (error instanceof Refusal && error.status === UNAUTHORISED) { signedOut.value = true; return; }
   if (!(error instanceof Refusal)) console.error(error);
   const detail = error instanceof Error ? error.message : String(error);
   const named = error instanceof Refusal ? layered(error.field) : null;
