@@ -52,7 +52,8 @@ def deliver(
             edited, seen = Edited(frame), see(frame, mask, plate.colour)
             if seen is not None:
                 picture = seen.picture_of((height, width))
-                cover = shot.cover(stage.shots, t, mask) * feather_weight(mask, ramp)
+                weight = feather_weight(seen.inside, ramp)
+                cover = weight * shot.cover(stage.shots, t, mask)[seen.box]
                 carried = carry(seen, composed[t], cover, plate.colour)
                 layer, error = layer_part(seen, carried, plate.is_exr) if wants_layer else (None, 0.0)
                 pastes = tuple(shot.pastes(stage.shots, t, (height, width))) if delivery.exr_layers else ()

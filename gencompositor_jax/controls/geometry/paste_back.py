@@ -82,18 +82,36 @@ def paste_back(
         box = cv2.boundingRect(inside[t].astype(np.uint8))
         part = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
         width = feather / min(view.scale)
-        weight = feather_weight(inside[t], width)[part]
+        near = _grown(part, native.shape[1:3])
+        weight = feather_weight(inside[t][near], width)[_within(part, near)]
         result = from_model(generated[t : t + 1], view)[0][part].astype(np.float32)
         below = native[t][part].astype(np.float32)
         if transfer is not None:
             field, shade, trust = (_enlarged(v[t], view)[part] for v in transfer.fit[2:])
             # Wider for the shade: a mask may be too large, and the error would be seen around it.
-            shade = 1 + feather_weight(inside[t], 3 * width)[part] * (shade - 1)
+            shade = 1 + feather_weight(inside[t][near], 3 * width)[_within(part, near)] * (shade - 1)
             drawn = draw(transfer.fit[:2], field, shade, below, transfer.paste[t][part])
             result += trust[..., None] * (drawn - result)
         mixed = below + weight[..., None] * (result - below)
         out[t][part] = np.rint(mixed) if native.dtype == np.uint8 else mixed
     return out, inside
+
+
+def _grown(part: tuple[slice, slice], size: tuple[int, ...]) -> tuple[slice, slice]:
+    """A bounding box with the pixels around it, from which the mask's edge is measured."""
+    rows, columns = (
+        slice(max(0, each.start - 1), min(most, each.stop + 1)) for each, most in zip(part, size, strict=True)
+    )
+    return rows, columns
+
+
+def _within(part: tuple[slice, slice], around: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A part in the pixels of a larger one."""
+    rows, columns = (
+        slice(each.start - other.start, each.stop - other.start)
+        for each, other in zip(part, around, strict=True)
+    )
+    return rows, columns
 
 
 def _enlarged(frame: np.ndarray, view: View) -> np.ndarray:

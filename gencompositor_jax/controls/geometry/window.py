@@ -64,7 +64,9 @@ def piece(window: Window, part: slice) -> Window:
 
 
 def cut(frames: np.ndarray, window: Window) -> np.ndarray:
-    """[T, H, W, ...] -> the window of each frame [T, h, w, ...]."""
+    """[T, H, W, ...] -> the window of each frame [T, h, w, ...]; a view of the whole."""
+    if window.size == frames.shape[1:3]:
+        return frames
     return np.stack([frame[_part(window, t)] for t, frame in enumerate(frames)])
 
 
@@ -75,6 +77,8 @@ def shift(path: Path, window: Window) -> Path:
 
 def put_back(frames: np.ndarray, parts: np.ndarray, window: Window) -> np.ndarray:
     """`frames` [T, H, W, ...] with the window of each replaced by `parts` [T, h, w, ...]."""
+    if window.size == frames.shape[1:3]:
+        return parts
     out = frames.copy()
     for t, part in enumerate(parts):
         out[t][_part(window, t)] = part

@@ -8,7 +8,10 @@ from gencompositor_jax.files import PathLike
 
 Codec = Literal["h264", "h264-10", "hevc-10", "prores-422", "prores-4444", "dnxhr-hqx", "dnxhr-444", "ffv1"]
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-_HEVC = {"crf": "12", "preset": "fast", "x265-params": "log-level=error"}
+# The result doesn't depend on the number of cores. With B-frames x265 gives frames of very short clips wrong
+# times.
+_X264 = {"crf": "12", "preset": "fast", "threads": "4"}
+_X265 = {"crf": "12", "preset": "fast", "x265-params": "log-level=error:bframes=0:frame-threads=2"}
 
 
 class Coding(NamedTuple):
@@ -20,25 +23,36 @@ class Coding(NamedTuple):
     options: dict[str, str]
     containers: tuple[str, ...]
     lossless: bool = False
+    least: tuple[int, int] = (1, 1)  # (width, height)
     matrix: int | None = None  # of YCbCr, whatever the plate's is: FFmpeg's DNxHR always states BT.709's
 
 
 CODINGS: dict[str, Coding] = {
-    "h264": Coding("libx264", "yuv420p", 8, {"crf": "14", "preset": "fast"}, (".mp4", ".mov", ".mkv")),
-    "h264-10": Coding(
-        "libx264", "yuv420p10le", 10, {"crf": "12", "preset": "fast"}, (".mp4", ".mov", ".mkv")
-    ),
-    "hevc-10": Coding("libx265", "yuv420p10le", 10, _HEVC, (".mp4", ".mov", ".mkv")),
+    "h264": Coding("libx264", "yuv420p", 8, _X264, (".mp4", ".mov", ".mkv")),
+    "h264-10": Coding("libx264", "yuv420p10le", 10, _X264, (".mp4", ".mov", ".mkv")),
+    "hevc-10": Coding("libx265", "yuv420p10le", 10, _X265, (".mp4", ".mov", ".mkv")),
     "prores-422": Coding("prores_ks", "yuv422p10le", 10, {"profile": "hq"}, (".mov",)),
     "prores-4444": Coding("prores_ks", "yuv444p10le", 10, {"profile": "4444"}, (".mov",)),
-    "dnxhr-hqx": Coding("dnxhd", "yuv422p10le", 10, {"profile": "dnxhr_hqx"}, (".mov",), matrix=1),
-    "dnxhr-444": Coding("dnxhd", "yuv444p10le", 10, {"profile": "dnxhr_444"}, (".mov",), matrix=1),
+    "dnxhr-hqx": Coding(
+        "dnxhd", "yuv422p10le", 10, {"profile": "dnxhr_hqx"}, (".mov",), least=(256, 120), matrix=1
+    ),
+    "dnxhr-444": Coding(
+        "dnxhd", "yuv444p10le", 10, {"profile": "dnxhr_444"}, (".mov",), least=(256, 120), matrix=1
+    ),
     "ffv1": Coding("ffv1", None, None, {"level": "3", "g": "1"}, (".mkv",), lossless=True),
 }
 
 
-def check_codec(codec: str, path: PathLike) -> None:
-    """Raise InputError where a codec isn't written to a file of this name."""
+def check_codec(codec: str, path: PathLike, size: tuple[int, int]) -> None:
+    """Raise InputError where a codec isn't written to a file of this name, or has no frames so small.
+
+    size: (width, height).
+    """
     coding = CODINGS[codec]
+    if any(side < least for side, least in zip(size, coding.least, strict=True)):
+        raise InputError(
+            f"--codec {codec}: needs frames of {coding.least[0]}x{coding.least[1]} pixels or more, the plate "
+            f"has {size[0]}x{size[1]}: choose another"
+        )
     if Path(path).suffix.lower() not in coding.containers:
         raise InputError(f"{path}: --codec {codec} is written to {', '.join(coding.containers)}: name it so")

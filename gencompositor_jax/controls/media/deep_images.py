@@ -1,11 +1,14 @@
-"""Images at their own depth: 8 and 16 bits in PNG and TIFF (by OpenCV; Pillow has no 16-bit colours), 8 bits
-in others.
+"""Images at their own depth: 8 and 16 bits in PNG and TIFF, 8 bits in others.
+
+Those of 16 bits are read by OpenCV, since Pillow has no 16-bit colours.
 """
 
 import struct
 import zlib
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from PIL import Image
@@ -57,15 +60,24 @@ def read(path: Path) -> np.ndarray:
 
 def coded(suffix: str, pixels: np.ndarray, colour: bytes = b"") -> bytes:
     """A PNG or TIFF file of uint8 or uint16 [H, W, 3 or 4], with the chunks of `colour_chunks` in a PNG."""
+    if suffix != ".png":
+        return _tiff(pixels)
     done, data = cv2.imencode(
         suffix, cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR)
     )
     assert done
-    found = data.tobytes()
-    if suffix != ".png" or not colour:
-        return found
-    header = len(_PNG) + 25  # with the chunk IHDR
+    found, header = data.tobytes(), len(_PNG) + 25  # with the chunk IHDR
     return found[:header] + colour + found[header:]
+
+
+def _tiff(pixels: np.ndarray) -> bytes:
+    """By FFmpeg, which states that a fourth channel is straight alpha; OpenCV doesn't."""
+    layout = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[pixels.shape[2]][pixels.dtype == np.uint16]
+    context = av.CodecContext.create("tiff", "w")
+    context.height, context.width = pixels.shape[:2]
+    context.pix_fmt, context.time_base, context.options = layout, Fraction(1), {"compression_algo": "lzw"}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), layout)
+    return b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
 
 
 def colour_chunks(path: Path) -> bytes:

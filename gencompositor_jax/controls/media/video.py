@@ -169,7 +169,7 @@ def in_order(shape: tuple[int, ...], from_frame: Callable[[int], Iterator[np.nda
         out = np.empty((stop - first, *shape[1:]), np.uint8)
         for slot in range(len(out)):
             out[slot] = next(ahead[1])
-        ahead = stop, ahead[1]
+        ahead = (stop, ahead[1]) if stop < shape[0] else (stop, iter(()))  # the decoder is closed at the end
         last = out if len(out) == 1 else last[:0]
         return out
 

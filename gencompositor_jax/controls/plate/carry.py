@@ -43,7 +43,7 @@ class Carried(NamedTuple):
     """One frame of the composite at the plate's depth."""
 
     frame: PlateFrame
-    values: np.ndarray  # float32 [h, w, 3], C, before it is rounded to the file's values
+    values: np.ndarray  # float32 [h, w, 3], C: what the frame has; of subsampled chroma, what it is made from
     cover: np.ndarray  # float32 [h, w], k; 0 outside the mask
     clipped: int  # pixels whose new values don't fit the file's
 
@@ -64,10 +64,10 @@ def carry(seen: Seen, composite: np.ndarray, cover: np.ndarray, colour: PlateCol
 
     Args:
         composite: float32 [H, W, 3] in 8-bit levels: c, over `Seen.picture_of`.
-        cover: float32 [H, W], k.
+        cover: float32 [h, w] of the part around the mask, k.
         colour: q.
     """
-    c, k = composite[seen.box] / 255, np.where(seen.inside, cover[seen.box], 0)
+    c, k = composite[seen.box] / 255, np.where(seen.inside, cover, 0)
     changed = seen.inside & ((seen.picture != c).any(axis=-1) | (k > 0))
     old, new = colour.from_working(seen.picture), colour.from_working(c)
     ratio = np.divide(new, old, out=np.ones_like(old), where=(new < old) & (old > 0))
@@ -75,4 +75,6 @@ def carry(seen: Seen, composite: np.ndarray, cover: np.ndarray, colour: PlateCol
     values = np.where(changed[..., None], new + kept * (seen.values - old), seen.values)
     visible = np.where(changed, kept.mean(axis=-1), 1)
     frame, clipped = seen.frame.with_rgb(seen.box, values, changed, visible)
+    if not frame.is_subsampled:
+        values = frame.rgb(seen.box)
     return Carried(frame, values, k, int(clipped.sum()))

@@ -110,7 +110,7 @@ def plan(
     if codec is not None and images:
         raise InputError(f"{out}: are images, which have no --codec {codec}: pass one of the two")
     if codec is not None:
-        check_codec(codec, path)
+        check_codec(codec, path, (media.width, media.height))
     if exr_layers and not (images and path.suffix.lower() == EXR):
         raise InputError("--exr-layers: only EXR images have layers: pass --out name.####.exr")
     own = images or codec not in VIEWING

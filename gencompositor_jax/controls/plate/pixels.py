@@ -18,6 +18,10 @@ Box = tuple[slice, slice]  # rows and columns
 class PlateFrame(Protocol):
     """A frame of [H, W] pixels."""
 
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether several pixels share a chroma sample."""
+
     def rgb(self, box: Box) -> np.ndarray:
         """The plate's own values in a part: float32 [h, w, 3], 0..1 but for what is beyond."""
 
@@ -35,6 +39,11 @@ class ImageFrame(NamedTuple):
     """Of PNG, TIFF and other images."""
 
     pixels: np.ndarray  # uint8 or uint16 [H, W, 3], or [H, W, 4] with alpha, which is kept
+
+    @property
+    def is_subsampled(self) -> bool:
+        """See `PlateFrame`."""
+        return False
 
     def rgb(self, box: Box) -> np.ndarray:
         """See `PlateFrame`."""
@@ -54,6 +63,11 @@ class ExrFrame(NamedTuple):
     """Of EXR images: all channels but the colours, and the attributes, are kept."""
 
     exr: Exr
+
+    @property
+    def is_subsampled(self) -> bool:
+        """See `PlateFrame`."""
+        return False
 
     def rgb(self, box: Box) -> np.ndarray:
         """See `PlateFrame`. 0 outside the data window; what isn't finite is the largest half, or 0."""
@@ -97,6 +111,11 @@ class VideoFrame(NamedTuple):
     """Of videos."""
 
     planes: Planes
+
+    @property
+    def is_subsampled(self) -> bool:
+        """See `PlateFrame`."""
+        return self.planes.layout.steps != (1, 1)
 
     def rgb(self, box: Box) -> np.ndarray:
         """See `PlateFrame`; the part begins at even rows and columns."""

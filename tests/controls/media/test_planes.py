@@ -124,9 +124,11 @@ def test_odd_sizes_are_padded_for_subsampled_chroma(tmp_path):
 
 
 def test_a_codec_needs_its_container():
-    check_codec("ffv1", "a.MKV")
+    check_codec("ffv1", "a.MKV", (32, 32))
     with pytest.raises(InputError, match=r"a.mp4: --codec prores-4444 is written to .mov: name it so"):
-        check_codec("prores-4444", "a.mp4")
+        check_codec("prores-4444", "a.mp4", (32, 32))
+    with pytest.raises(InputError, match="dnxhr-444: needs frames of 256x120 pixels or more"):
+        check_codec("dnxhr-444", "a.mov", (320, 90))
 
 
 @pytest.mark.parametrize(

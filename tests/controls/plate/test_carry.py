@@ -25,7 +25,7 @@ def carried(frame, composite_of, cover=0.0, colour=LINEAR):
     seen = see(frame, INSIDE, colour)
     picture = seen.picture_of(SIZE)
     composite = np.where(INSIDE[..., None], composite_of(picture), picture)
-    return seen, carry(seen, composite, np.full(SIZE, cover, np.float32), colour)
+    return seen, carry(seen, composite, np.full(seen.inside.shape, cover, np.float32), colour)
 
 
 def test_without_an_edit_it_is_the_plate_bit_for_bit():
