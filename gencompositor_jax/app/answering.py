@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import anyio.to_thread
 from fastapi import Depends, Query, Request
 from fastapi.responses import FileResponse, Response
+from starlette.requests import ClientDisconnect
 
 from gencompositor_jax.app.context import Studio
 from gencompositor_jax.app.pictures import Format
@@ -34,8 +35,19 @@ TheStudio = Annotated[Studio, Depends(the_studio)]
 
 
 async def in_thread(request: Request, work: Callable[..., T], *args: Any) -> T:
-    """The result of work that reads or computes; a few at a time."""
+    """The result of work that reads or draws a frame or two; a few at a time."""
     return await anyio.to_thread.run_sync(functools.partial(work, *args), limiter=request.app.state.looks)
+
+
+async def in_own_thread(request: Request, work: Callable[..., T], *args: Any) -> T:
+    """The result of work on whole clips, which may take a minute: frames are shown meanwhile.
+
+    Raises ClientDisconnect where the page has given up by the time it is the request's turn.
+    """
+    async with request.app.state.works:
+        if await request.is_disconnected():
+            raise ClientDisconnect
+        return await anyio.to_thread.run_sync(functools.partial(work, *args))
 
 
 def picture(data: bytes, kind: Format) -> Response:

@@ -13,6 +13,7 @@ from gencompositor_jax.app.answering import (
     TheStudio,
     Width,
     bytes_below,
+    in_own_thread,
     in_thread,
     picture,
     video,
@@ -38,7 +39,7 @@ async def upload(request: Request, studio: TheStudio) -> dict[str, Any]:
     service = studio.service
     with Uploads(service.incoming, service.limits.upload_mib * 2**20, LONGEST) as uploads:
         await read_files(request, uploads, safe_name)
-        clip = await in_thread(request, studio.clips.add, uploads)
+        clip = await in_own_thread(request, studio.clips.add, uploads)
     warm_up()
     return await in_thread(request, _facts, studio, clip)
 
@@ -113,13 +114,13 @@ async def proxy(
         footage = _footage(studio, studio.clips.get(id), fps, start, end)
         return studio.videos(f"clip {id} {fps} {start} {end}", footage.frames, footage.fps, width)
 
-    return video(await in_thread(request, _short, studio, made))
+    return video(await in_own_thread(request, _short, studio, made))
 
 
 @router.post("/example")
 async def example(request: Request, studio: TheStudio) -> dict[str, Any]:
     """The clips of `gencompositor demo` and a project with them."""
-    made = await in_thread(request, _example, studio)
+    made = await in_own_thread(request, _example, studio)
     warm_up()
     return made
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from gencompositor_jax import fields
-from gencompositor_jax.app.answering import Kind, TheStudio, Width, in_thread, picture, video
+from gencompositor_jax.app.answering import Kind, TheStudio, Width, in_own_thread, in_thread, picture, video
 from gencompositor_jax.app.context import Studio
 from gencompositor_jax.app.elements import coverage, cutting_of, key_name, whole_frame
 from gencompositor_jax.app.motion import layer_path, path_json, tracked
@@ -41,7 +41,7 @@ _Show = Annotated[str, Query(max_length=60, description="paste,mask,path; or inp
 async def cut_out(request: Request, studio: TheStudio) -> dict[str, Any]:
     """Cuts an element out; its frames are under the id."""
     value = await read_object(request, "element")
-    return await in_thread(request, _element, studio, value)
+    return await in_own_thread(request, _element, studio, value)
 
 
 @router.get("/elements/{id}/frames/{t}")
@@ -89,14 +89,14 @@ async def track(request: Request, studio: TheStudio) -> dict[str, Any]:
             check_frame(value.frame, len(frames))
             return tracked(frames, (value.x, value.y), value.frame)
 
-    return await in_thread(request, found)
+    return await in_own_thread(request, found)
 
 
 @router.post("/previews")
 async def place(request: Request, studio: TheStudio) -> dict[str, Any]:
     """Places a project's layers; what they look like is under the id."""
     value = fields.read(_PREVIEW, await read_object(request, "preview"), "preview")
-    return await in_thread(request, _place, studio, value.project)
+    return await in_own_thread(request, _place, studio, value.project)
 
 
 @router.get("/previews/{id}/frames/{t}")
@@ -128,7 +128,7 @@ async def preview_video(
     request: Request, studio: TheStudio, id: str, width: Width = 640, show: _Show = "paste"
 ) -> Response:
     """A whole preview as a small video."""
-    return video(await in_thread(request, preview_file, studio, id, width, show))
+    return video(await in_own_thread(request, preview_file, studio, id, width, show))
 
 
 def preview_file(studio: Studio, id: str, width: int, show: str) -> Path:

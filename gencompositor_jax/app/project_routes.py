@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 
 from gencompositor_jax import __version__, fields
 from gencompositor_jax.app.access import COOKIE
-from gencompositor_jax.app.answering import TheStudio, in_thread, video
+from gencompositor_jax.app.answering import TheStudio, in_own_thread, in_thread, video
 from gencompositor_jax.app.look_routes import preview_file
 from gencompositor_jax.app.projects import checked_project, opened_project
 from gencompositor_jax.jobs.models import ESTIMATE
@@ -121,7 +121,7 @@ async def original(request: Request, studio: TheStudio, entry: TheJob) -> Respon
         id = studio.remember("preview", project, project)
         return preview_file(studio, id, NATIVE, "input")
 
-    return video(await in_thread(request, made))
+    return video(await in_own_thread(request, made))
 
 
 async def _project(request: Request) -> dict[str, Any]:

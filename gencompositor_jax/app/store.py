@@ -102,14 +102,18 @@ def background_reader(store: Store) -> Callable[..., Footage]:
 def element_reader(store: Store) -> Callable[..., Cutout]:
     """`load_element` that keeps what it returns."""
 
-    def read(given: Media, **how: Any) -> Cutout:
+    def read(given: Media, fps: float | None = None, end: float | None = None, **how: Any) -> Cutout:
         named = {name: _key(value) for name, value in how.items()}
-        whole = _fits(given, given.frames, 4)
+        # The same frames are the same element, whichever rate and end lead to them; a mask follows by time.
+        times = (fps, end) if how.get("mask") is not None else ()
+        indices = choose(given, fps, 0.0, end, None, False).indices
+        whole = _fits(given, len(indices), 4)
 
         def make() -> Cutout:
-            return _shared((load_element if whole else open_element)(given, **how))
+            return _shared((load_element if whole else open_element)(given, fps=fps, end=end, **how))
 
-        return store.get(("element", _key(given), tuple(sorted(named.items()))), make)
+        key = ("element", _key(given), indices.tobytes(), times, tuple(sorted(named.items())))
+        return store.get(key, make)
 
     return read
 

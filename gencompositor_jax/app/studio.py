@@ -27,7 +27,8 @@ from gencompositor_jax.jobs.service import Runner, Service
 from gencompositor_jax.serve.app import lifespan_of, offer
 
 STATIC = Path(__file__).parent / "static"
-LOOKS = 4  # frames and previews that are made at once
+LOOKS = 4  # frames that are made at once
+WORKS = 2  # elements, previews and videos
 SWEEP_S = 60.0  # between two removals of old clips
 STATUS: dict[type[Exception], int] = {NoClip: 404, Forgotten: 404, InUse: 409}
 
@@ -90,7 +91,7 @@ def _lifespan(studio: Studio) -> Callable[[FastAPI], AbstractAsyncContextManager
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.looks = anyio.CapacityLimiter(LOOKS)
+        app.state.looks, app.state.works = anyio.CapacityLimiter(LOOKS), anyio.CapacityLimiter(WORKS)
         async with service(app):
             sweeping = asyncio.create_task(_sweep(studio))
             yield

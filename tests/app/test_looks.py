@@ -1,8 +1,15 @@
 """Elements, paths, tracked points and previews: what the program would do, shown before it does it."""
 
+import asyncio
+from types import SimpleNamespace
+
+import anyio
 import numpy as np
 import pytest
+from starlette.requests import ClientDisconnect
 
+from gencompositor_jax.app.answering import in_own_thread
+from gencompositor_jax.controls.element.element import Element
 from tests.app.conftest import FRAMES, HEIGHT, WIDTH, png, project
 
 
@@ -144,3 +151,32 @@ def test_an_element_outside_and_a_removal(studio, clips):
     assert found["layers"] == []
     matte = studio.picture(f"/app/previews/{found['id']}/frames/5?show=matte&format=png")
     assert matte[15, 15].min() == 255 and matte[-3:, -3:].max() == 0
+
+
+def test_work_that_nobody_waits_for_is_not_begun():
+    done = []
+
+    async def ask(gone):
+        async def is_disconnected():
+            return gone
+
+        state = SimpleNamespace(works=anyio.CapacityLimiter(1))
+        request = SimpleNamespace(app=SimpleNamespace(state=state), is_disconnected=is_disconnected)
+        await in_own_thread(request, done.append, gone)
+
+    asyncio.run(ask(False))
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(ask(True))
+    assert done == [False]
+
+
+def test_the_same_frames_are_cut_out_once_whichever_rate_leads_to_them(studio, street, monkeypatch):
+    from gencompositor_jax.app import store
+
+    cut = np.zeros((6, 2, 2, 4), np.uint8)
+    calls = []
+    monkeypatch.setattr(store, "load_element", lambda *_, **how: calls.append(how) or Element(cut, "street"))
+    clip = studio.upload(("once.mp4", street)).json["path"]
+    for more in ({}, {"fps": 12}, {"end": 9.5}, {"fps": 6}):
+        assert studio.post("/app/elements", {"foreground": clip} | more).status == 200
+    assert [how["fps"] for how in calls] == [None, 6]
