@@ -132,11 +132,13 @@ def read(folder: Path, name: str) -> tuple[np.ndarray, list[Any]]:
         return np.stack(stored).astype(np.float64), stored
     if "####" in name:
         stored = [deep_images.read(path) for path in sorted(folder.glob(name.replace("####", "*")))]
-        return np.stack(stored).astype(np.float64) / np.iinfo(stored[0].dtype).max, stored
+        pixels: np.ndarray = np.stack(stored)
+        return pixels / np.iinfo(pixels.dtype).max, stored
     with av.open(str(folder / name)) as container:
         frames = list(container.decode(video=0))
     if name.startswith("edit"):
-        return np.stack([frame.to_ndarray(format="rgba64le") for frame in frames]) / 65535, []
+        layers: np.ndarray = np.stack([frame.to_ndarray(format="rgba64le") for frame in frames])
+        return layers.astype(np.float64) / 65535, []
     matrix = int(frames[0].colorspace) if int(frames[0].colorspace) != 2 else 1
     layout = layout_of(frames[0], matrix)
     assert layout is not None

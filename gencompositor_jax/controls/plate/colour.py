@@ -15,6 +15,7 @@ import numpy as np
 from gencompositor_jax.controls.media import hdr
 from gencompositor_jax.controls.media.colour import Colour, Primaries, Transfer
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.fields import shorten
 
 OCIO_CONFIG = "studio-config-v2.2.0_aces-v1.3_ocio-v2.4"
 OCIO_WORKING = "sRGB - Texture"
@@ -132,7 +133,7 @@ def _of_ocio(name: str) -> PlateColour:
     if found is None:
         known = ["sRGB", "Rec.709", "Rec.2020", "P3", "HLG", "PQ", "linear", *config.getColorSpaceNames()]
         near = difflib.get_close_matches(name, known, 3, 0.3) or known[:7]
-        raise InputError(f"--plate-colour {name}: unknown; such as {', '.join(near)}")
+        raise InputError(f"--plate-colour {shorten(name)}: unknown; such as {', '.join(near)}")
     linear = found.getEncoding() == "scene-linear"
     space = found.getName()
     return PlateColour(space, _processor(space, OCIO_WORKING), _processor(OCIO_WORKING, space), linear)
