@@ -54,7 +54,7 @@ CHROMIUM = chromium chromium-browser google-chrome
 browser: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[browser]'
 	@for b in $(CHROMIUM); do command -v $$b >/dev/null && exit 0; done; \
-		test "$$(id -u)" = 0 && apt-get -qq update >/dev/null && apt-get -qq install -y chromium >/dev/null 2>&1 || \
+		test "$$(id -u)" = 0 && apt-get -qq update >/dev/null && apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null 2>&1 || \
 		{ echo "make browser: no Chromium, and apt-get can't install it here: install chromium or google-chrome" >&2; exit 1; }
 
 demo: $(STAMP)

@@ -77,6 +77,8 @@ def test_from_the_example_to_its_composite(page):
     page.get_by_role("button", name="Remove point 3").click()
     page.get_by_role("button", name="Edit the project of").first.click()
     acting.see_points(page, PATH)
+    page.get_by_role("button", name="Undo").click()
+    acting.see_points(page, PATH[:2])
 
 
 def test_strokes_insertion_deletion_and_redo(page):
@@ -180,7 +182,14 @@ def test_refusals_are_beside_the_field_that_they_name(page):
     page.get_by_role("button", name="Compose").click()
     page.get_by_text("Choose a background first.").first.wait_for()
 
-    draw(page)
+    project = {"version": 1, "background": {"path": "gone.mp4"}, "layers": [], "remove": "lost.png"}
+    file = {"name": "a.json", "mimeType": "application/json", "buffer": json.dumps(project).encode()}
+    page.get_by_label("Open a project file").set_input_files(file)
+    page.locator(".banner", has_text="The project needs gone.mp4, lost.png").wait_for()
+
+    page.get_by_role("button", name="Choose the example").click()
+    page.locator("#path-canvas").wait_for()
+    acting.click(page, "#path-canvas", *PATH[0])
     acting.tab(page, "Preview")
     page.get_by_label("Seed").fill("-1")
     page.locator(".field", has=page.get_by_label("Seed")).locator(".error").wait_for()

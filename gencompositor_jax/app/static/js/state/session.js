@@ -2,7 +2,7 @@
 
 import {effect, signal} from "../dom.js";
 import {shownId} from "./runs.js";
-import {doc, frame, layerIndex, open, tab} from "./store.js";
+import {begin, doc, frame, layerIndex, tab} from "./store.js";
 
 const KEY = "gencompositor-studio", THEME = "gencompositor-studio-theme";
 
@@ -14,7 +14,7 @@ export function keepSession() {
   try {
     const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
     if (kept) {
-      open(kept.doc);
+      begin(kept.doc);
       layerIndex.value = kept.layer;
       frame.value = kept.frame;
       tab.value = kept.tab;

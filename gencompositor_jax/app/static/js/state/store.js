@@ -87,16 +87,21 @@ export function redoEdit() {
   batch(() => { steps.value = undo.redo(steps.value); keepSelection(); });
 }
 
-/** Another document, with an undo of its own.
+/** Another document, from its beginning; undo brings the present one back.
  * @param {Doc} opened */
 export function open(opened) {
   batch(() => {
-    steps.value = undo.begin(opened);
+    edit(() => opened);
     layerIndex.value = 0;
     pointIndex.value = -1;
     frame.value = 0;
     problems.value = [];
   });
+}
+
+/** The document of a tab that was reloaded. @param {Doc} kept */
+export function begin(kept) {
+  steps.value = undo.begin(kept);
 }
 
 function keepSelection() {
