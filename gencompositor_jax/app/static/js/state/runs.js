@@ -66,13 +66,16 @@ function told(run) {
   if (isOver(run)) others.postMessage(run.id);
 }
 
-export async function compose() {
+/** Whether something is missing in the document; says what. @param {string} source */
+export function tellMissing(source) {
   const lacking = missing(doc.value);
-  if (lacking) {
-    problems.value = [...problems.value.filter((p) => p.source !== "compose"), {...lacking, source: "compose"}];
-    announce(lacking.text);
-    return;
-  }
+  problems.value = [...problems.value.filter((p) => p.source !== source), ...(lacking ? [{...lacking, source}] : [])];
+  if (lacking) announce(lacking.text);
+  return lacking !== null;
+}
+
+export async function compose() {
+  if (tellMissing("compose")) return;
   submitting.value = true;
   try {
     const run = await api.compose(await finished(doc.value), `${Date.now()}-${Math.random()}`);

@@ -3,7 +3,7 @@
 import {html, useRef} from "../dom.js";
 import {openFiles, saveProject, useExample} from "../state/clips.js";
 import {finished} from "../state/masks.js";
-import {cancel, compose, isOver, shown, submitting} from "../state/runs.js";
+import {cancel, compose, isOver, shown, submitting, tellMissing} from "../state/runs.js";
 import {theme} from "../state/session.js";
 import {busy, canRedo, canUndo, doc, project, redoEdit, refuse, undoEdit} from "../state/store.js";
 import {Icon} from "./icons.js";
@@ -12,6 +12,7 @@ import {Icon} from "./icons.js";
 const NEXT = {auto: "light", light: "dark", dark: "auto"};
 
 async function save() {
+  if (tellMissing("save")) return;
   try {
     await saveProject(await finished(doc.value));
   } catch (error) {
@@ -28,7 +29,7 @@ export function Header() {
       <button onClick=${() => useExample()}>Example</button>
       <label class="button"><${Icon} name="open" />Open<input ref=${input} type="file" class="covered" multiple accept=".json,video/*,image/*" aria-label="Open a project file, with its clips"
         onChange=${() => { if (input.current?.files?.length) openFiles([...input.current.files]); if (input.current) input.current.value = ""; }} /></label>
-      <button onClick=${save} disabled=${!project.value.background || !project.value.layers.length}><${Icon} name="save" />Save</button>
+      <button onClick=${save} disabled=${!project.value.background}><${Icon} name="save" />Save</button>
       <span class="gap"></span>
       <button class="icon" aria-label="Undo" aria-keyshortcuts="Control+Z" disabled=${!canUndo.value} onClick=${undoEdit}><${Icon} name="undo" /></button>
       <button class="icon" aria-label="Redo" aria-keyshortcuts="Control+Shift+Z" disabled=${!canRedo.value} onClick=${redoEdit}><${Icon} name="redo" /></button>
