@@ -21,14 +21,17 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def picture() -> np.ndarray:
-    """A ball before a wall, uint8 [SIDE, SIDE, 3]."""
+    """Two balls before a striped wall, uint8 [SIDE, SIDE, 3]: hard enough that each layer matters."""
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     wall = np.stack([0.5 + 0.2 * x, 0.55 + 0.1 * y, 0.6 + 0.05 * np.sin(40 * x)], axis=-1)
-    height = np.sqrt(np.maximum(0, 0.23**2 - (x - 0.55) ** 2 - (y - 0.5) ** 2)) / 0.23
-    ball = np.stack([0.3 + 0.6 * height, 0.1 + 0.2 * height, 0.1 + 0.1 * height], axis=-1)
-    return (
-        np.rint(31 * np.where(height[..., None] > 0, ball, wall)).astype(np.uint8) * 8
-    )  # few levels: a small file
+    wall = np.where((np.sin(60 * x + 30 * y) > 0)[..., None], wall, 0.7 * wall)
+    for at, radius, dark, light in (
+        ((0.4, 0.5), 0.3, (0.4, 0.4, 0.45), (0.15, 0.1, 0.1)),
+        ((0.8, 0.2), 0.1, (0.1, 0.3, 0.1), (0.1, 0.5, 0.1)),
+    ):
+        height = np.sqrt(np.maximum(0, radius**2 - (x - at[0]) ** 2 - (y - at[1]) ** 2))[..., None] / radius
+        wall = np.where(height > 0, np.array(dark) + np.array(light) * height, wall)
+    return np.rint(31 * wall).astype(np.uint8) * 8  # few levels: a small file
 
 
 def names() -> list[str]:

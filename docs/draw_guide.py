@@ -88,10 +88,10 @@ def fitted(picture: np.ndarray, width: int) -> Image.Image:
 def element(folder: Path) -> Image.Image:
     """Three clips of elements, and what is cut out of each."""
     scene, alone = clip_of(17), clip_of(19, family="wings")
-    alpha = alone.element[..., 3:] / 255
-    over = (np.rint(alpha * alone.element[..., :3] + (1 - alpha) * screen) for screen in (GREEN, 255))
+    room = np.pad(alone.element, ((0, 0), (40, 40), (120, 120), (0, 0)))
+    alpha = room[..., 3:] / 255
     green, white = (
-        np.pad(each, ((0, 0), (40, 40), (120, 120), (0, 0)), "edge").astype(np.uint8) for each in over
+        np.rint(alpha * room[..., :3] + (1 - alpha) * screen).astype(np.uint8) for screen in (GREEN, 255)
     )
     clips = {
         "--segment auto": (scene.target, ["--segment", "auto"]),

@@ -8,7 +8,7 @@ from tests.doors.call import FEW, TRAIN, Call, Make, compose, convert, remove
 from tests.doors.values import NAMES, NUMBERS
 
 # Options with numbers, by command.
-PLACEMENT = ("scale", "rotation", "trajectory", "frames", "fps", "start", "end", "sigma", "tau")
+PLACEMENT = ("scale", "rotation", "trajectory", "frames", "fps", "start", "end", "sigma", "tau", "segment")
 FRAMES = ("in_frame", "out_frame", "range")
 SAMPLING = ("seed", "steps", "feather", "guidance", "fast", "frames", "start", "fps")
 OTHERS = (
@@ -40,7 +40,8 @@ def numbers(base: Path) -> Iterator[Call]:
 
     for number in NUMBERS:
         for name in PLACEMENT:
-            value = f"{number},{number}" if name == "trajectory" else number
+            pair = f"{number},{number}"
+            value = {"trajectory": pair, "segment": f"box:{pair},{pair}"}.get(name, number)
 
             def placed(folder: Path, base: Path, name: str = name, value: str = value) -> list[str]:
                 return compose(folder, base, **{name: value})
@@ -77,7 +78,7 @@ def numbers(base: Path) -> Iterator[Call]:
 
 def paths(base: Path) -> Iterator[tuple[str, Callable[[Path, Path, str], list[str]]]]:
     """Every argument that names a file or folder: its name, and the call with another one."""
-    for name in ("background", "foreground", "trajectory", "mask", "checkpoint", "out"):
+    for name in ("background", "foreground", "trajectory", "mask", "checkpoint", "out", "save_element"):
         yield f"preview --{name}", lambda f, b, p, name=name: compose(f, b, **{name: p})
     yield "preview --project", lambda f, b, p: ["preview", f"--project={p}", "--out=out"]
     yield "compose --compiled", lambda f, b, p: compose(f, b, "compose", compiled=p)

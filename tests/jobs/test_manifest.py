@@ -76,6 +76,7 @@ def test_half_of_many_lines_are_broken(folder, small_checkpoint):
         ({"frames": 10**6}, "frames=1000000"),
         ({"background": "bird.mp4"}, "no such file"),
         ({"foreground": "street", "fps": 12, "mask": "bird.png"}, "pass a mask clip of the same size"),
+        ({"segment": "point:9999,1"}, "segment point:9999,1: outside the frame"),
         ({"prompt": "sea"}, "prompt 'sea': not stored"),
         ({"checkpoint": "street"}, "not a checkpoint"),
         ({"out": "a.gif"}, "not a video format"),

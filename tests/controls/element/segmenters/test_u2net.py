@@ -16,8 +16,8 @@ def test_the_network_agrees_with_onnxruntime():
     with np.load(ANSWER) as recorded:
         picture, answer = recorded["picture"], recorded["answer"]
     found = u2net.saliency(picture[None])[0]
-    assert 0.1 < (answer >= 128).mean() < 0.3
-    assert np.abs(255 * found - answer).mean() < 0.1
+    assert 0.2 < (answer >= 128).mean() < 0.4
+    assert np.abs(255 * found - answer).mean() < 0.5
     assert ((found >= 0.5) != (answer >= 128)).mean() < 1e-3
 
 
