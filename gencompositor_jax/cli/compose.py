@@ -1,6 +1,7 @@
 """`gencompositor compose`: the product."""
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.cli import options, rendering
@@ -27,24 +28,31 @@ def register(subcommands: Any) -> None:
     options.add_output(parser, "out.mp4")
     options.add_layer(parser)
     options.add_element_output(parser)
-    parser.add_argument(
-        "--continue",
-        dest="resume",
-        action="store_true",
-        help="take up an interrupted run of the same command: images that are whole stay, and a finished run "
-        "is left as it is",
-    )
+    options.add_resume(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    outputs, mesh = Outputs(args.out, args.layer, args.save_element), options.mesh_of(args.mesh)
+    make("compose", args, Outputs(args.out, args.layer, args.save_element), options.scene_of)
+
+
+def make(
+    command: str,
+    args: argparse.Namespace,
+    outputs: Outputs,
+    scene_of: "Callable[[argparse.Namespace], Scene]",
+) -> None:
+    """What `compose` and `remove` do: from arguments to the files of a result.
+
+    scene_of: called once the names of the outputs are checked.
+    """
+    mesh = options.mesh_of(args.mesh)
     if args.resume and args.overwrite:
         raise InputError("--continue: --overwrite would make everything anew; pass one of the two")
     replace = args.overwrite or args.resume
-    outputs.check(replace, with_project=True, own=True, hint="--continue")
-    scene = options.scene_of(args)
+    outputs.check(replace, own=True, hint="--continue")
+    scene = scene_of(args)
     outputs.check_inputs(scene.clips)
     probed = options.probe_all(scene.clips, scene.gaps)
 
@@ -64,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         note(text)
     write_elements(outputs, stage, replace)
     rendering.render(
-        "compose",
+        command,
         stage,
         scene.sampling,
         outputs,
@@ -117,6 +125,8 @@ def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
         count, window = len(stage.background.frames), arch.frames
         found.append(f"{count} frames: sampled in windows of the {window} the checkpoint was trained for")
     if scene.sampling.detail == "element":
+        if not scene.layers:
+            found.append("--detail element: a removal has no element whose pixels could be kept")
         placed = [shot.element for shot in stage.shots if shot.element is not None]
         soft = [
             element.name

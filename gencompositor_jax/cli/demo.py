@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     except OSError as error:
         raise InputError(f"--out-dir {folder}: can't be made ({error.strerror})") from error
     outputs = Outputs(str(folder / "composite.mp4"))
-    outputs.check(args.overwrite, with_project=True)
+    outputs.check(args.overwrite)
 
     from gencompositor_jax.cli import build_parser
     from gencompositor_jax.data_pipelines.demo import write_inputs

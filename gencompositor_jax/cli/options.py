@@ -334,6 +334,26 @@ def add_layer(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """An interrupted run, taken up."""
+    parser.add_argument(
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="take up an interrupted run of the same command: images that are whole stay, and a finished run "
+        "is left as it is",
+    )
+
+
+def removal_of(args: argparse.Namespace) -> "Scene":
+    """The scene of a removal, which has no layers. Raises InputError naming the option or the field."""
+    from gencompositor_jax.controls.scene import Scene
+
+    changes_of(args)
+    given = _given(args, _CLIP + _WRITTEN + _MODEL)
+    return Scene(args.background, (), sampling=sampling_of(args), remove=args.mask, **given)
+
+
 def scene_of(args: argparse.Namespace) -> "Scene":
     """The scene that the arguments, or the project file they name, describe; JAX isn't imported yet.
 

@@ -69,9 +69,7 @@ class Outputs:
         """
         return self._stem + ".latents.npz"
 
-    def check(
-        self, overwrite: bool, with_project: bool, own: bool = False, hint: str = "--overwrite"
-    ) -> None:
+    def check(self, overwrite: bool, own: bool = False, hint: str = "--overwrite") -> None:
         """Raises InputError if one of them can't be written, or exists and `overwrite` is False.
 
         own: whether the command writes the plate's own values; `Delivery.of_frames` checks those files. hint:
@@ -85,14 +83,14 @@ class Outputs:
 
         written, sampled, reported = (os.path.lexists(p) for p in (self.video, self.latents, self.facts))
         if self.is_sequence:
-            written = with_project and os.path.lexists(self.project)
+            written = os.path.lexists(self.project)
         if written and sampled and not reported and not overwrite:
             raise InputError(
                 f"{self.video}: written by an interrupted run: pass {hint} to resume, or write elsewhere"
             )
         if not (own and self.is_sequence):  # whose numbers aren't known yet
             (check_output if self.is_folder else check_video_output)(self.video, overwrite)
-        for path in [self.sheet, self.facts] + [self.project] * with_project:
+        for path in (self.sheet, self.facts, self.project):
             check_output(path, overwrite)
         latents_file.read(Path(self.latents))
         if self.element is not None:

@@ -27,7 +27,7 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Places the layers and draws them. Reads the checkpoint's architecture, not its weights."""
     outputs = Outputs(args.out, element=args.save_element)
-    outputs.check(args.overwrite, with_project=True)
+    outputs.check(args.overwrite)
     scene = options.scene_of(args)
     outputs.check_inputs(scene.clips)
     stage, _, seconds = rendering.read_stage(scene)

@@ -158,6 +158,24 @@ def test_files_of_another_scene_or_model_are_not_mixed(compose, capfd):
     assert compose("--continue", "--overwrite") == 2
 
 
+def test_a_removal_has_a_project_file_and_goes_on(plate, small_checkpoint, monkeypatch):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[12:30, 20:44] = 255
+    Image.fromarray(mask).save("mask.png")
+    words = ["--range", "1003-1007", "--checkpoint", small_checkpoint, "--steps", "2"]
+
+    def remove(*more: str, out: str = "out/comp.####.png") -> int:
+        Path(out).parent.mkdir(exist_ok=True)
+        given = ["--background", "plate.####.png", "--mask", "mask.png", "--out", out]
+        return main(["remove", *given, *words, *more])
+
+    interrupted(monkeypatch, remove, 2)
+    assert remove("--continue") == 0 and len(images()) == 5
+    Path("again").mkdir()
+    assert main(["compose", "--project", "out/comp.scene.json", "--out", "again/comp.####.png"]) == 0
+    assert images("again") == images()
+
+
 def test_a_video_is_made_anew_or_left(compose, capfd, monkeypatch):
     assert compose("--continue", out="out/a.mp4") == 0  # nothing was begun
     assert compose(out="out/a.mp4") == 2

@@ -120,12 +120,13 @@ def test_a_layer_is_there_between_its_in_and_out_frames():
 
 def test_a_tracked_point_is_the_one_of_the_in_frame():
     noise = np.kron(np.random.default_rng(0).integers(0, 256, (32, 48)), np.ones((4, 4))).astype(np.uint8)
-    background = np.stack([np.roll(noise, 2 * t, axis=1) for t in range(9)])[..., None].repeat(3, -1)
+    shifts = np.arange(9) * np.arange(1, 10) // 2  # it speeds up: other frames give other positions
+    background = np.stack([np.roll(noise, shift, axis=1) for shift in shifts])[..., None].repeat(3, -1)
     layer = ElementLayer(
         Element(element().frames[:5], "disc"), parse_trajectory("track:80,60"), in_frame=2, out_frame=6
     )
     path = shot.element_shot(layer, background, ARCH, "whole").path
-    np.testing.assert_allclose(path.xy[2:7, 0], 80 + 2 * np.arange(5), atol=0.1)
+    np.testing.assert_allclose(path.xy[2:7, 0], 80 + shifts[2:7] - shifts[2], atol=0.2)
 
 
 @pytest.mark.parametrize(
