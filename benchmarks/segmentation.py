@@ -19,6 +19,7 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import av
 import cv2
@@ -137,9 +138,8 @@ def measured(name: str, clip: Clip, pictures: Path | None) -> dict[str, Any]:
         single.append(inner(*args))
         return single[-1]
 
-    segmenting.salient_maps = kept
-    result = segmenting.segmented(clip.frames, Auto(), name)
-    segmenting.salient_maps = inner
+    with mock.patch.object(segmenting, "salient_maps", kept):
+        result = segmenting.segmented(clip.frames, Auto(), name)
     alpha, size = np.asarray(result.frames)[..., 3], single[0].shape[2:0:-1]
     own = np.stack([cv2.resize(each, clip.frames.shape[2:0:-1]) for each in single[0]])
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.frames])

@@ -42,9 +42,9 @@ def run(*words: object) -> None:
         raise SystemExit(said.getvalue())
 
 
-def clip_of(number: int, **how: str) -> ProceduralClip:
+def clip_of(number: int, family: str | None = None) -> ProceduralClip:
     """A held-out clip."""
-    return make_clip(HELD_OUT_SEED + number, FRAMES, HEIGHT, WIDTH, **how)
+    return make_clip(HELD_OUT_SEED + number, FRAMES, HEIGHT, WIDTH, family)
 
 
 def stored(folder: Path, name: str, frames: np.ndarray) -> Path:
@@ -120,7 +120,7 @@ def trajectory(folder: Path) -> Image.Image:
     for i, (title, how) in enumerate(
         {
             "points": ["--trajectory", "70,200 230,90 370,190", "--scale", "0.35"],
-            "key frames": ["--trajectory", keys],
+            "key frames": ["--trajectory", str(keys)],
             "--anchor bottom": ["--trajectory", "70,200 230,90 370,190", "--scale", "0.35", "--anchor"],
         }.items()
     ):
