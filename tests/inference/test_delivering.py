@@ -171,6 +171,46 @@ def test_video_plates(small_model, plate, tmp_path, kind):
     assert outside_alpha == 0 if layer == "edit.mkv" else outside_alpha < 65
 
 
+def test_a_video_plate_in_a_named_colour(small_model, tmp_path):
+    """An untagged file is read, and written, as what it is said to be."""
+    given = write_video(tmp_path / "plate.mkv", "yuv420p10le", Tags(2, 2, 2))
+    delivered(small_model, given, str(tmp_path / "c.mkv"), None, codec="ffv1", colour="HLG")
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        frame = next(container.decode(video=0))
+    assert (int(frame.colorspace), int(frame.color_trc), int(frame.color_primaries)) == (9, 18, 9)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_image_plates_of_8_bits_as_ffv1(small_model, tmp_path, channels):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (T, H, W, channels)).astype(np.uint8)
+    for t in range(T):
+        (tmp_path / f"plate_{t:04}.png").write_bytes(deep_images.coded(".png", pixels[t]))
+    given = tmp_path / "plate_####.png"
+    mask, _ = delivered(small_model, given, str(tmp_path / "c.mkv"), None, codec="ffv1")
+    with av.open(str(tmp_path / "c.mkv")) as container:
+        layout = "rgba" if channels == 4 else "rgb24"
+        found = np.stack([frame.to_ndarray(format=layout) for frame in container.decode(video=0)])
+    assert np.array_equal(found[~mask], pixels[~mask]) and (found != pixels)[mask].any()
+
+
+def test_an_exr_plate_with_overscan(small_model, tmp_path):
+    """Its data window is larger than the picture; what is outside of it stays, too."""
+    pytest.importorskip("OpenEXR")
+    channels = {name: np.random.default_rng(0).random((H + 6, W + 8)).astype(np.float16) for name in "RGB"}
+    window = np.array([(0, 0), (W - 1, H - 1)], np.int32)
+    data = np.array([(-4, -3), (W + 3, H + 2)], np.int32)
+    header = {"displayWindow": tuple(window), "dataWindow": tuple(data)}
+    for t in range(T):
+        exr.write(tmp_path / f"plate.{t:04}.exr", channels, header)
+    mask, _ = delivered(small_model, tmp_path / "plate.####.exr", str(tmp_path / "c.####.exr"), None)
+    found = exr.read(tmp_path / "c.0002.exr")
+    assert found.at == (-4, -3) and found.size == (W, H)
+    inside = np.pad(mask[2], ((3, 3), (4, 4)))
+    assert np.array_equal(found.channels["R"][~inside], channels["R"][~inside])
+    assert (found.channels["R"] != channels["R"])[inside].mean() > 0.5
+
+
 def coded(path: Path) -> list:
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))

@@ -20,6 +20,8 @@ from gencompositor_jax.files import PathLike, atomic_write
 BT709 = Tags(1, 1, 1)
 # Layouts that FFV1 has under another name, with the same samples.
 _OF_FFV1 = {
+    "rgb24": "bgr0",
+    "rgba": "bgra",
     "gbrp": "bgr0",
     "gbrap": "bgra",
     "yuvj420p": "yuv420p",

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gencompositor_jax.controls.media import deep_images, exr
-from gencompositor_jax.controls.media.colour import Tags
+from gencompositor_jax.controls.media.colour import UNSPECIFIED, Tags
 from gencompositor_jax.controls.media.decoding import decoded_as_coded
 from gencompositor_jax.controls.media.image_files import EXR, read_header, read_pages
 from gencompositor_jax.controls.media.images import ImageSequence
@@ -26,6 +26,7 @@ from gencompositor_jax.errors import InputError
 _log = logging.getLogger(__name__)
 
 _ORIENTATION = 0x0112  # the Exif tag
+_BT2020 = ("hlg", "pq", "rec.2020")  # names of colours with its matrix
 _AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)  # chromaticities of ACEScg
 _AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)  # of ACES2065-1
 
@@ -45,6 +46,7 @@ class Plate:
     from_frame: Callable[[int], Iterator[PlateFrame]]  # the frames from a first one on
     layout: Layout | None = None  # of a video
     tags: Tags | None = None  # of a video's colours, as the file states them
+    is_named: bool = False  # whether a user says what the values mean
     chunks: bytes = b""  # of a PNG: what its values mean
 
     @property
@@ -124,13 +126,16 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
             "upright, progressive frames first"
         )
     decoded = next(decoded_as_coded(stream, indices[:1]))
-    layout = layout_of(decoded, display.colour.matrix)
+    tags = Tags(int(decoded.colorspace), int(decoded.color_trc), int(decoded.color_primaries))
+    matrix = display.colour.matrix
+    if tags.matrix in UNSPECIFIED and colour is not None and colour.lower() in _BT2020:
+        matrix = 9
+    layout = layout_of(decoded, matrix)
     if layout is None:
         raise InputError(
             f"{stream.path}: frames of {decoded.format.name} can't be kept at their own depth: convert it to "
             "RGB, YCbCr 4:2:0, 4:2:2 or 4:4:4"
         )
-    tags = Tags(int(decoded.colorspace), int(decoded.color_trc), int(decoded.color_primaries))
     stated = (
         colours.of_video(display.colour, display.peak)
         if colour is None
@@ -139,13 +144,19 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
 
     def from_frame(first: int) -> Iterator[PlateFrame]:
         for frame in decoded_as_coded(stream, indices[first:]):
-            found = layout_of(frame, display.colour.matrix)
+            found = layout_of(frame, matrix)
             if found != layout or (frame.width, frame.height) != display.coded:
                 raise InputError(f"{stream.path}: its format changes on the way: convert it to one format")
             yield VideoFrame(planes_of(frame, layout))
 
     return Plate(
-        depth=str(layout.bits), colour=stated, from_frame=from_frame, layout=layout, tags=tags, **facts
+        depth=str(layout.bits),
+        colour=stated,
+        from_frame=from_frame,
+        layout=layout,
+        tags=tags,
+        is_named=colour is not None,
+        **facts,
     )
 
 

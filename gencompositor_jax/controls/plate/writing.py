@@ -134,7 +134,7 @@ def _video_put(stack: ExitStack, delivery: Delivery, out: Path) -> Put:
     assert codec is not None
     coding = CODINGS[codec]
     tags = _tags(plate)
-    if coding.lossless and plate.tags is not None:
+    if coding.lossless and plate.tags is not None and not plate.is_named:
         tags = plate.tags  # also what is left open
     write = stack.enter_context(
         encoder(
@@ -155,9 +155,10 @@ def _video_put(stack: ExitStack, delivery: Delivery, out: Path) -> Put:
         if isinstance(frame, VideoFrame):
             write(frame_of(frame.planes))
         elif isinstance(frame, ImageFrame):
-            deep = frame.pixels.dtype == np.uint16
-            layout = "rgb48le" if deep else "rgb24"
-            write(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.pixels[..., :3]), layout))
+            channels = frame.pixels.shape[2] if coding.lossless else 3  # others have no alpha
+            layout = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[channels]
+            pixels = np.ascontiguousarray(frame.pixels[..., :channels])
+            write(av.VideoFrame.from_ndarray(pixels, layout[pixels.dtype == np.uint16]))
 
     return put
 
@@ -218,6 +219,8 @@ def _tags(plate: Plate) -> Tags:
     named = _TAGS.get(plate.colour.name, Tags(1, 2, 2))
     if plate.tags is None or plate.layout is None:
         return named
+    if plate.is_named:
+        return Tags(plate.layout.matrix, named.transfer, named.primaries)
     stated = [own if own not in UNSPECIFIED else other for own, other in zip(plate.tags, named, strict=True)]
     return Tags(plate.layout.matrix, stated[1], stated[2])
 
