@@ -75,6 +75,7 @@ GET = (
     "/metrics", "/static/index.html", "/static/js/main.js", "/docs", "/favicon.ico",
 )  # fmt: skip
 POST = (
+    *("/app/previews", "/v1/jobs") * 3,
     "/app/elements", "/app/path", "/app/track", "/app/previews", "/v1/jobs", "/app/project/check",
     "/app/project/open", "/app/project/save", "/app/login", "/app/example", "/v1/jobs/{job}/cancel",
     "/app/logout",
@@ -152,8 +153,20 @@ def clips() -> dict[str, bytes]:
 class Chance:
     """Requests by chance; the same seed gives the same ones for the same answers."""
 
-    def __init__(self, seed: int, files: dict[str, bytes]) -> None:
+    def __init__(self, seed: int, files: dict[str, bytes], secret: Path) -> None:
+        """files: of the valid requests. secret: a clip that no request may reach."""
         self.rng, self.files, self.known = random.Random(seed), files, Known()
+        self.outside = (
+            str(secret),
+            f"../../{secret.name}",
+            f"x/../../../{secret.name}",
+            f"street.mp4/../../../{secret.name}",
+            f"file://{secret}",
+            f"upload:../../{secret.name}",
+            "link.mp4",  # a link to it, should one ever get into the folder
+            "/etc/passwd",
+            "../clips.json",
+        )
 
     def next(self) -> Request:
         """A request."""
@@ -274,7 +287,8 @@ class Chance:
         }
 
     def _clip(self, name: str) -> str:
-        return name if self.rng.random() < 0.95 else str(self.rng.choice(WEIRD))
+        chance = self.rng.random()
+        return name if chance < 0.9 else str(self.rng.choice(self.outside if chance < 0.96 else WEIRD))
 
     def _changed(self, value: Any) -> Any:
         """The value with a few of its parts removed or replaced."""
@@ -525,7 +539,7 @@ def main() -> int:
         assert process.stdout is not None
         address = "127.0.0.1", int(process.stdout.readline())
         try:
-            chance = Chance(args.seed, files)
+            chance = Chance(args.seed, files, top / "secret.mp4")
             for number, (request, status, wrong) in enumerate(fuzz(address, chance, args.requests), 1):
                 statuses[status] += 1
                 if wrong is not None:

@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gencompositor_jax.app.clips import Clips
@@ -62,7 +61,7 @@ class Studio:
 
     def media_of(self, path: str, gaps: Gaps = "hold") -> Media:
         """The probed clip at a resolved path."""
-        name = str(Path(path).relative_to(self.clips.root))
+        name = self.clips.shortened(path)
         clip = next((clip for clip in self.clips.all() if clip.path == name), None)
         return probe(path, gaps) if clip is None or gaps != "hold" else self.clips.media(clip)
 

@@ -1,5 +1,6 @@
 """Who may use the studio, what its pages may load, and where it keeps its files."""
 
+import fcntl
 import json
 import os
 import stat
@@ -102,10 +103,15 @@ def test_a_private_folder_is_removed_at_the_end_and_after_a_kill(tmp_path, monke
     killed.mkdir()
     (killed / "lock").touch()
     (tmp_path / f"{PREFIX}file").touch()
+    living = tmp_path / f"{PREFIX}living"
+    living.mkdir()
+    lock = (living / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     with studio_folder(None) as made:
         assert made.parent == tmp_path.resolve() and stat.S_IMODE(made.stat().st_mode) == 0o700
-        assert not killed.exists() and (tmp_path / f"{PREFIX}file").exists()
+        assert not killed.exists() and (tmp_path / f"{PREFIX}file").exists() and living.exists()
         (made / "clips").mkdir()
+    lock.close()
     assert not made.exists()
     with studio_folder(str(tmp_path / "kept")) as made:
         assert stat.S_IMODE(os.stat(made).st_mode) == 0o700

@@ -15,7 +15,7 @@ def test_random_requests_are_answered_and_read_nothing_else(tmp_path):
     with serving(folder, Limits(queue=5, upload_mib=1)) as studio:
         for name, data in files.items():
             assert upload(studio.address, name, data) == 201
-        for request, status, wrong in fuzz(studio.address, Chance(7, files), 300):
+        for request, status, wrong in fuzz(studio.address, Chance(7, files, tmp_path / "secret.txt"), 300):
             assert wrong is None, (request, wrong)
             statuses[status] += 1
     assert {200, 404, 422} <= statuses.keys() and statuses[200] > 50
