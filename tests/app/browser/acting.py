@@ -14,6 +14,11 @@ POLL_S = 0.05
 VIDEO = {"width": 576, "height": 384}  # of the example
 MAGENTA = (255, 0, 255)
 MARGINS = {"#path-canvas": 0.06, "#preview-canvas": 0.02, "#remove-canvas": 0.02}
+_HELD = """([name, bytes]) => {
+  const held = new DataTransfer();
+  held.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+  return held;
+}"""
 _PLACE = """async ([video, canvas, margin, x, y]) => {
   const view = await import("/static/js/canvas/view.js");
   return view.toCanvas(view.fit(video, canvas, margin), x, y);
@@ -51,6 +56,12 @@ def drag(page: Any, canvas: str, *points: tuple[float, float]) -> None:
     for other in others:
         page.mouse.move(*other, steps=4)
     page.mouse.up()
+
+
+def drop(page: Any, selector: str, name: str, data: bytes) -> None:
+    """Drops a picture."""
+    held = page.evaluate_handle(_HELD, [name, list(data)])
+    page.dispatch_event(selector, "drop", {"dataTransfer": held})
 
 
 def points(page: Any) -> list[tuple[int, int]]:

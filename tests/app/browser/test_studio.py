@@ -10,6 +10,7 @@ import pytest
 from tests.app.browser import acting
 
 BLOCK = (284, 349)  # the middle of the block that the example's background shows, in its first frame
+PLAYERS = "[...document.querySelectorAll('.compare video')]"
 PATH = [(120, 250), (280, 120), (450, 240)]
 
 
@@ -32,6 +33,8 @@ def test_from_the_example_to_its_composite(page):
     acting.see_points(page, PATH)
     page.get_by_role("button", name="Point 2 at").click()
     page.get_by_label("Scale", exact=True).first.fill("1.5")
+    page.get_by_role("checkbox", name="Ease in").check()
+    page.get_by_role("checkbox", name="Ease out").check()
 
     # Its pixels move along the path.
     acting.tab(page, "Preview")
@@ -50,7 +53,9 @@ def test_from_the_example_to_its_composite(page):
     page.get_by_role("slider", name="Frame").fill("4")
     page.get_by_text("Wipe", exact=True).first.wait_for()
     page.get_by_role("slider", name="Wipe").fill("0")
-    acting.until(page, "!document.querySelector('#result-video').seeking")
+    acting.until(page, f"{PLAYERS}.every((video) => !video.seeking)")
+    both = page.evaluate(f"{PLAYERS}.map((video) => video.currentTime)")
+    assert len(both) == 2 and acting.near(both[0], both[1], 1e-3)
     result = acting.picture(page, ".compare .frames")
     page.get_by_role("slider", name="Wipe").fill("100")
     assert np.abs(result.astype(int) - acting.picture(page, ".compare .frames")).max() > 60
@@ -61,6 +66,7 @@ def test_from_the_example_to_its_composite(page):
     keys = layer["trajectory"]["keyframes"]
     assert acting.near([(key["x"], key["y"]) for key in keys], PATH, 1)
     assert [key.get("scale") for key in keys] == [None, 1.5, None]
+    assert layer["easing"] == "ease-in-out"
 
     # Saved from the page it is the same; opened again it has the same points.
     with page.expect_download() as download:
@@ -121,8 +127,7 @@ def test_a_tracked_point_becomes_key_points(page):
 
 def test_layers_have_an_order_and_frames_of_their_own(page):
     draw(page)
-    square = {"name": "square.png", "mimeType": "image/png", "buffer": acting.square(60)}
-    page.get_by_label("Add an element").set_input_files(square)
+    acting.drop(page, ".side section:nth-of-type(2) .drop", "square.png", acting.square(60))
     page.get_by_text("60 × 60 pixels").wait_for()
     acting.tab(page, "Trajectory")
     acting.click(page, "#path-canvas", 500, 60)

@@ -32,7 +32,8 @@ export function Surface({draw, label, help, id, busy = false, on = {}, cursor = 
     });
     return () => { watch.disconnect(); stop(); };
   }, []);
-  return html`<canvas ref=${canvas} id=${id} class="surface" tabindex="0" role="application" aria-label=${label}
+  const keys = "onKeyDown" in on; // a canvas without keys of its own is a picture
+  return html`<canvas ref=${canvas} id=${id} class="surface" tabindex=${keys ? 0 : undefined} role=${keys ? "application" : "img"} aria-label=${label}
     aria-describedby=${help} aria-busy=${busy} style=${{cursor}} ...${on}></canvas>`;
 }
 
