@@ -70,4 +70,4 @@ def run(args: argparse.Namespace) -> None:
         note(f"{url} is the studio; Ctrl-C ends it")
         if args.open:
             webbrowser.open(url)
-        run(create_app(studio, token), studio.service, listening)
+        run(create_app(studio, token), studio.service, listening, requests=False)

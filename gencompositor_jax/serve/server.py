@@ -59,8 +59,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def server(app: FastAPI, service: Service) -> uvicorn.Server:
-    """A server for the application; run it with the socket of `listen`."""
+def server(app: FastAPI, service: Service, requests: bool = True) -> uvicorn.Server:
+    """A server for the application; run it with the socket of `listen`. requests: whether each is logged."""
     return _Server(
         uvicorn.Config(
             app,
@@ -68,6 +68,7 @@ def server(app: FastAPI, service: Service) -> uvicorn.Server:
             ws="none",
             lifespan="on",
             log_level="info",
+            access_log=requests,
             server_header=False,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE_S,
@@ -86,8 +87,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"--host {host} --port {port}: {reason}; pass another address") from error
 
 
-def run(app: FastAPI, service: Service, listening: socket.socket) -> None:
-    """Serves until SIGTERM or SIGINT; then lets responses and steps end, and returns."""
+def run(app: FastAPI, service: Service, listening: socket.socket, requests: bool = True) -> None:
+    """Serves until SIGTERM or SIGINT; then lets responses and steps end, and returns.
+
+    requests: whether each is logged.
+    """
     # uvicorn raises the signal again once it has ended; for SIGTERM that would end the process unasked.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    server(app, service).run(sockets=[listening])
+    server(app, service, requests).run(sockets=[listening])

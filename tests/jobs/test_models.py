@@ -161,7 +161,7 @@ def test_programs_of_many_shapes_are_forgotten(clips, models, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_clip_longer_than_the_model_s_is_stopped_and_made(clips, models, tmp_path):
+def test_a_clip_longer_than_the_model_s_is_stopped_and_made(clips, models, tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     write_image_folder(clips / "long", rng.integers(0, 255, (9, 64, 96, 3), dtype=np.uint8))
     long, steps = job(clips, background="long", extend="loop"), []
@@ -174,7 +174,10 @@ def test_a_clip_longer_than_the_model_s_is_stopped_and_made(clips, models, tmp_p
     with pytest.raises(Cancelled):
         models.run("cpu:1", *long, tmp_path, on_step)
     assert steps == [(1, 8), (2, 8)]  # of two windows
-    models.run("cpu:1", *long, tmp_path, lambda *_: None)
+    monkeypatch.setattr(models, "estimates", True)
+    seen = []
+    models.run("cpu:1", *long, tmp_path, lambda *_: seen.append((tmp_path / module.ESTIMATE).exists()))
+    assert seen == [False] * 2 + [True] * 6  # after the first step of both windows
     assert len(read_video(tmp_path / "result.mp4").frames) == 9
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith("result.")]
 
