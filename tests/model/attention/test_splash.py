@@ -21,15 +21,21 @@ def test_the_kernel_agrees_with_the_oracle(agree, make_inputs, tokens, length, d
     agree(interpreted, make_inputs(tokens, 2, dtype=dtype), length)
 
 
-def test_keys_of_another_number_than_queries(make_inputs):
-    """Cross-attention, with padding among the keys."""
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_keys_of_another_number_than_queries(make_inputs, devices):
+    """Cross-attention, with padding among the keys; on two devices in a ring."""
     q, (_, k, v) = make_inputs(200, 1, batch=1)[0], make_inputs(140, 1, batch=1)
+
+    def attend(q, k, v, length):
+        return parallel.attend(q, k, v, length, interpreted, KERNEL)
 
     def gradients(attend):
         return jax.grad(lambda *arrays: (attend(*arrays, 130) ** 2).sum(), range(3))(q, k, v)
 
-    np.testing.assert_allclose(interpreted(q, k, v, 130), naive.attend(q, k, v, 130), atol=2e-5)
-    for ours, oracle in zip(gradients(interpreted), gradients(naive.attend), strict=True):
+    with jax.set_mesh(sharding.make_mesh({"context": devices}, jax.devices()[:devices])):
+        np.testing.assert_allclose(attend(q, k, v, 130), naive.attend(q, k, v, 130), atol=2e-5)
+        found = gradients(attend)
+    for ours, oracle in zip(found, gradients(naive.attend), strict=True):
         np.testing.assert_allclose(ours, oracle, atol=1e-4)
 
 
