@@ -47,7 +47,7 @@ def run(options: SweepOptions) -> results.Results:
     steps = begin(options)
     same = same_runs(options)
     needed = list(dict.fromkeys(same[name] for name in options.variants))
-    todo = [name for name in needed if not is_finished(options, name)]
+    todo = [name for name in needed if unfinished(options, name)]
     others = [name for name in OTHERS if not others_file(options, name).is_file()]
     if todo:
         # Several processes must not render the same clips; one renders them when it needs them.
@@ -91,9 +91,9 @@ def measured_steps(options: SweepOptions) -> int:
     return max(steps, config.optimizer.warmup + 1)
 
 
-def is_finished(options: SweepOptions, variant: str) -> bool:
-    """Whether all of an ablation's runs are scored."""
-    return all(scores_file(options, variant, seed).is_file() for seed in range(options.seeds))
+def unfinished(options: SweepOptions, variant: str) -> training.Seeds:
+    """The seeds of an ablation that aren't scored yet."""
+    return tuple(seed for seed in range(options.seeds) if not scores_file(options, variant, seed).is_file())
 
 
 def scores_file(options: SweepOptions, variant: str, seed: int) -> Path:
@@ -107,7 +107,7 @@ def others_file(options: SweepOptions, name: str) -> Path:
 
 
 def make(options: SweepOptions, steps: int | None, variant: str) -> str:
-    """Train and score an ablation with all seeds; the scores of each appear when they are complete.
+    """Train and score an ablation with the missing seeds; the scores of each appear when they are complete.
 
     One of OTHERS is only scored.
     """
@@ -117,8 +117,8 @@ def make(options: SweepOptions, steps: int | None, variant: str) -> str:
         atomic_write_text(others_file(options, variant), json.dumps(found) + "\n")
         return variant
     config, source, basis = shared(options, variant, steps)
-    seeds = tuple(range(options.seeds))
-    folder = options.run_folder(variant) / f"checkpoints-{options.seeds}"
+    seeds = unfinished(options, variant)
+    folder = options.run_folder(variant) / f"checkpoints-{'-'.join(map(str, seeds))}"
     print(f"{variant}: {config.steps} steps", file=sys.stderr, flush=True)
     models, record = training.train(config, seeds, source, basis, folder)
     for i, (seed, model) in enumerate(zip(seeds, models, strict=True)):
