@@ -227,7 +227,7 @@ def test_an_element_too_soft_for_its_own_pixels_is_named(alpha, detail, said):
     element = Element(np.full((9, 8, 8, 4), alpha, np.uint8), "smoke.mov")
     shots = [SimpleNamespace(path=None, element=element)]
     stage = SimpleNamespace(shots=shots, arch=arch.linear(), is_long=False)
-    scene = SimpleNamespace(sampling=SamplingOptions(detail=detail))
+    scene = SimpleNamespace(layers=(element,), sampling=SamplingOptions(detail=detail))
     assert [text for text in warnings(scene, arch.linear(), stage) if "smoke.mov" in text] == said * [
         "--detail element: smoke.mov is nowhere half opaque, so the model draws it"
     ]
