@@ -48,7 +48,8 @@ def chromium() -> str:
 def write(page: Any, name: str) -> None:
     """The window as docs/studio-NAME.webp."""
     page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(300)  # hover and focus settle
+    page.wait_for_timeout(1000)  # what the last change asks for is asked for after a short rest
+    page.locator("canvas[aria-busy=true]").wait_for(state="detached")
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     picture.save(HERE / f"studio-{name}.webp", quality=QUALITY, method=6)
 

@@ -7,6 +7,11 @@ const AGAIN_MS = 3000; // after which a picture that couldn't be had is asked fo
 /** @type {Map<string, HTMLImageElement>} */
 const kept = new Map();
 export const arrived = signal(0);
+/** How many pictures are on their way. Written while views are drawn, so it is never read there. */
+export const pending = signal(0);
+
+/** @param {number} by */
+const count = (by) => { pending.value = pending.peek() + by; };
 
 /** The picture if it is here; else null, and `arrived` changes when it is.
  * @param {string|null} url @returns {HTMLImageElement|null} */
@@ -20,8 +25,9 @@ export function picture(url) {
   }
   const image = new Image();
   kept.set(url, image);
-  image.onload = () => { arrived.value++; };
-  image.onerror = () => setTimeout(() => kept.delete(url), AGAIN_MS);
+  count(1);
+  image.onload = () => { count(-1); arrived.value++; };
+  image.onerror = () => { count(-1); setTimeout(() => kept.delete(url), AGAIN_MS); };
   image.src = url;
   if (kept.size > MOST) kept.delete(/** @type {string} */ (kept.keys().next().value));
   return null;

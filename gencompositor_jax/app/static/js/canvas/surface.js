@@ -1,6 +1,7 @@
 // A canvas that fills its box at the screen's resolution and is drawn again when a signal that it read changes.
 
 import {effect, html, signal, useEffect, useMemo, useRef} from "../dom.js";
+import {pending} from "./frames.js";
 
 /** @typedef {{width: number, height: number}} Size in CSS pixels */
 
@@ -34,7 +35,7 @@ export function Surface({draw, label, help, id, busy = false, on = {}, cursor = 
   }, []);
   const keys = "onKeyDown" in on; // a canvas without keys of its own is a picture
   return html`<canvas ref=${canvas} id=${id} class="surface" tabindex=${keys ? 0 : undefined} role=${keys ? "application" : "img"} aria-label=${label}
-    aria-describedby=${help} aria-busy=${busy} style=${{cursor}} ...${on}></canvas>`;
+    aria-describedby=${help} aria-busy=${busy || pending.value > 0} style=${{cursor}} ...${on}></canvas>`;
 }
 
 /** A colour of the page's theme. @param {string} name */
