@@ -49,7 +49,7 @@ def check_attention(tokens: int, heads: int, length: int | None) -> dict[str, An
 
     def both(backend: attention.Backend, dtype: Any) -> Any:
         def run(q: jax.Array, k: jax.Array, v: jax.Array, pull: jax.Array) -> Any:
-            out, back = jax.vjp(lambda *x: attention.attend(*x, length, backend), q, k, v)
+            out, back = jax.vjp(lambda q, k, v: attention.attend(q, k, v, length, backend), q, k, v)
             return out * (pull != 0), back(pull)
 
         with jax.default_matmul_precision("highest"):

@@ -143,8 +143,9 @@ def make_shard(folder: Path, settings: CacheSettings, index: int) -> int:
     seeds = range(first, first + _shard_size(settings, index))
     size = settings.frames, settings.height, settings.width
     make = make_followed_clip if settings.followed else make_clip
-    how = {"cell": settings.cell, "other_light": settings.other_light}
-    made = [clip_arrays(make(seed, *size, **how), settings.inflation) for seed in seeds]
+    cell, other_light = settings.cell, settings.other_light
+    clips_of = (make(seed, *size, cell=cell, other_light=other_light) for seed in seeds)
+    made = [clip_arrays(clip, settings.inflation) for clip in clips_of]
     clips = np.stack([pack(arrays) for arrays in made])
     if settings.cell is not None:
         with atomic_write(offsets_path(folder, index), overwrite=True) as part, part.open("wb") as file:
