@@ -25,9 +25,9 @@ import av
 import cv2
 import numpy as np
 
-from gencompositor_jax.controls.element.segmenters import salient, segmenting
-from gencompositor_jax.controls.element.segmenters.request import Auto
-from gencompositor_jax.controls.element.segmenters.steady import Flow, pulled
+from gencompositor_jax.controls.element.segmenters import grabcut, salient, segmenting
+from gencompositor_jax.controls.element.segmenters.request import Auto, Box
+from gencompositor_jax.controls.element.segmenters.steady import Flow, pulled, steadied
 from gencompositor_jax.files import atomic_write_text
 
 HERE = Path(__file__).parent
@@ -162,6 +162,7 @@ def measured(name: str, clip: Clip, pictures: Path | None) -> dict[str, Any]:
         facts["edge_error_single_frames"] = round(float(np.abs(own / 255 - clip.alpha)[edge].mean()), 3)
     else:
         facts["iou_by_mask"] = list(each.values())
+        facts["iou_grabcut"] = round(by_grabcut(clip), 3)
     if pictures is not None:
         chosen = sorted(clip.masks)[:: max(1, len(clip.masks) // 5)][:5]
         over = [np.asarray(result.frames)[t].astype(np.float32) for t in chosen]
@@ -169,6 +170,20 @@ def measured(name: str, clip: Clip, pictures: Path | None) -> dict[str, Any]:
         rows = [np.hstack([clip.frames[t] for t in chosen]), np.hstack(green).astype(np.uint8)]
         cv2.imwrite(str(pictures / f"{name}.png"), np.vstack(rows)[..., ::-1])
     return facts
+
+
+def by_grabcut(clip: Clip) -> float:
+    """Mean IoU of what stands in for SAM 2, given the box of the first mask; without matting."""
+    height, width = clip.frames.shape[1:3]
+    scale = segmenting.SIDE / max(height, width, segmenting.SIDE)
+    size = round(width * scale), round(height * scale)
+    small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.frames])
+    x, y, w, h = (value * scale for value in cv2.boundingRect(clip.masks[0].view(np.uint8)))
+    found = salient.look(small[0], small.shape[1:3]) >= salient.HALF
+    maps = steadied(grabcut.followed(small, Box(x, y, x + w, y + h), found), small)
+    return float(
+        np.mean([overlap(cv2.resize(maps[t], (width, height)) >= 128, m) for t, m in clip.masks.items()])
+    )
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from gencompositor_jax.controls.element.segmenters.steady import Flow, pulled
 
 _SEED = 0.02  # of the shorter side: radius around a point that is certainly inside
 _AROUND = 0.2  # likewise, of what may be inside where nothing salient is at the point
+_FILLED = 0.2  # fraction of a box from which what is salient in it is taken for its object
 _BAND = 0.02  # of the longer side: how far an outline may differ from where the flow carries it
 _FIRST, _NEXT = 5, 2  # iterations
 
@@ -19,8 +20,8 @@ _FIRST, _NEXT = 5, 2  # iterations
 def followed(frames: np.ndarray, request: Point | Box, salient: np.ndarray) -> np.ndarray:
     """Masks 0 or 255, uint8 [T, h, w], of uint8 RGB frames [T, h, w, 3].
 
-    request: in pixels of these frames. salient: bool [h, w], what a network finds in the first one, from
-    which a point takes its object.
+    request: in pixels of these frames. salient: bool [h, w], what a network finds in the first one: the
+    first guess at the object.
     """
     flow, mask = Flow(), _cut(frames[0], _start(frames.shape[1:3], request, salient), _FIRST)
     out = [mask]
@@ -38,9 +39,10 @@ def _start(size: tuple[int, ...], request: Point | Box, salient: np.ndarray) -> 
     labels = np.full((height, width), cv2.GC_BGD, np.uint8)
     if isinstance(request, Box):
         left, top = max(0, round(request.left)), max(0, round(request.top))
-        labels[top : max(top + 1, round(request.bottom)), left : max(left + 1, round(request.right))] = (
-            cv2.GC_PR_FGD
-        )
+        box = np.s_[top : max(top + 1, round(request.bottom)), left : max(left + 1, round(request.right))]
+        labels[box] = cv2.GC_PR_FGD
+        if salient[box].mean() >= _FILLED:
+            labels[box] = np.where(salient[box], cv2.GC_PR_FGD, cv2.GC_PR_BGD)
         if not (labels == cv2.GC_BGD).any():
             labels[0], labels[-1], labels[:, 0], labels[:, -1] = [cv2.GC_BGD] * 4
         return labels
