@@ -167,8 +167,19 @@ def as_markdown(results: Results) -> str:
             found = difference(results, name, metric)
             rows.append(f"| {name} | {LABELS[metric]} | {_signed(found, metric)} | {verdict(found)} |\n")
         parts.append("| ablation | metric | full minus ablation | |\n|---|---|---:|---|\n" + "".join(rows))
-    parts.append(conditions(results) + "\n")
+    parts.append(" ".join([gate(results), conditions(results)]).strip() + "\n")
     return "\n".join(parts)
+
+
+def gate(results: Results) -> str:
+    """Whether the full model is above the oracle in the target region; "" where one of them is missing."""
+    if "full" not in results.variants or ORACLE not in results.others:
+        return ""
+    metric = "target_psnr"
+    found = crossed(results.variants["full"][metric] - results.others[ORACLE][metric])
+    above = found.low is not None and found.low > 0
+    claim = "" if above else " It isn't above it: nothing is claimed about any idea."
+    return f"The full model minus region_mean in the target region: {_signed(found, metric)} dB.{claim}"
 
 
 def verdict(found: Interval) -> str:
@@ -183,10 +194,11 @@ def conditions(results: Results) -> str:
     facts = results.facts
     seeds = sorted({len(own["target_psnr"]) for own in results.variants.values()})
     of = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}" if seeds else "0"
+    drawn = "clips alone: one seed says nothing about others" if seeds == [1] else "clips and seeds"
     budget = f"{facts['steps']} steps" if facts["steps"] else "no budget yet"
     return (
         f"{facts['clips']} clips of 9 frames of 96 x 64, the network's own frames; {budget} per run, {of} "
-        f"seeds per ablation, size {facts['size']}. Brackets: 95 % bootstrap over clips and seeds; "
+        f"seeds per ablation, size {facts['size']}. Brackets: 95 % bootstrap over {drawn}; "
         "differences are paired by clip. region_mean is an oracle: the ground truth's mean colour in the "
         "target region."
     )

@@ -61,6 +61,7 @@ def test_the_tables_agree(sweep):
     assert "| no_gamma | target region of relit clips, dB |" in text and "not separated" in text
     assert "12 clips of 9 frames" in text and "99 steps per run, 2 seeds" in text
     assert "| x0 | target region, dB |" not in text  # it is the full model
+    assert "minus region_mean in the target region: -" in text and "nothing is claimed" in text
 
 
 def test_differences_are_paired(sweep):
