@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+import threading
 
 import pytest
 
@@ -13,12 +14,19 @@ from tests.jobs.conftest import PATIENCE_S, REQUEST, FakeRunner, ended
 
 
 def test_a_job_is_checked_queued_run_and_kept(service, runner):
-    heard = []
+    heard, last = [], threading.Event()
+
+    def hear(event):
+        heard.append(event)
+        if event.last:
+            last.set()
+
     entry = service.submit(REQUEST)
-    with service.events.listening(entry.id, heard.append):
+    with service.events.listening(entry.id, hear):
         assert entry.state == "queued" and runner.asked == 0
         service.start()
         entry = ended(service, entry.id)
+        assert last.wait(PATIENCE_S)  # it follows the state in the queue
     assert entry.state == "done" and entry.device == "fake:0"
     assert (service.folder_of(entry.id) / "result.mp4").read_bytes() == b"frames of seed 42"
     assert [(event.state, event.done, event.total) for event in heard] == [
