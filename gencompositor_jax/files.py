@@ -13,7 +13,7 @@ import socket
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -215,16 +215,6 @@ def check_output(path: PathLike, overwrite: bool) -> None:
         raise InputError(f"{text}: {folder} may not be written to: check its permissions")
     if shutil.disk_usage(folder).free < MIN_FREE:
         raise InputError(f"{text}: the disk is full: free {MIN_FREE >> 20} MiB or write elsewhere")
-
-
-def check_no_input(outputs: Iterable[PathLike], inputs: Iterable[PathLike]) -> None:
-    """Raise InputError where an output is the same file or folder as an input, which would be lost."""
-    inputs = list(inputs)
-    for output in outputs:
-        for path in inputs:
-            with suppress(OSError):  # one of them doesn't exist
-                if os.path.samefile(output, path):
-                    raise InputError(f"{output}: is an input of this run: write elsewhere")
 
 
 def check_new_folder(folder: Path, overwrite: bool, holds: str) -> None:

@@ -200,16 +200,6 @@ def test_what_another_run_has_written_meanwhile_stays(tmp_path):
     assert target.read_text() == "another's" and [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_an_output_is_no_input(tmp_path):
-    clip, link = tmp_path / "a.mp4", tmp_path / "b.mp4"
-    clip.touch()
-    link.symlink_to(clip)
-    for output in (clip, link, tmp_path / "." / "a.mp4"):
-        with pytest.raises(InputError, match="is an input of this run"):
-            files.check_no_input([tmp_path / "new.mp4", output], ["missing.mp4", clip])
-    files.check_no_input([tmp_path / "new.mp4"], ["missing.mp4", clip])
-
-
 def test_only_folders_of_the_same_kind_are_overwritten(tmp_path):
     clips, empty, file = tmp_path / "clips", tmp_path / "empty", tmp_path / "street.mp4"
     clips.mkdir()

@@ -113,7 +113,17 @@ def _take(args: argparse.Namespace, program: "Program") -> None:
         number = _layer_of(scene, args.layer)
     media = options.probe_all(scene.clips, scene.gaps)
     trajectory = converted(place_of(scene, number, media))
-    changed = dataclasses.replace(scene.layers[number], trajectory=trajectory, easing="linear")
+    layer = scene.layers[number]
+    # The key frames' own scales and rotations are absolute; the layer's would come on top of them.
+    scales = layer.scales if all(point.scale is None for point in trajectory.keyframes) else (1.0,)
+    turned = any(point.rotation is not None for point in trajectory.keyframes)
+    changed = dataclasses.replace(
+        layer,
+        trajectory=trajectory,
+        scales=scales,
+        rotations=(0.0,) if turned else layer.rotations,
+        easing="linear",
+    )
     layers = tuple(changed if i == number else layer for i, layer in enumerate(scene.layers))
     write_scene(args.to, dataclasses.replace(scene, layers=layers))
 

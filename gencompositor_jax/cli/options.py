@@ -154,10 +154,13 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
 
 
 def range_of(text: str) -> tuple[int, int]:
-    """First and last frame, from the text of --range. Raises InputError for other text."""
+    """First and last frame, from the text of --range, as argparse's types are called."""
     from gencompositor_jax.controls.media.ranges import parse_range
 
-    return parse_range(text)
+    try:
+        return parse_range(text, "")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from error
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,7 @@ class Outputs:
 
     def check_inputs(self, paths: Iterable[str]) -> None:
         """Raises InputError if a run would replace one of its clips or masks."""
-        from gencompositor_jax.files import check_no_input
+        from gencompositor_jax.controls.media.overwriting import check_no_input
 
         more = [path for path in (self.layer, self.element) if path is not None]
         check_no_input((self.video, self.sheet, *more), paths)
@@ -194,11 +194,11 @@ def deliver(delivery: "Delivery", composite: "Composite", stage: "Stage", feathe
         print(f"{delivery.layer}: the edit as a layer, {alpha} alpha; over the plate it is the composite")
     if plate["unseen"]:
         note(
-            f"{plate['unseen']:.1%} of the mask is beyond the working picture's white or gamut: the model "
-            "saw it clipped, and it is kept where the element doesn't cover it"
+            f"{_share(plate['unseen'])} of the mask is beyond the working picture's white or gamut: the "
+            "model saw it clipped, and it is kept where the element doesn't cover it"
         )
     if plate["clipped"]:
-        note(f"{plate['clipped']:.1%} of the mask didn't fit {delivery.plate.depth} and was clipped")
+        note(f"{_share(plate['clipped'])} of the mask didn't fit {delivery.plate.depth} and was clipped")
     return facts
 
 
@@ -214,3 +214,7 @@ def write_elements(outputs: Outputs, stage: "Stage", overwrite: bool) -> None:
 def note(text: str) -> None:
     """Prints a line for the user on stderr."""
     print(f"gencompositor: {text}", file=sys.stderr)
+
+
+def _share(part: float) -> str:
+    return f"{part:.1%}" if part >= 0.001 else "less than 0.1%"

@@ -12,13 +12,14 @@ from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
 from gencompositor_jax.controls.element.segmenters.request import check_inside, parse_segment
 from gencompositor_jax.controls.footage import frames_of, timed
+from gencompositor_jax.controls.media.numbering import is_pattern
+from gencompositor_jax.controls.media.overwriting import check_no_input, files_of
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.shot import layer_frames
 from gencompositor_jax.controls.stage import arch_for
 from gencompositor_jax.errors import InputError, within
-from gencompositor_jax.files import check_no_input
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles
 
@@ -44,7 +45,8 @@ class Checker:
         read: dict[str, int] = {}
         for line in lines if every is None else every:
             for clip in () if line.job is None else line.job.scene.clips:
-                read.setdefault(os.path.realpath(clip), line.number)
+                for path in files_of(Path(clip)) if is_pattern(Path(clip).name) else [clip]:
+                    read.setdefault(os.path.realpath(path), line.number)
         with ThreadPoolExecutor(THREADS) as threads:
             return list(threads.map(lambda line: self._checked(line, read), lines))
 

@@ -106,12 +106,13 @@ def test_a_job_is_done_if_its_result_is_whole_and_of_these_weights(folder, small
     assert run(folder, *three) == 0 and made == [0, 2]
 
 
-def test_no_line_replaces_what_another_one_reads(folder, small_checkpoint, capsys):
+@pytest.mark.parametrize("read", ["out/street1", "out/street1/#####.png"])
+def test_no_line_replaces_what_another_one_reads(folder, small_checkpoint, capsys, read):
     (folder / "out").mkdir()
     for name in ("street1", "bird"):
         (folder / name).rename(folder / "out" / name)
     one, two, three = jobs(small_checkpoint, 3, foreground="out/bird")
-    lines = one | {"out": "street1"}, two | {"background": "out/street1"}, three | {"out": "bird"}
+    lines = one | {"out": "street1"}, two | {"background": read}, three | {"out": "bird"}
     assert run(folder, *lines, options=("--overwrite",)) == 1
     said = capsys.readouterr().err
     assert "line 1: out: " in said and "line 2 reads it: write elsewhere" in said

@@ -4,6 +4,7 @@ The files in data/ are for a plate of 64x48 pixels with the frames 1001 to 1009.
 pixel (10, 7), y down, and moves by (4, 1) per frame.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from gencompositor_jax.controls.keyframes.clock import Clock, after_effects_cloc
 from gencompositor_jax.controls.keyframes.motion import Motion, trajectory_of
 from gencompositor_jax.controls.keyframes.nuke import Plate, read_nuke
 from gencompositor_jax.controls.media.video import choose
-from gencompositor_jax.controls.scene import read_scene
+from gencompositor_jax.controls.scene import read_scene, write_scene
 from gencompositor_jax.errors import InputError
 
 DATA = Path(__file__).parent / "data"
@@ -105,6 +106,23 @@ def test_there_and_back_is_the_same_in_every_frame(plate, program):
         np.testing.assert_allclose(getattr(first, name), getattr(again, name), atol=1e-7)
     text = Path(f"out.{program}").read_text()
     assert ("curve L x1003 " in text) if program == "nk" else ("\n\t2\t18.5\t" in text)
+
+
+@pytest.mark.parametrize("program", ["nk", "txt"])
+def test_scales_and_rotations_of_a_layer_come_back_once(plate, program):
+    """They are in the program's key frames then."""
+    convert("transform.nk", "scene.json", "--background", "plate", "--foreground", "bird.png")
+    scene = read_scene("scene.json")
+    layer = dataclasses.replace(scene.layers[0], scales=(0.6, 1.2), rotations=(5.0,))
+    write_scene("scene.json", dataclasses.replace(scene, layers=(layer,)))
+    convert("scene.json", f"out.{program}")
+    convert(f"out.{program}", "scene.json", "--overwrite")
+    back = read_scene("scene.json").layers[0]
+    before, after = (
+        resolve_path(each.trajectory, 9, SIZE, each.scales, rotations=each.rotations) for each in (layer, back)
+    )
+    for name in ("xy", "scale", "rotation"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-4)
 
 
 def test_a_layer_takes_key_frames_over_its_own_frames(plate):
