@@ -120,7 +120,7 @@ def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     found = [shot.path.report for shot in stage.shots if shot.path is not None and shot.path.report]
     found += [text for shot in stage.shots if shot.element is not None for text in shot.element.notes]
     if stage.arch.frames != arch.frames:
-        found.append(f"{stage.arch.frames} frames: the checkpoint was trained for {arch.frames}")
+        found.append(f"{len(stage.background.frames)} frames: the checkpoint was trained for {arch.frames}")
     if stage.is_long:
         count, window = len(stage.background.frames), arch.frames
         found.append(f"{count} frames: sampled in windows of the {window} the checkpoint was trained for")

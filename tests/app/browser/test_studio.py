@@ -195,6 +195,15 @@ def test_refusals_are_beside_the_field_that_they_name(page):
     page.get_by_role("button", name="Choose the example").click()
     page.locator("#path-canvas").wait_for()
     acting.click(page, "#path-canvas", *PATH[0])
+    scale, scales = page.get_by_label("Scale").all()
+    for value, valid in (("-1", False), ("1.5", True), ("2000000", False), ("", True)):
+        scale.fill(value)
+        assert (scale.get_attribute("aria-invalid") != "true") == valid
+    scales.fill("-1")
+    scales.press("Enter")
+    page.get_by_text("write numbers above 0").first.wait_for()
+    scales.fill("1")
+    scales.press("Enter")
     acting.tab(page, "Preview")
     page.get_by_label("Seed").fill("-1")
     page.locator(".field", has=page.get_by_label("Seed")).locator(".error").wait_for()

@@ -119,7 +119,8 @@ def test_scales_and_rotations_of_a_layer_come_back_once(plate, program):
     convert(f"out.{program}", "scene.json", "--overwrite")
     back = read_scene("scene.json").layers[0]
     before, after = (
-        resolve_path(each.trajectory, 9, SIZE, each.scales, rotations=each.rotations) for each in (layer, back)
+        resolve_path(each.trajectory, 9, SIZE, each.scales, rotations=each.rotations)
+        for each in (layer, back)
     )
     for name in ("xy", "scale", "rotation"):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-4)

@@ -15,9 +15,10 @@ export function FieldError({id, text}) {
   return text && html`<p class="error" id=${id}>${text}</p>`;
 }
 
-/** @param {{label: string, name?: string, help?: string, wide?: boolean, children: (a: any) => any}} props */
-function Field({label, name, help, wide, children}) {
-  const id = useId(), text = errorOf(name);
+/** @param {{label: string, name?: string, help?: string, wide?: boolean, refused?: string|null, children: (a: any) => any}} props
+ *   refused: why what was typed isn't taken */
+function Field({label, name, help, wide, refused = null, children}) {
+  const id = useId(), text = refused ?? errorOf(name);
   const described = [help && `${id}-help`, text && `${id}-error`].filter(Boolean).join(" ") || undefined;
   return html`<div class=${wide ? "field wide" : "field"}>
     <label for=${id}>${label}</label>
@@ -25,6 +26,15 @@ function Field({label, name, help, wide, children}) {
     ${help && html`<p class="help" id=${`${id}-help`}>${help}</p>`}
     <${FieldError} id=${`${id}-error`} text=${text} />
   </div>`;
+}
+
+/** What is wrong with a typed number that is out of its range.
+ * @param {string} text @param {number} [min] @param {number} [max] @returns {string|null} */
+export function outside(text, min, max) {
+  const value = Number(text);
+  if (text === "" || Number.isNaN(value)) return null;
+  if (min !== undefined && value < min) return `pass ${min} or more`;
+  return max !== undefined && value > max ? `pass ${max} or less` : null;
 }
 
 /** A number; an empty field is null where `empty` says what that means.
@@ -42,9 +52,9 @@ export function NumberField({label, value, set, name, min, max, step = "any", em
   const typed = ({target}) => {
     setText(target.value);
     if (target.value === "" && !target.validity.badInput) { if (empty !== undefined) set(null); }
-    else if (Number.isFinite(target.valueAsNumber)) set(target.valueAsNumber);
+    else if (Number.isFinite(target.valueAsNumber) && !outside(target.value, min, max)) set(target.valueAsNumber);
   };
-  return html`<${Field} label=${label} name=${name} help=${help}>${(/** @type {any} */ a) => html`
+  return html`<${Field} label=${label} name=${name} help=${help} refused=${outside(text, min, max)}>${(/** @type {any} */ a) => html`
     <input ...${a} ref=${input} type="number" inputmode="decimal" value=${text} min=${min} max=${max} step=${step}
       placeholder=${empty} disabled=${disabled} onInput=${typed} onBlur=${() => { settle(); setText(shown); }} />`}<//>`;
 }

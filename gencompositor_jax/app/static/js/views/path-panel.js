@@ -57,7 +57,7 @@ function PointFields({keys, index}) {
     <div class="fields two">
       <${NumberField} label="X" name=${`${at}.x`} value=${point.x} set=${set("x")} digits=${1} />
       <${NumberField} label="Y" name=${`${at}.y`} value=${point.y} set=${set("y")} digits=${1} />
-      <${NumberField} label="Scale" name=${`${at}.scale`} value=${point.scale} min=${0.01} step=${0.05} set=${set("scale")} empty="between" />
+      <${NumberField} label="Scale" name=${`${at}.scale`} value=${point.scale} min=${0.01} max=${1e6} step=${0.05} set=${set("scale")} empty="between" />
       <${NumberField} label="Rotation °" name=${`${at}.rotation`} value=${point.rotation} step=${1} set=${set("rotation")} empty="between" />
       <${NumberField} label="Time 0–1" name=${`${at}.time`} value=${times[index]} min=${0} max=${1} step=${0.01}
         set=${(/** @type {number} */ v) => v !== null && editPoints(points.setTime(keys, times, index, v), index, `field ${index} time`)} />
@@ -75,6 +75,8 @@ function LayerFields({shown, at}) {
   const list = (name, text) => {
     const values = numbers(text), source = `typed ${name}`;
     if (!values) return refuse(new Refusal(0, `${at}.${name}: ${text || "empty"}; write numbers separated by commas`), source);
+    if (name === "scales" && !values.every((value) => value > 0 && value <= 1e6))
+      return refuse(new Refusal(0, `${at}.${name}: ${text}; write numbers above 0, at most 1000000`), source);
     accept(source);
     editLayer({[name]: values});
   };
