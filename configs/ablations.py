@@ -24,7 +24,7 @@ ablation:
 and one of the sizes, the base of the small ones being configs/tiny.py:linear:
 
     size=sweep       (default) 9 frames of 64 x 96 in 72 tokens of 16 x 16 pixels, for sweeps on any machine
-    size=linear      the embedded model's
+    size=linear      that of configs/tiny.py:linear
     size=tiny        configs/tiny.py
     size=released    configs/gencompositor_6b.py
 

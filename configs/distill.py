@@ -30,6 +30,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         if not given.runlocal:
             config.steps, config.optimizer.warmup = 400, 20
     with config.unlocked():
+        if not given.released or given.runlocal:
+            embedded = checkpoints.read_metadata(checkpoints.packaged()).arch
+            config.arch_changes.backbone = {"num_layers": embedded.backbone.num_layers}
         config.arch_changes.diffusion = {"steps": 4, "solver": "consistency"}
     config.distill.intervals = 20
     config.optimizer.ema = 0.95  # of the network that the student learns from

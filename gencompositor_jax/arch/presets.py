@@ -32,7 +32,9 @@ def small() -> ModelArch:
 
 
 def linear() -> ModelArch:
-    """The embedded model: `tiny` on the latents of a linear codec, 128 numbers per token of 8 x 8 pixels."""
+    """`tiny` on the latents of a linear codec, 128 numbers per token of 8 x 8 pixels; the embedded model has
+    two blocks more.
+    """
     arch = _small_model(LinearCodecArch(), base_grid=(8, 12))
     backbone = dataclasses.replace(arch.backbone, num_layers=4, patch=1)
     branch = dataclasses.replace(backbone, num_layers=1)

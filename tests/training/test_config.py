@@ -105,7 +105,7 @@ def test_a_file_is_preferred_to_a_packaged_config(tmp_path, monkeypatch):
 def test_an_unknown_config_is_an_error_that_lists_the_packaged_ones():
     for name in ("teeny", "configs/common.py2", "common"):
         with pytest.raises(
-            InputError, match=f"--config {name}: no such file.*: distill, gencompositor_6b, tiny$"
+            InputError, match=f"--config {name}: no such file.*: ablations, distill, gencompositor_6b, tiny$"
         ):
             load_config(name)
 
