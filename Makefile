@@ -66,6 +66,7 @@ pictures: $(STAMP)
 	@$(VENV)/bin/gencompositor demo --out-dir demo --overwrite
 	cp demo/composite.png docs/demo.png
 	$(PY) docs/draw_architecture.py
+	$(PY) docs/draw_charts.py
 	$(PY) docs/draw_guide.py
 	$(PY) benchmarks/heldout.py
 
