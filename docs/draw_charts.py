@@ -17,7 +17,7 @@ RESULTS = DOCS.parent / "benchmarks" / "results"
 INK, ACCENT, PALE = "#1f2937", "#2563eb", "#93c5fd"
 GIB = 2**30
 # The same file whenever it is drawn.
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "gencompositor",
     "font.size": 9,
     "axes.spines.top": False,
