@@ -130,7 +130,8 @@ def _sequence(path: Path, files: list[Path], gaps: Gaps) -> ImageSequence:
         if (header.width, header.height) != (first.width, first.height):
             raise InputError(
                 f"{file}: is {header.width}x{header.height}, but {found.files[0].name} is {first.width}x"
-                f"{first.height}: all images of a folder must have the same size"
+                f"{first.height}: all images of a folder must have the same size; name those that are meant "
+                "by a pattern, such as name_####.png"
             )
     assert first is not None
     notes = [] if first.colour is None else list(first.colour.notes)
