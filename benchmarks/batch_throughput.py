@@ -2,9 +2,9 @@
 
     python benchmarks/batch_throughput.py
 
-The embedded model with its own number of steps on this machine's devices. All three make the same clips from the same files
-and write videos and reports; programs come from JAX's cache. Rounds alternate; the result has the medians'
-ratios. Writes benchmarks/results/batch_throughput.json.
+The embedded model with its own number of steps on this machine's devices. All three make the same clips from
+the same files and write videos and reports; programs come from JAX's cache. Rounds alternate; the result has
+the medians' ratios. Writes benchmarks/results/batch_throughput.json.
 """
 
 import argparse
