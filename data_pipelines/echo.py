@@ -17,7 +17,7 @@ def batch_of(step: int, echo: int) -> int:
     have other clips. Before enough batches are read, those that are there take their turns.
     """
     newest, use = divmod(step, echo)
-    return (newest - SPREAD * use) % (newest + 1) if newest < SPREAD * use else newest - SPREAD * use
+    return (newest - SPREAD * use) % (newest + 1)
 
 
 def oldest(step: int, echo: int) -> int:

@@ -22,11 +22,12 @@ from gencompositor_jax import sharding
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.codec import linear
 from gencompositor_jax.data_pipelines import echo
-from gencompositor_jax.data_pipelines.pipeline import Augmentation, batches
+from gencompositor_jax.data_pipelines.pipeline import batches
 from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.model.denoiser import Denoiser
 from gencompositor_jax.training import state as state_lib
 from gencompositor_jax.training.checkpointer import open_checkpointer
+from gencompositor_jax.training.loop import augmentation_of
 from gencompositor_jax.training.step import make_update
 
 SAVE_SECONDS = 60.0  # between checkpoints
@@ -133,13 +134,7 @@ def stacked_batches(
     draws of its own.
     """
     data = config.data
-    augmentation = Augmentation(
-        gamma=data.gamma,
-        removal=data.removal,
-        mask_shapes=data.mask_shapes,
-        flip=data.flip,
-        colour_cast=data.colour_cast,
-    )
+    augmentation = augmentation_of(data)
     with ExitStack() as stack:
         streams = []
         for seed in seeds:

@@ -7,7 +7,7 @@ from typing import Any
 from gencompositor_jax.cli.options import mesh_of
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.cli.rendering import checkpoint_arch
-from gencompositor_jax.cli.serve import TOKEN, add_limits, add_model, limits_of, token_of
+from gencompositor_jax.cli.serve import TOKEN, add_limits, add_model, check_address, limits_of, token_of
 from gencompositor_jax.errors import InputError
 
 
@@ -50,13 +50,9 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.app.folder import studio_folder
     from gencompositor_jax.app.studio import create_app, make_studio
     from gencompositor_jax.jobs.models import Models
-    from gencompositor_jax.serve.access import is_loopback
     from gencompositor_jax.serve.server import listen, run
 
-    if not 0 <= args.port <= 65535:
-        raise InputError(f"--port {args.port}: pass 0 to 65535")
-    if token is None and not is_loopback(args.host):
-        raise InputError(f"--host {args.host}: others can reach it; pass --token-file, or set {TOKEN}")
+    check_address(args.host, args.port, token)
     if args.checkpoint is not None:
         checkpoint_arch(args.checkpoint)
     models = Models(args.checkpoint, args.weights, mesh, estimates=True)

@@ -83,14 +83,10 @@ def run(args: argparse.Namespace) -> None:
 
     from gencompositor_jax.jobs.models import Models
     from gencompositor_jax.jobs.service import Service
-    from gencompositor_jax.serve.access import is_loopback
     from gencompositor_jax.serve.app import create_app
     from gencompositor_jax.serve.server import listen, run
 
-    if not 0 <= args.port <= 65535:
-        raise InputError(f"--port {args.port}: pass 0 to 65535")
-    if token is None and not is_loopback(args.host):
-        raise InputError(f"--host {args.host}: others can reach it; pass --token-file, or set {TOKEN}")
+    check_address(args.host, args.port, token)
     root = None if args.root is None else Path(args.root).resolve()
     if root is not None and not root.is_dir():
         raise InputError(f"--root {args.root}: no such folder")
@@ -107,6 +103,16 @@ def run(args: argparse.Namespace) -> None:
         waiting = counts["queued"] + counts["running"]  # the last process was killed
         note(f"http://{name}:{port}/docs describes the service; {waiting} jobs wait from earlier")
         run(create_app(service, token), service, listening)
+
+
+def check_address(host: str, port: int, token: str | None) -> None:
+    """Raises InputError for a port that isn't one, and for a host that others reach without a token."""
+    from gencompositor_jax.serve.access import is_loopback
+
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port {port}: pass 0 to 65535")
+    if token is None and not is_loopback(host):
+        raise InputError(f"--host {host}: others can reach it; pass --token-file, or set {TOKEN}")
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

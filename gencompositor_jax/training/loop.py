@@ -225,13 +225,7 @@ def on_devices(
     The next batch is being transferred while one is used.
     """
     data = config.data
-    augmentation = Augmentation(
-        gamma=data.gamma,
-        removal=data.removal,
-        mask_shapes=data.mask_shapes,
-        flip=data.flip,
-        colour_cast=data.colour_cast,
-    )
+    augmentation = augmentation_of(data)
     rows = sharding.rows_here(mesh, config.batch_size)
     loader = batches(
         source,
@@ -257,6 +251,17 @@ def on_devices(
             if len(ahead) > 1:
                 yield ahead.popleft()
         yield from ahead
+
+
+def augmentation_of(data: ml_collections.ConfigDict) -> Augmentation:
+    """What a config's `data` says of the augmentation."""
+    return Augmentation(
+        gamma=data.gamma,
+        removal=data.removal,
+        mask_shapes=data.mask_shapes,
+        flip=data.flip,
+        colour_cast=data.colour_cast,
+    )
 
 
 def out_of_time(start_time: float, minutes: float | None, step: int, every: int) -> bool:

@@ -34,3 +34,9 @@ def test_it_reads_what_it_uses_and_no_more(start, echo):
 
 def test_without_echo_every_step_has_its_batch():
     assert [batch_of(step, 1) for step in range(9)] == list(range(9)) and oldest(7, 1) == 7
+
+
+@pytest.mark.parametrize("echo", [2, 5])
+def test_at_first_the_batches_that_are_there_take_their_turns(echo):
+    times = Counter(batch_of(step, echo) for step in range(400 * echo))
+    assert max(times.values()) <= 4 * echo
