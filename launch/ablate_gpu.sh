@@ -5,10 +5,9 @@
 #     SMALL=1 launch/ablate_gpu.sh OUT 4      # a rehearsal with small sizes, on a CPU, too
 #
 # 1. Installs what is missing from the folder WHEELS (wheels/, by launch/fetch_wheels.sh), without a registry.
-# 2. `gencompositor ablate`: renders the training clips on all cores, trains SEEDS (3) seeds of each ablation for STEPS
-#    (1200) steps in one program, scores them. VARIANTS, SIZE (sweep), CLIPS (4096, for training) and OPTIONS, more
-#    options of the command, change it.
-# 3. If it has taken less than a third of the time: the same with as many steps as the rest of the time allows.
+# 2. `gencompositor ablate`: renders the training clips on all cores, trains SEEDS (3) seeds of each ablation in one
+#    program, scores them; once per budget of STEPS ("500 1500"), the smaller one first. VARIANTS, SIZE (sweep), CLIPS
+#    (4096, for training) and OPTIONS, more options of the command, change it.
 #
 # OUT is complete at any moment: results.tar (per sweep ablation.json, the tables and pictures, and the scores of all
 # finished runs) and log.txt, each less than 16 MiB. On the same machine the same command resumes.
@@ -16,7 +15,7 @@ set -u -o pipefail
 
 number='^[0-9]*\.?[0-9]+$'
 if [[ $# -ne 2 || ! $2 =~ $number ]]; then
-    echo "usage: [SMALL=1] [STEPS=N] [SEEDS=N] [VARIANTS=NAME,...] [WHEELS=DIR] [WORK=DIR] $0 OUT MINUTES" >&2
+    echo "usage: [SMALL=1] [STEPS='N ...'] [SEEDS=N] [VARIANTS=NAME,...] [WHEELS=DIR] [WORK=DIR] $0 OUT MINUTES" >&2
     exit 2
 fi
 mkdir -p "$1" || exit 2
@@ -26,10 +25,14 @@ seconds=$(awk "BEGIN { print int(60 * $2) }")
 left() { echo $((seconds - SECONDS)); }
 
 base=${PYTHON:-python3} wheels=${WHEELS:-wheels} work=${WORK:-runs/ablate}
-steps=${STEPS:-1200} seeds=${SEEDS:-3} processes=${PROCESSES:-$(nproc)}
-command=(--size "${SIZE:-sweep}" --seeds "$seeds" --config.data.clips="${CLIPS:-4096}")
+seeds=${SEEDS:-3} processes=${PROCESSES:-$(nproc)}
+read -ra budgets <<<"${STEPS:-500 1500}"
+# On a GPU four times the config's batch takes little longer, and reading it anew for every step would.
+command=(--size "${SIZE:-sweep}" --seeds "$seeds" --config.data.clips="${CLIPS:-4096}" --config.batch_size=32
+    --config.data.echo=8)
 if [[ -n ${SMALL:-} ]]; then
-    steps=${STEPS:-12} processes=${PROCESSES:-2} VARIANTS=${VARIANTS:-full,no_branch}
+    read -ra budgets <<<"${STEPS:-12 24}"
+    processes=${PROCESSES:-2} VARIANTS=${VARIANTS:-full,no_branch}
     command=(--seeds 2 --clips 4 --config.data.clips=64 --config.batch_size=2 --config.optimizer.warmup=4)
 fi
 if [[ -n ${VARIANTS:-} ]]; then command+=(--variants "$VARIANTS"); fi
@@ -122,16 +125,15 @@ sweep() {
     child=
     return "$code"
 }
-failed=0
-began=$SECONDS
-sweep "$steps" || failed=1
-took=$((SECONDS - began))
-if ((!failed && $(left) > 2 * took)); then
-    # Rendering and compiling take part of that time, so the rest suffices for this.
-    longer=$((steps * $(left) * 8 / 10 / (took + 1)))
-    mkdir -p "$work/sweep-$longer" && cp -r "$work/sweep-$steps/clips" "$work/sweep-$longer/"
-    sweep "$longer" || failed=1
-fi
+failed=0 earlier=
+for steps in "${budgets[@]}"; do
+    # What doesn't depend on the steps is made once.
+    if [[ -n $earlier && ! -d $work/sweep-$steps ]]; then
+        mkdir "$work/sweep-$steps" && cp -al "$work/sweep-$earlier"/{clips,codec.npz,embedded-*.json,baselines-*.json} "$work/sweep-$steps/"
+    fi
+    sweep "$steps" || failed=1
+    earlier=$steps
+done
 finish
 say "over; $(left) s left"
 exit "$failed"
