@@ -66,8 +66,8 @@ def register(subcommands: Any) -> None:
         "--weights",
         action="append",
         metavar="NAME=PATH",
-        help="files of metrics that need some: alexnet, vgg16, clip, dino, clip-large, aesthetic "
-        "(docs/evaluation.md)",
+        help="files of metrics that need some: alexnet, vgg16, clip, dino, clip-large, aesthetic, "
+        "amt (docs/evaluation.md)",
     )
     parser.set_defaults(run=run)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gencompositor_jax.conversion.safetensors_io import SafetensorsFile
 from gencompositor_jax.evaluation.measures import Better, Measure, Needs, over_frames
-from gencompositor_jax.evaluation.metrics import i3d, vision
+from gencompositor_jax.evaluation.metrics import i3d, interpolation, vision
 from gencompositor_jax.evaluation.metrics import lpips as perceptual
 from gencompositor_jax.evaluation.pickles import read_arrays
 from gencompositor_jax.evaluation.weights import Absent, given, packaged
@@ -21,7 +21,6 @@ SETS: dict[str, tuple[str, Better, int]] = {
     "fvd": ("FVD", "lower", 2),
     "kvd": ("KVD", "lower", 3),
 }
-NEVER = {"motion_smoothness": "needs VBench's AMT network: run VBench itself on the folder"}
 
 
 class Learned(NamedTuple):
@@ -38,7 +37,7 @@ def load(names: Collection[str], paths: Paths) -> Learned:
     paths: of weights, see `weights.GIVEN`. Raises InputError for weights that are there and can't be used.
     """
     measures: dict[str, Measure] = {}
-    absent = {name: why for name, why in NEVER.items() if name in names}
+    absent: dict[str, str] = {}
     features: Features | None = None
     for name in (name for name in LOADERS if name in names):
         try:
@@ -84,10 +83,27 @@ def _aesthetic(paths: Paths) -> Measure:
     return Measure("aesthetic quality", "higher", 4, over_frames(quality))
 
 
+def _smoothness(paths: Paths) -> Measure:
+    if not interpolation.installed():
+        raise Absent(
+            "its network is in the package vbench: pip install --no-deps vbench, and pass --weights amt=PATH"
+        )
+    between = interpolation.load_between(_state(given(paths, "amt")))
+    smoothness = partial(interpolation.motion_smoothness, between=between)
+    return Measure(
+        "motion smoothness",
+        "higher",
+        4,
+        over_frames(smoothness),
+        lacks="needs 3 frames or more, of 113 pixels or more",
+    )
+
+
 def _state(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a .safetensors file, or of one of `torch.save`."""
     if path.suffix != ".safetensors":
-        return read_arrays(path)
+        content = read_arrays(path)
+        return dict(content.get("state_dict", content))
     return dict(SafetensorsFile(path).stream(lambda _: None))
 
 
@@ -100,6 +116,7 @@ LOADERS: dict[str, Callable[[Paths], Measure]] = {
     "subject_consistency": _vision("subject consistency", vision.consistency, "dino"),
     "background_consistency": _vision("background consistency", vision.consistency, "clip"),
     "aesthetic_quality": _aesthetic,
+    "motion_smoothness": _smoothness,
 }
-NAMES = (*LOADERS, *SETS, *NEVER)
+NAMES = (*LOADERS, *SETS)
 COMPARED = ("lpips", "lpips_vgg16", "st_lpips", "st_lpips_vgg16", "clip_similarity")  # need a ground truth

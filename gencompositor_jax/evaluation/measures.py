@@ -36,6 +36,7 @@ class Measure:
     digits: int  # after the point, in tables
     compute: Callable[[Clip], float]
     needs: tuple[Needs, ...] = ()
+    lacks: str = "no clip has anything to measure"  # why no clip has a value
 
     def fits(self, clip: Clip) -> bool:
         """Whether the clip has all that the metric needs."""

@@ -72,6 +72,7 @@ def score(options: ResultsOptions) -> dict[str, Any]:
             seen[REAL].append(features([truth.frames])[0])
     report = summaries.report(options, values, chosen, lengths, sizes)
     report["absent"] = dict(loaded.absent)
+    move_empty(report, chosen)
     if loaded.features is not None:
         wanted = [name for name in learned.SETS if options.metrics is None or name in options.metrics]
         add_set_distances(report, seen, wanted)
@@ -108,6 +109,14 @@ def chosen_measures(options: ResultsOptions) -> tuple[dict[str, Measure], Learne
     loaded = learned.load([name for name in wanted if name in learned.NAMES], dict(options.weights))
     every = {**plain, **loaded.measures}
     return {name: every[name] for name in every if name in wanted}, loaded
+
+
+def move_empty(report: dict[str, Any], chosen: dict[str, Measure]) -> None:
+    """Metrics without a value on any clip of any method: a line each in place of their columns."""
+    for name, measure in chosen.items():
+        if all(means.get(name) is None for means in report["methods"].values()):
+            del report["columns"][name]
+            report["absent"][name] = measure.lacks
 
 
 def add_set_distances(

@@ -18,6 +18,7 @@ GIVEN = {
     "dino": "folder of facebook/dino-vitb16: VBench's subject consistency",
     "clip-large": "folder of openai/clip-vit-large-patch14: VBench's aesthetic quality, with `aesthetic`",
     "aesthetic": "LAION's sa_0_4_vit_l_14_linear.pth: VBench's aesthetic quality, with `clip-large`",
+    "amt": "AMT-S, amt-s.pth, for the network of the package vbench: VBench's motion smoothness",
 }
 
 

@@ -184,6 +184,15 @@ def test_distances_of_sets_of_clips_are_added_or_are_a_line():
         assert "2 clips or more" in report["absent"]["fvd"] and not report["columns"]
 
 
+def test_metrics_without_any_value_are_a_line():
+    value = {"mean": 1.0, "low": None, "high": None}
+    methods: dict[str, dict[str, Any]] = {"a": {"x": None, "y": value}, "b": {"x": None, "y": None}}
+    report: dict[str, Any] = {"methods": methods, "columns": {"x": {}, "y": {}}, "absent": {}}
+    plain = scoring.Measure("", "lower", 1, lambda clip: float("nan"), lacks="needs more")
+    scoring.move_empty(report, {"x": plain, "y": plain})
+    assert report["absent"] == {"x": "needs more"} and set(report["columns"]) == {"y"}
+
+
 def test_features_of_every_clip_are_compared(reference, better, monkeypatch):
     """With the mean colour of the clip as its features."""
 

@@ -1,7 +1,6 @@
 """Metrics on image encoders of transformers: CLIP similarity, and three of VBench's (Huang et al. 2024).
 
-Encoders are read from folders that the user names, by transformers and PyTorch. VBench's motion smoothness
-needs a frame interpolation network (AMT) that neither has; it isn't computed.
+Encoders are read from folders that the user names, by transformers and PyTorch.
 """
 
 from collections.abc import Callable, Mapping

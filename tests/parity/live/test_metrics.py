@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax.evaluation import pickles, weights
-from gencompositor_jax.evaluation.metrics import distances, lpips
+from gencompositor_jax.evaluation.metrics import distances, interpolation, lpips
 from gencompositor_jax.evaluation.metrics import frames as per_frame
 from tests.evaluation.metrics import lpips_weights
 
@@ -137,3 +137,30 @@ def test_frechet_and_kernel_distances_are_torchmetrics_s():
     expected = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T)).item()
     assert distances.frechet_distance(a, b) == pytest.approx(expected, rel=TOLERANCE)
     assert distances.kernel_distance(a, b) == pytest.approx(poly_mmd(x, y).item(), rel=TOLERANCE)
+
+
+def test_motion_smoothness_is_vbench_s(tmp_path, monkeypatch):
+    """Of its network on random weights. What vbench imports besides is replaced by names."""
+    need("torch", "vbench", "decord")
+    import cv2
+    import torch
+
+    for name in ("omegaconf", "torchvision", "torchvision.transforms"):
+        fake = types.ModuleType(name)
+        fake.__getattr__ = lambda name: types.SimpleNamespace(BICUBIC=0, BILINEAR=0)  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, name, fake)
+    from vbench.motion_smoothness import MotionSmoothness
+
+    torch.manual_seed(0)
+    theirs = MotionSmoothness.__new__(MotionSmoothness)
+    theirs.device, theirs.niters, theirs.model = "cpu", 1, interpolation._network().eval()
+    theirs.initialization()
+    between = interpolation.load_between({k: v.numpy() for k, v in theirs.model.state_dict().items()})
+    frames = np.stack([cv2.resize(frame, (150, 113)) for frame in (*FIRST, *SECOND, *FIRST)])
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame[..., ::-1])
+    found = interpolation.motion_smoothness(frames, between)
+    assert found.std() > 0  # the network does draw something
+    assert found.mean() == pytest.approx(theirs.motion_score(str(tmp_path)), rel=TOLERANCE)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vbench"]:
+        del sys.modules[name]
