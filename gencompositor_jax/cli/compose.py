@@ -11,8 +11,6 @@ from gencompositor_jax.errors import InputError
 
 if TYPE_CHECKING:
     from gencompositor_jax.arch import ModelArch
-    from gencompositor_jax.controls.media.video import Media
-    from gencompositor_jax.controls.plate.delivery import Delivery
     from gencompositor_jax.controls.scene import Scene
     from gencompositor_jax.controls.stage import Stage
 
@@ -57,8 +55,9 @@ def make(
     probed = options.probe_all(scene.clips, scene.gaps)
 
     from gencompositor_jax.controls.plate.description import describe
+    from gencompositor_jax.controls.plate.planning import plan_scene
 
-    delivery = delivery_of(scene, outputs, probed[scene.background], replace)
+    delivery = plan_scene(scene, probed[scene.background], outputs.video, outputs.layer, replace)
     stage, arch, seconds = rendering.read_stage(scene, probed)
     if delivery is not None:
         delivery = delivery.of_frames(len(stage.background.frames))
@@ -86,28 +85,6 @@ def make(
         scene=scene,
         delivery=delivery,
         pixels=describe(probed[scene.background], scene.plate_colour),
-    )
-
-
-def delivery_of(scene: "Scene", outputs: Outputs, media: "Media", overwrite: bool) -> "Delivery | None":
-    """What a scene asks to be written with the plate's own values."""
-    from gencompositor_jax.controls.media.ranges import seconds_of
-    from gencompositor_jax.controls.plate.delivery import plan
-
-    start, end = scene.start, scene.end
-    if scene.range is not None:
-        start, end = seconds_of(media, scene.range, scene.fps)
-    return plan(
-        media,
-        outputs.video,
-        outputs.layer,
-        codec=scene.codec,
-        exr_layers=scene.exr_layers,
-        colour=scene.plate_colour,
-        fps=scene.fps,
-        start=start,
-        end=end,
-        overwrite=overwrite,
     )
 
 

@@ -34,7 +34,7 @@ _LAYER = (
     "easing",
 )
 _CLIP = ("fps", "start", "end", "range", "frames", "gaps", "plate_colour")
-_WRITTEN = ("codec", "exr_layers")
+_WRITTEN = ("codec", "exr_layers", "output_colour")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
@@ -149,7 +149,7 @@ def add_clip(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what the background's values mean: sRGB, Rec.709, Rec.2020, P3, HLG, PQ, linear, or a colour "
         "space of OpenColorIO's ACES configuration such as ACEScg (default: what the file states); what is "
-        "written at the plate's depth has the same",
+        "written at the plate's depth has the same, or --output-colour",
     )
 
 
@@ -327,6 +327,12 @@ def add_layer(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="EXR images also have the layers edit, mask, foreground and difference",
+    )
+    parser.add_argument(
+        "--output-colour",
+        metavar="NAME",
+        help="colour of what is written at the plate's depth, a name of --plate-colour: linear light goes to "
+        "EXR, all else to 16-bit images and videos (default: the plate's)",
     )
     parser.add_argument(
         "--layer",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax.controls.media.numbering import bare, is_pattern
+from gencompositor_jax.controls.media.numbering import bare, is_sequence
 
 if TYPE_CHECKING:
     from gencompositor_jax.controls.media.frames import Frames
@@ -45,7 +45,7 @@ class Outputs:
     @property
     def is_sequence(self) -> bool:
         """Whether images are written under numbered names."""
-        return not self.is_folder and is_pattern(Path(self.video).name)
+        return is_sequence(self.video)
 
     @property
     def sheet(self) -> str:
@@ -190,7 +190,7 @@ def deliver(delivery: "Delivery", composite: "Composite", stage: "Stage", feathe
         facts = delivering.deliver(delivery, composite, stage, feather, progress)
     plate = facts["plate"]
     if delivery.layer is not None:
-        alpha = "premultiplied" if delivery.plate.is_exr else "straight"
+        alpha = "premultiplied" if delivery.written.is_exr else "straight"
         print(f"{delivery.layer}: the edit as a layer, {alpha} alpha; over the plate it is the composite")
     if plate["unseen"]:
         note(
@@ -199,6 +199,8 @@ def deliver(delivery: "Delivery", composite: "Composite", stage: "Stage", feathe
         )
     if plate["clipped"]:
         note(f"{_share(plate['clipped'])} of the mask didn't fit {delivery.plate.depth} and was clipped")
+    if (output := facts.get("output")) and output["clipped"]:
+        note(f"{_share(output['clipped'])} of the pixels are beyond {output['colour']} and were clipped")
     return facts
 
 

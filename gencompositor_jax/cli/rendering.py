@@ -130,9 +130,7 @@ def render(
     seconds = {"read": read_seconds, "load": time.perf_counter() - started}
     options = options.settled(stage.arch.diffusion)
     if scene is not None and pixels is not None:
-        record = record_of(
-            checkpoint, compositor.mesh, stage, pixels, own=delivery is not None and delivery.out is not None
-        )
+        record = record_of(checkpoint, compositor.mesh, stage, pixels, delivery)
         _compare(scene.record, record, outputs, delivery)
         scene = dataclasses.replace(scene, sampling=options, record=record)
     with bar(options.schedule(stage.arch.diffusion)[0] * len(stage.shots)) as progress:

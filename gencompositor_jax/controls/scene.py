@@ -12,6 +12,7 @@ shown are the defaults, and `null` means "not set"):
       "plate_colour": null,
       "codec": null,
       "exr_layers": false,
+      "output_colour": null,
       "layers": [
         {
           "foreground": "bird.mov",
@@ -166,6 +167,7 @@ class Scene:
     plate_colour: Text | None = None  # what the background's values mean; None: what the file states
     codec: Codec | None = None  # of a video; None: H.264, 8 bits
     exr_layers: Flag = False  # whether EXR images of the result have layers
+    output_colour: Text | None = None  # of what is written at the plate's depth; None: the plate's
     checkpoint: ClipPath | None = None  # None: the embedded model
     framing: Framing = "auto"  # the part of the background that the model sees
     sampling: InstanceOf[SamplingOptions] = SamplingOptions()

@@ -12,7 +12,14 @@ from gencompositor_jax.controls.media.frames import Computed
 from gencompositor_jax.controls.plate.carry import carry, see
 from gencompositor_jax.controls.plate.delivery import Delivery
 from gencompositor_jax.controls.plate.pixels import PlateFrame
-from gencompositor_jax.controls.plate.writing import Edited, composite_put, facts_of, layer_part, layer_put
+from gencompositor_jax.controls.plate.writing import (
+    Edited,
+    composite_put,
+    facts_of,
+    in_output_colour,
+    layer_put,
+    with_layer,
+)
 from gencompositor_jax.controls.stage import Stage
 from gencompositor_jax.inference.rendering import Composite
 
@@ -31,7 +38,8 @@ def deliver(
 
     Of `plate`: depth and colour; `unseen`, the fraction of the mask whose values the working picture doesn't
     have, such as light above white; `clipped`, the fraction whose new values didn't fit the file's. Of
-    `layer`: the largest error of over(layer, plate), in 8-bit levels, or relative to the values in EXR.
+    `layer`: the largest error of over(layer, plate), in 8-bit levels, or relative to the values in EXR. Of
+    `output`, where the files have another colour: depth and colour, and the fraction that was clipped to it.
     """
     plate = delivery.plate
     count, height, width = plate.shape
@@ -41,6 +49,7 @@ def deliver(
     composed = composite.over(Computed((*plate.shape, 3), lambda first, stop: picture[None], np.float32, 1))
     wants_layer = delivery.layer is not None or delivery.exr_layers
     inside, unseen, clipped, worst, done = 0, 0, 0, 0.0, len(delivery.kept)
+    beyond = 0
     with ExitStack() as stack:
         puts = []
         if delivery.out is not None:
@@ -55,11 +64,15 @@ def deliver(
                 weight = feather_weight(seen.inside, ramp)
                 cover = weight * shot.cover(stage.shots, t, mask)[seen.box]
                 carried = carry(seen, composed[t], cover, plate.colour)
-                layer, error = layer_part(seen, carried, plate.is_exr) if wants_layer else (None, 0.0)
                 pastes = tuple(shot.pastes(stage.shots, t, (height, width))) if delivery.exr_layers else ()
-                edited = Edited(carried.frame, seen, carried, layer, pastes)
-                inside, worst = inside + int(mask.sum()), max(worst, error)
+                edited = Edited(carried.frame, seen, carried, pastes=pastes)
+                inside += int(mask.sum())
                 unseen, clipped = unseen + seen.unseen, clipped + carried.clipped
+            edited, more = in_output_colour(edited, delivery)
+            beyond += more
+            if wants_layer:
+                edited, error = with_layer(edited, delivery.written.is_exr)
+                worst = max(worst, error)
             for put in puts:
                 put(edited)
             done += 1
@@ -68,6 +81,9 @@ def deliver(
         "plate": facts_of(plate)
         | {"unseen": round(unseen / max(1, inside), 4), "clipped": round(clipped / max(1, inside), 4)}
     }
+    if delivery.convert is not None:
+        pixels = max(1, len(delivery.numbers) * height * width)
+        facts["output"] = facts_of(delivery.written) | {"clipped": round(beyond / pixels, 4)}
     if delivery.layer is not None:
         facts["layer"] = {"path": str(delivery.layer), "error": round(worst, 6)}
     if delivery.kept:

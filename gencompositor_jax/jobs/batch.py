@@ -248,11 +248,12 @@ class Batch:
         job = line.job
         assert job is not None
         pixels = describe(self._checker.clips(job.scene)[job.scene.background], job.scene.plate_colour)
-        record = record_of(job.scene.checkpoint, compositor.mesh, stage, pixels)
+        delivery = self._checker.delivery(job)
+        record = record_of(job.scene.checkpoint, compositor.mesh, stage, pixels, delivery)
         job = dataclasses.replace(job, scene=dataclasses.replace(job.scene, sampling=options, record=record))
-        files = JobFiles(self._checker.root / job.out)
+        files = JobFiles.of(job, self._checker.root)
         facts = {"command": "batch", "job": line.digest, **facts_of(composite, compositor.mesh)}
-        write(files, job, stage, composite, facts)
+        write(files, job, stage, composite, facts, delivery)
 
     def _done(self, line: Line, composite: Composite) -> None:
         self._on_result(Result(line.number, line.out, "done", round(sum(composite.seconds.values()), 3)))

@@ -12,16 +12,20 @@ from gencompositor_jax.arch import ModelArch, changed
 from gencompositor_jax.checkpoints import Metadata
 from gencompositor_jax.controls.element.segmenters.request import check_inside, parse_segment
 from gencompositor_jax.controls.footage import frames_of, timed
+from gencompositor_jax.controls.media.layer_out import check_layer_name
 from gencompositor_jax.controls.media.numbering import is_pattern
 from gencompositor_jax.controls.media.overwriting import check_no_input, files_of
 from gencompositor_jax.controls.media.video import Media, check_clip, probe
 from gencompositor_jax.controls.media.video_out import CONTAINERS
+from gencompositor_jax.controls.plate.delivery import Delivery
+from gencompositor_jax.controls.plate.planning import plan_scene
 from gencompositor_jax.controls.scene import Scene
 from gencompositor_jax.controls.shot import layer_frames
 from gencompositor_jax.controls.stage import arch_for
 from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles
+from gencompositor_jax.jobs.spec import Job
 
 THREADS = 8  # for opening files: on a shared disk that mostly waits
 
@@ -71,8 +75,13 @@ class Checker:
         if line.job is None:
             return line
         try:
-            scene, files = line.job.scene, JobFiles(self.root / line.job.out)
-            self._check_output(files, line.digest)
+            scene, files = line.job.scene, JobFiles.of(line.job, self.root)
+            delivery = self.delivery(line.job)
+            self._check_output(files, line.digest, own=delivery is not None and delivery.out is not None)
+            if line.job.layer and delivery is None:
+                check_layer_name(files.layer, option="layer")
+            if line.job.save_element:
+                check_layer_name(files.element, option="save_element")
             check_no_input(files.all, scene.clips)
             if files.report_of(line.digest) is None:
                 _check_others(files, line.number, read)
@@ -82,16 +91,22 @@ class Checker:
             return dataclasses.replace(line, job=None, error=" ".join(str(error).split()))
         return line
 
-    def _check_output(self, files: JobFiles, digest: str) -> None:
-        if not files.is_folder and files.video.suffix.lower() not in CONTAINERS:
+    def delivery(self, job: Job) -> Delivery | None:
+        """What a job writes with the plate's own values. Raises InputError where that can't be."""
+        files, scene = JobFiles.of(job, self.root), job.scene
+        layer = str(files.layer) if job.layer else None
+        media = self._probed(scene.background, scene.gaps)
+        return plan_scene(scene, media, str(files.video), layer, overwrite=True)
+
+    def _check_output(self, files: JobFiles, digest: str, own: bool) -> None:
+        if not own and not files.is_folder and files.video.suffix.lower() not in CONTAINERS:
             raise InputError(f"out: {files.video}: not a video format; use {', '.join(CONTAINERS)}")
         if files.begun_by(digest) is None and not self.overwrite:
-            for file in (files.video, files.report):
-                if file.exists():
-                    raise InputError(
-                        f"out: {file}: exists, made by something else than this line; pass --overwrite to "
-                        "replace it"
-                    )
+            for file in files.existing[:1]:
+                raise InputError(
+                    f"out: {file}: exists, made by something else than this line; pass --overwrite to "
+                    "replace it"
+                )
 
 
 def _check_others(files: JobFiles, number: int, read: Mapping[str, int]) -> None:
@@ -103,8 +118,10 @@ def _check_others(files: JobFiles, number: int, read: Mapping[str, int]) -> None
 
 
 def _inside(folder: str) -> list[str]:
-    """The entries of an image folder that would be replaced."""
-    return [entry.path for entry in os.scandir(folder)] if os.path.isdir(folder) else []
+    """The entries of an image folder, or the files of a pattern, that would be replaced."""
+    if os.path.isdir(folder):
+        return [entry.path for entry in os.scandir(folder)]
+    return [os.path.realpath(path) for path in files_of(Path(folder))[1:]]
 
 
 def sampling_arch(scene: Scene, metadata: Metadata, frames: int) -> ModelArch:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gencompositor_jax.controls.media.codecs import VIEWING
 from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.controls.media.video import Media, probe
 from gencompositor_jax.errors import InputError
@@ -16,6 +17,16 @@ from gencompositor_jax.jobs.uploads import composed
 
 UPLOAD = "upload:"
 OUT = "result.mp4"  # the result's name in the folder of a job
+_VIEWING = "the service writes a viewing copy"
+# Fields of a job that a service has itself, and why.
+OWN = {
+    "out": "the service names it",
+    "checkpoint": "the service has one model",
+    "save_element": _VIEWING,
+    "codec": _VIEWING,
+    "exr_layers": _VIEWING,
+    "output_colour": _VIEWING,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +93,20 @@ def checked(
     from gencompositor_jax.jobs.checking import frames_of  # imports JAX
 
     if isinstance(request, dict):
-        for name, why in (("out", "the service names it"), ("checkpoint", "the service has one model")):
+        for name, why in OWN.items():
             if name in request:
                 raise InputError(f"{name}: {why}; leave the field out")
+        if isinstance(request.get("layer"), str):
+            raise InputError("layer: the service names it; pass true or false")
         request = {**request, "out": OUT}
     with inputs.short_messages():
         job = job_of(request, inputs)
         if job.scene.checkpoint is not None:
             raise InputError("project: it has a checkpoint, the service has one model; set it to null")
+        if job.scene.codec not in VIEWING or job.scene.exr_layers or job.scene.output_colour:
+            raise InputError(
+                f"project: codec, exr_layers, output_colour: {_VIEWING}; set them to null, false and null"
+            )
         if job.scene.passes > limits.layers:
             raise InputError(
                 f"project: {job.scene.passes} layers, the service's limit is {limits.layers}; use fewer"

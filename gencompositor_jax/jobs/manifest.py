@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> list[Line]:
             value = parse_json(text, str(path), number)
             out = value["out"] if isinstance(value, dict) and isinstance(value.get("out"), str) else None
             job = job_of(value, lambda named: os.path.normpath(folder / named), where)
-            for file in JobFiles(Path(job.out)).all:
+            for file in JobFiles.of(job, Path()).all:
                 if (first := taken.setdefault(file, number)) != number:
                     raise InputError(f"{where}: out: {file} is written by line {first}; pass another name")
             found.append(Line(number, job.out, job, digest=_digest(job, folder)))
@@ -74,4 +74,4 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _digest(job: Job, folder: Path) -> str:
     scene = dataclasses.replace(job.scene, record=None)
     portable = with_paths(scene, lambda named: os.path.relpath(named, folder))
-    return hashlib.sha256(repr((portable, job.out, job.layer)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((portable, job.out, job.layer, job.save_element)).encode()).hexdigest()[:16]

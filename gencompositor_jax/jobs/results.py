@@ -61,7 +61,7 @@ def done_before(lines: Sequence[Line], root: Path) -> dict[int, Result]:
     """The jobs that are done already, by their numbers."""
     found = {}
     for line in lines:
-        report = None if line.job is None else JobFiles(root / line.job.out).report_of(line.digest)
+        report = None if line.job is None else JobFiles.of(line.job, root).report_of(line.digest)
         if report is not None:
             seconds = report.get("seconds")
             total = sum(seconds.values()) if isinstance(seconds, dict) else 0.0

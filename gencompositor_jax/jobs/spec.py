@@ -9,8 +9,8 @@ Example (`out`, and either `project` or `background`, `foreground` and `trajecto
 The fields are the options of `gencompositor compose`, with `_` for `-`. `trajectory` is its text, a list of
 [x, y] pairs, or what a project file has there; `scale` and `rotation` are numbers or lists of them;
 `paste_back` is true or false. `project` is a project file, or what stands in one; with it, only the fields of
-the clip, the model and the sampling may be given besides. `layer` also writes the edit as a layer
-(`report.JobFiles`).
+the clip, the model, the sampling and the outputs may be given besides. `layer` and `save_element` are true
+(`report.JobFiles` has the names), or a file like `out`.
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ from typing import Any, Literal
 from gencompositor_jax import fields
 from gencompositor_jax.controls.geometry.trajectory import Trajectory, from_json, from_points
 from gencompositor_jax.controls.geometry.trajectory_text import FILES, TRACK, parse_trajectory
+from gencompositor_jax.controls.media.codecs import VIEWING
+from gencompositor_jax.controls.media.numbering import is_sequence
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.scene import Layer, Scene, read_scene, scene_from_json, with_paths
 from gencompositor_jax.errors import InputError, within
@@ -50,6 +52,9 @@ _SCENE = (
     "frames",
     "gaps",
     "plate_colour",
+    "codec",
+    "exr_layers",
+    "output_colour",
     "weights",
     "framing",
     "tiles",
@@ -58,7 +63,7 @@ _SCENE = (
     "latent_mask",
 )
 _SAMPLING = tuple(field.name for field in dataclasses.fields(SamplingOptions))
-_OF_PROJECT = ("out", "layer", "project", "checkpoint", *_SCENE, *_SAMPLING)
+_OF_PROJECT = ("out", "layer", "save_element", "project", "checkpoint", *_SCENE, *_SAMPLING)
 _OF_LAYER = ("background", "foreground", "trajectory", "relative", "timing", "mask", *_LAYER)
 FIELDS = (*_OF_PROJECT, *_OF_LAYER)
 _ENTRIES: dict[str, Any] = dict.fromkeys(FIELDS, (Any, None)) | {"out": Any}
@@ -71,22 +76,30 @@ class Job:
     """A scene and its output; checked when it is made. Raises InputError naming the field."""
 
     scene: Scene
-    out: str  # a video, or a folder for PNG images, relative to the folder of all outputs
-    layer: bool = False  # whether the edit is also written as a layer
+    out: str  # a video, a folder for PNG images, or a pattern of images, relative to that of all outputs
+    layer: bool | str = False  # whether the edit is also written as a layer, or to which file
+    save_element: bool | str = False  # likewise, what was cut out
 
     def __post_init__(self) -> None:
-        if self.layer and not self.scene.sampling.paste_back:
-            raise InputError(
-                "layer: without paste-back there is no plate to be over; leave one of the two out"
-            )
-        path = pathlib.PurePath(fields.read(Text, self.out, "out"))
-        if path.is_absolute() or ".." in path.parts or "\0" in self.out or not path.name:
-            raise InputError(f"out: {self.out!r}; pass a path inside the folder of the outputs")
-        if self.scene.codec not in (None, "h264") or self.scene.exr_layers:
-            raise InputError(
-                "codec, exr_layers: jobs write viewing copies; set them to null and false, or use compose"
-            )
-        object.__setattr__(self, "out", path.as_posix())
+        for name in ("out", "layer", "save_element"):
+            given = getattr(self, name)
+            if name == "out" or not isinstance(given, bool):
+                object.__setattr__(self, name, _inside(given, name))
+        if self.scene.sampling.paste_back:
+            return
+        own = self.scene.codec not in VIEWING or is_sequence(self.out)
+        for name, asked in (("layer", self.layer), ("out", own)):
+            if asked:
+                raise InputError(
+                    f"{name}: without paste-back there is no plate to be over; leave one of the two out"
+                )
+
+
+def _inside(given: Any, name: str) -> str:
+    path = pathlib.PurePath(fields.read(Text, given, name))
+    if path.is_absolute() or ".." in path.parts or "\0" in given or not path.name:
+        raise InputError(f"{name}: {given!r}; pass a path inside the folder of the outputs")
+    return path.as_posix()
 
 
 def job_of(value: Any, resolve: Resolve, where: str = "job") -> Job:
@@ -97,9 +110,12 @@ def job_of(value: Any, resolve: Resolve, where: str = "job") -> Job:
     """
     entry = fields.given(fields.read(_FILE, value, where))
     with within(where):
-        out, layer = entry.pop("out"), fields.read(Flag, entry.pop("layer", False), "layer")
+        out, more = entry.pop("out"), {}
+        for name in ("layer", "save_element"):
+            given = entry.pop(name, False)
+            more[name] = given if isinstance(given, str) else fields.read(Flag, given, name)
         scene = _of_project(entry, resolve) if "project" in entry else _of_layer(entry, resolve)
-        return Job(scene, out, layer)
+        return Job(scene, out, **more)
 
 
 def _of_project(entry: Mapping[str, Any], resolve: Resolve) -> Scene:

@@ -30,6 +30,11 @@ def plates(base: Path) -> Iterator[Call]:
             return compose(folder, base, "compose", plate_colour=name, out="out.mp4")
 
         yield Call("plate", f"--plate-colour {name[:20]!r}", coloured)
+
+        def recoloured(folder: Path, base: Path, name: str = name) -> list[str]:
+            return compose(folder, base, "compose", output_colour=name, codec="ffv1", out="a.mkv")
+
+        yield Call("plate", f"--output-colour {name[:20]!r}", recoloured)
     for codec, out in (("ffv1", "a"), ("ffv1", "a.mp4"), ("x", "a.mkv"), ("h264", "a_##.png"), ("", "a.mov")):
 
         def coded(folder: Path, base: Path, codec: str = codec, out: str = out) -> list[str]:

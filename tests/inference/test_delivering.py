@@ -15,9 +15,11 @@ from gencompositor_jax.controls.media import deep_images, exr
 from gencompositor_jax.controls.media.codecs import CODINGS
 from gencompositor_jax.controls.media.colour import Tags
 from gencompositor_jax.controls.media.encoding import encoder
+from gencompositor_jax.controls.media.image_files import read_header
 from gencompositor_jax.controls.media.planes import layout_of, planes_of, to_rgb
 from gencompositor_jax.controls.media.timecode import timecode_of
 from gencompositor_jax.controls.media.video import probe
+from gencompositor_jax.controls.plate.colour import LINEAR, conversion, plate_colour
 from gencompositor_jax.controls.plate.delivery import plan
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
@@ -229,18 +231,90 @@ def test_a_plate_in_a_named_colour(small_model, plate, tmp_path):
     assert np.array_equal(before.channels["R"][~mask[2]], after.channels["R"][~mask[2]])
 
 
+def light_of(values: np.ndarray) -> np.ndarray:
+    """sRGB's curve, IEC 61966-2-1."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def test_light_out_of_an_encoded_plate(small_model, plate, tmp_path):
+    """EXR out of PNG: the plate's light outside the mask, and over(layer, plate) is the composite."""
+    pytest.importorskip("OpenEXR")
+    out, layer = str(tmp_path / "comp.####.exr"), str(tmp_path / "edit.####.exr")
+    given = plate("png16")
+    mask, facts = delivered(small_model, given, out, layer, exr_layers=True, output_colour="linear")
+    assert facts["plate"]["colour"] == "sRGB" and facts["layer"]["error"] < 2**-11
+    assert facts["output"] == {"depth": "half", "colour": "linear", "clipped": 0.0}
+    plates = light_of(rgba_of(tmp_path / "plate_*.png") / 65535)
+    for t in range(T):
+        comp, edit = (exr.read(tmp_path / f"{name}.{95 + t:04}.exr") for name in ("comp", "edit"))
+        for i, name in enumerate("RGB"):
+            new, old = comp.channels[name].astype(np.float32), plates[t, ..., i]
+            assert np.abs(new - old)[~mask[t]].max() < 2**-11 and np.abs(new - old)[mask[t]].max() > 0.01
+            made = edit.channels[name] + (1 - edit.channels["A"].astype(np.float32)) * old
+            assert np.abs(made - new).max() < 2**-9
+        foreground = np.stack([comp.channels[f"foreground.{name}"] for name in "RGB"], -1)
+        solid = comp.channels["foreground.A"] == 1
+        assert np.abs(foreground[solid] - light_of(np.array([200, 40, 90]) / 255)).max() < 2**-10
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "tags", "white"),
+    [("PQ", "prores-4444", (9, 16, 9), 0.58), ("Rec.709", "h264-10", (1, 1, 1), 1.0)],
+)
+def test_video_out_of_light(small_model, plate, tmp_path, name, codec, tags, white):
+    """The values of the format, by its curve; what is above white is clipped where the format has no more."""
+    given, out = plate("exr"), tmp_path / "c.mov"
+    mask, facts = delivered(small_model, given, str(out), None, codec=codec, output_colour=name)
+    with av.open(str(out)) as container:
+        frame = next(container.decode(video=0))
+    assert (int(frame.colorspace), int(frame.color_trc), int(frame.color_primaries)) == tags
+    found = frame.reformat(format="rgb48le", src_colorspace=tags[0], interpolation=0x4 | 0x40000 | 0x6000)
+    values = found.to_ndarray()[~mask[0]] / 65535
+    light = exr.read(given.with_name("plate.1001.exr"))
+    expected = conversion(LINEAR, plate_colour(name))(
+        np.stack([light.channels[each] for each in "RGB"], axis=-1).astype(np.float32)
+    )
+    assert np.abs(values - np.clip(expected, 0, 1)[~mask[0]]).mean() < 0.012  # the codec's losses
+    assert (facts["output"]["clipped"] > 0.2) == (name == "Rec.709")
+    assert facts["output"]["colour"] == name and facts["output"]["depth"] == "16"
+    assert conversion(LINEAR, plate_colour(name))(np.ones((1, 3)))[0, 0] == pytest.approx(white, abs=0.01)
+
+
+def test_images_state_their_colour(small_model, plate, tmp_path):
+    given = plate("exr")
+    delivered(small_model, given, str(tmp_path / "c_####.png"), None, output_colour="PQ")
+    header = read_header(tmp_path / "c_1001.png")
+    assert header.colour is not None and header.colour[1:] == ("pq", "bt2020")
+
+
+def test_the_plates_own_colour_asked_for_stays_bit_for_bit(small_model, tmp_path):
+    given = write_video(tmp_path / "plate.mkv", "yuv420p10le", Tags(2, 2, 2))
+    out = str(tmp_path / "c.mkv")
+    mask, facts = delivered(small_model, given, out, None, codec="ffv1", output_colour="Rec.709")
+    before, after = coded(given)[0], coded(tmp_path / "c.mkv")[0]
+    assert "output" not in facts and before.layout.format == after.layout.format
+    assert np.array_equal(before.samples[0][~mask[0]], after.samples[0][~mask[0]])
+    with av.open(out) as container:
+        assert int(next(container.decode(video=0)).color_trc) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "out", "more", "message"),
     [
-        ("png16", "a_####.exr", {}, "EXR has linear light, the plate has display values"),
+        ("png16", "a_####.exr", {}, "EXR has linear light, sRGB is encoded: pass --output-colour"),
         ("png16", "a_####.jpg", {}, "images are written as .png, .tif"),
         ("png16", "a_####.png", {"codec": "ffv1"}, "are images, which have no --codec ffv1"),
         ("png16", "a", {"codec": "ffv1"}, "--codec ffv1 is written to .mkv"),
         ("png16", "a.mp4", {"exr_layers": True}, "--exr-layers: only EXR images have layers"),
         ("png16", "a.mp4", {"layer": "e_####.exr"}, "--layer .*: EXR has linear light"),
-        ("exr", "a_####.png", {}, "linear light in floats, which .png doesn't keep"),
-        ("exr", "a.mkv", {"codec": "ffv1"}, "linear light in floats, which no video keeps"),
-        ("exr", "a.mp4", {"layer": "e.mov"}, "--layer .*: the plate has linear light in floats"),
+        ("exr", "a_####.png", {}, ".png doesn't keep linear light in floats .linear."),
+        ("exr", "a.mkv", {"codec": "ffv1"}, "no video keeps linear light in floats"),
+        ("exr", "a.mp4", {"output_colour": "PQ"}, "--output-colour PQ: .*a.mp4 is a viewing copy"),
+        ("exr", "a_####.exr", {"output_colour": "sRGB"}, "EXR has linear light, sRGB is encoded"),
+        ("png16", "a.mkv", {"codec": "ffv1", "output_colour": "linear"}, "no video keeps linear light"),
+        ("png16", "a.mp4", {"codec": "hevc-10"}, "--codec hevc-10: needs frames of 64x64 pixels"),
+        ("png16", "a_####.png", {"output_colour": "709"}, "--output-colour 709: unknown"),
+        ("exr", "a.mp4", {"layer": "e.mov"}, "--layer .*: only EXR keeps linear light in floats"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(plate, tmp_path, kind, out, more, message):

@@ -12,6 +12,7 @@ import pytest
 from gencompositor_jax.cli import main
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.footage import scene_stage
+from gencompositor_jax.controls.media import exr
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.controls.media.video_out import write_image_folder
 from gencompositor_jax.controls.scene import read_scene
@@ -104,6 +105,37 @@ def test_a_job_is_done_if_its_result_is_whole_and_of_these_weights(folder, small
     project.write_text(json.dumps(scene | {"record": scene["record"] | {"weights": "0" * 64}}))
     assert run(folder, *three) == 0 and made == [0, 2]
     assert run(folder, *three) == 0 and made == [0, 2]
+
+
+def test_jobs_write_at_the_plates_depth(folder, small_checkpoint, capsys):
+    """A codec, a sequence in another colour, the edit as a layer and the element; wrong ones are refused."""
+    pytest.importorskip("OpenEXR")
+    ffv1, light, bad, video = jobs(small_checkpoint, 4)
+    lines = (
+        ffv1 | {"out": "a/comp.mkv", "codec": "ffv1", "save_element": True, "layer": True},
+        light
+        | {"out": "b/comp.####.exr", "output_colour": "linear", "exr_layers": True}
+        | {"layer": "b/edit.####.exr"},
+        bad | {"out": "c.####.exr"},
+        video | {"out": "d.mp4", "output_colour": "PQ"},
+    )
+    assert run(folder, *lines) == 1
+    said = capsys.readouterr().err
+    assert "EXR has linear light, sRGB is encoded" in said and "--output-colour PQ" in said
+    out = folder / "out"
+    for name in ("comp.mkv", "comp.json", "comp.scene.json", "comp.layer.mov", "comp.element.mov"):
+        assert (out / "a" / name).is_file()
+    plate, made = read_video(folder / "street0").frames, read_video(out / "a" / "comp.mkv").frames
+    assert (np.asarray(plate)[:, 0] == np.asarray(made)[:, 0]).all()  # far from the element
+    assert read_scene(out / "a" / "comp.scene.json").codec == "ffv1"
+    images, edits = sorted((out / "b").glob("comp.*.exr")), sorted((out / "b").glob("edit.*.exr"))
+    assert len(images) == len(edits) == len(plate)
+    assert "mask.A" in exr.read(images[0]).channels
+    record = read_scene(out / "b" / "comp.scene.json").record
+    assert record is not None and (record.result.depth, record.result.colour) == ("half", "linear")
+    images[1].unlink()  # so that the result isn't whole
+    assert run(folder, *lines) == 1 and images[1].exists()
+    assert "4 jobs, 1 done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("read", ["out/street1", "out/street1/#####.png"])

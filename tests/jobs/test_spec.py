@@ -34,9 +34,6 @@ def test_the_fields_are_those_of_compose():
         "overwrite",
         "no_paste_back",
         "mesh",
-        "save_element",
-        "codec",
-        "exr_layers",
         "resume",
     }
     assert options - of_the_command_line == set(FIELDS) - {"paste_back"}
@@ -98,6 +95,11 @@ def test_a_project_file_and_what_may_be_changed(tmp_path):
         ({"scale": []}, "scales"),
         ({"timing": "time"}, "timing"),
         ({"relative": "yes"}, "relative"),
+        ({"layer": "/e.mov"}, "layer"),
+        ({"save_element": 3}, "save_element"),
+        ({"out": "a.####.exr", "paste_back": False}, "out: without paste-back"),
+        ({"codec": "ffv1", "paste_back": False}, "out: without paste-back"),
+        ({"codec": "mpeg"}, "codec"),
         ({"steps": 0}, "steps"),
         ({"seed": 1.5}, "seed"),
         ({"frames": 10**7}, "frames"),

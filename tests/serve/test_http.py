@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gencompositor_jax.jobs.inputs import OWN
 from gencompositor_jax.jobs.limits import Limits
 from gencompositor_jax.jobs.spec import FIELDS
 from tests.jobs.conftest import PATIENCE_S, REQUEST
@@ -191,7 +192,7 @@ def test_the_openapi_page_works_offline_and_describes_every_field(client):
                 assert path.startswith("/docs/static/") and client("GET", path).status == 200
     described = client("GET", "/openapi.json").json
     content = described["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]
-    assert content["application/json"]["schema"]["properties"].keys() == set(FIELDS) - {"out", "checkpoint"}
+    assert content["application/json"]["schema"]["properties"].keys() == set(FIELDS) - set(OWN)
     for example in content["application/json"]["examples"].values():
         assert example["value"].keys() <= set(FIELDS)
     assert json.loads(content["multipart/form-data"]["example"]["job"]).keys() <= set(FIELDS)

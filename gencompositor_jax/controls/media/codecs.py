@@ -7,6 +7,7 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike
 
 Codec = Literal["h264", "h264-10", "hevc-10", "prores-422", "prores-4444", "dnxhr-hqx", "dnxhr-444", "ffv1"]
+VIEWING: tuple[Codec | None, ...] = (None, "h264")  # 8 bits of the working picture
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # The result doesn't depend on the number of cores. With B-frames x265 gives frames of very short clips wrong
 # times.
@@ -23,14 +24,14 @@ class Coding(NamedTuple):
     options: dict[str, str]
     containers: tuple[str, ...]
     lossless: bool = False
-    least: tuple[int, int] = (1, 1)  # (width, height)
+    least: tuple[int, int] = (1, 1)  # (width, height); x265 writes beyond its buffers below 64 columns
     matrix: int | None = None  # of YCbCr, whatever the plate's is: FFmpeg's DNxHR always states BT.709's
 
 
 CODINGS: dict[str, Coding] = {
     "h264": Coding("libx264", "yuv420p", 8, _X264, (".mp4", ".mov", ".mkv")),
     "h264-10": Coding("libx264", "yuv420p10le", 10, _X264, (".mp4", ".mov", ".mkv")),
-    "hevc-10": Coding("libx265", "yuv420p10le", 10, _X265, (".mp4", ".mov", ".mkv")),
+    "hevc-10": Coding("libx265", "yuv420p10le", 10, _X265, (".mp4", ".mov", ".mkv"), least=(64, 64)),
     "prores-422": Coding("prores_ks", "yuv422p10le", 10, {"profile": "hq"}, (".mov",)),
     "prores-4444": Coding("prores_ks", "yuv444p10le", 10, {"profile": "4444"}, (".mov",)),
     "dnxhr-hqx": Coding(

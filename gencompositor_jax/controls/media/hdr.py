@@ -27,12 +27,12 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4
 _A = 0.17883277
 _B, _C = 1 - 4 * _A, 0.5 - _A * np.log(4 * _A)
 # CIE 1931 (x, y) of red, green and blue, with the white D65
-_CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {
+CHROMATICITIES: dict[Primaries, tuple[tuple[float, float], ...]] = {
     "bt709": ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
     "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-_D65 = (0.3127, 0.3290)
+D65 = (0.3127, 0.3290)
 _STRIP = 1 << 18  # pixels converted at once: they stay in the processor's cache
 
 
@@ -136,6 +136,6 @@ def peak_of(values: np.ndarray, transfer: Transfer) -> float:
 
 
 def _to_xyz(primaries: Primaries) -> np.ndarray:
-    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in _CHROMATICITIES[primaries]]).T
-    x, y = _D65
+    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in CHROMATICITIES[primaries]]).T
+    x, y = D65
     return columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y]))

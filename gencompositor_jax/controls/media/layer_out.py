@@ -28,28 +28,33 @@ VIDEOS = {
 def check_layer_output(
     path: PathLike, numbers: Iterable[int], overwrite: bool, of_exr: bool = False, option: str = "--layer"
 ) -> None:
-    """`check_output` for a layer whose frames have these numbers; option: that named it.
+    """`check_layer_name`, and `check_output` for a layer whose frames have these numbers."""
+    check_layer_name(path, of_exr, option)
+    path = Path(path)
+    is_video = path.suffix.lower() in VIDEOS
+    for file in [path] if is_video else [numbered(path, number) for number in numbers]:
+        check_output(file, overwrite)
 
-    of_exr: whether the plate is EXR: its values are light, which only EXR layers have. InputError if the name
-    is neither a pattern of images (`edit_####.png`) nor a video (.mov, .mkv).
+
+def check_layer_name(path: PathLike, of_exr: bool = False, option: str = "--layer") -> None:
+    """Raise InputError if a name is neither a pattern of images (`edit_####.png`) nor a video (.mov, .mkv).
+
+    of_exr: whether its values are light, which only EXR layers have. option: that named it.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if of_exr and not (suffix == EXR and is_pattern(path.name)):
         raise InputError(
-            f"{option} {path}: the plate has linear light in floats, which only EXR keeps: pass edit_####.exr"
+            f"{option} {path}: only EXR keeps linear light in floats: pass edit_####.exr, or --output-colour "
+            "Rec.709"
         )
     if suffix == EXR and is_pattern(path.name) and not of_exr:
+        remedy = ", or --output-colour linear" if option == "--layer" else ""
         raise InputError(
-            f"{option} {path}: EXR has linear light, the plate has display values: pass edit.mov or "
-            "edit_####.png, or convert the plate to EXR first"
+            f"{option} {path}: EXR has linear light, here are encoded values: pass edit.mov or edit_####.png"
+            f"{remedy}"
         )
-    if suffix in (*IMAGES, EXR) and is_pattern(path.name):
-        for number in numbers:
-            check_output(numbered(path, number), overwrite)
-    elif suffix in VIDEOS:
-        check_output(path, overwrite)
-    else:
+    if not (suffix in (*IMAGES, EXR) and is_pattern(path.name)) and suffix not in VIDEOS:
         raise InputError(
             f"{option} {path}: pass a name such as edit.mov (ProRes 4444), edit.mkv (FFV1), edit_####.png, "
             "edit_####.tif, or edit_####.exr over an EXR plate"

@@ -41,6 +41,12 @@ def is_pattern(name: str) -> bool:
     return len(_PATTERN.findall(name)) == 1
 
 
+def is_sequence(path: str | Path) -> bool:
+    """Whether an output is numbered images, such as `comp.####.exr`, and no video or folder."""
+    path = Path(path)
+    return bool(path.suffix) and is_pattern(path.name)
+
+
 def bare(name: str) -> str:
     """The name without number and suffix: `comp` of `comp.####.exr`."""
     return _PATTERN.sub("", Path(name).stem).rstrip("._- ")

@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 
 _ORIENTATION = 0x0112  # the Exif tag
 _BT2020 = ("hlg", "pq", "rec.2020")  # names of colours with its matrix
-_AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)  # chromaticities of ACEScg
-_AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)  # of ACES2065-1
+AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)  # chromaticities of ACEScg
+AP0 = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767)  # of ACES2065-1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def _of_exr(paths: list[Path], colour: str | None, **facts: Any) -> Plate:
 
 def _note_chromaticities(path: Path, head: exr.Exr) -> None:
     found = np.ravel(np.asarray(head.header.get("chromaticities", ()), np.float64))
-    for known, name in ((_AP1, "ACEScg"), (_AP0, "ACES2065-1")):
+    for known, name in ((AP1, "ACEScg"), (AP0, "ACES2065-1")):
         if found.shape == (8,) and np.allclose(found, known, atol=1e-3):
             _log.warning("%s: has the primaries of %s: pass --plate-colour %s", path, name, name)
 

@@ -12,27 +12,16 @@ from gencompositor_jax.controls.geometry.edit_layer import premultiplied_layer, 
 from gencompositor_jax.controls.media import deep_images, exr
 from gencompositor_jax.controls.media.codecs import CODINGS
 from gencompositor_jax.controls.media.colour import UNSPECIFIED, Tags
-from gencompositor_jax.controls.media.encoding import BT709, encoder
+from gencompositor_jax.controls.media.encoding import encoder
 from gencompositor_jax.controls.media.layer_out import layer_writer
 from gencompositor_jax.controls.media.numbering import numbered
 from gencompositor_jax.controls.media.planes import frame_of
 from gencompositor_jax.controls.plate.carry import Carried, Seen
-from gencompositor_jax.controls.plate.colour import PlateColour
 from gencompositor_jax.controls.plate.delivery import Delivery
 from gencompositor_jax.controls.plate.pixels import Box, ExrFrame, ImageFrame, PlateFrame, VideoFrame
 from gencompositor_jax.controls.plate.plate import Plate
+from gencompositor_jax.controls.plate.recolour import TOP, in_colour, whole_of, with_part
 from gencompositor_jax.files import atomic_write
-
-_TOP = 65535  # of 16 bits
-# H.273's numbers of colours that no video states.
-_TAGS = {
-    "sRGB": BT709,
-    "Rec.709": BT709,
-    "Rec.2020": Tags(9, 14, 9),
-    "P3": Tags(1, 1, 12),
-    "HLG": Tags(9, 18, 9),
-    "PQ": Tags(9, 16, 9),
-}
 
 
 class Edited(NamedTuple):
@@ -41,37 +30,44 @@ class Edited(NamedTuple):
     frame: PlateFrame  # the composite
     seen: Seen | None = None  # None, here and below: nothing is edited
     carried: Carried | None = None
-    layer: np.ndarray | None = None  # [h, w, 4] of `layer_part`, if a file has the layer
+    layer: np.ndarray | None = None  # [h, w, 4] of `with_layer`, if a file has the layer
     pastes: tuple[np.ndarray, ...] = ()  # uint8 [H, W, 4]: the elements, if a file has the foreground
 
 
 Put = Callable[[Edited], None]
 
 
-def layer_part(seen: Seen, carried: Carried, of_exr: bool) -> tuple[np.ndarray, float]:
-    """The layer around the mask, float32 [h, w, 4] of 0..65535, and the largest error of over(layer, plate)
-    in 8-bit levels; for EXR float16, premultiplied, and the error relative to the values.
+def with_layer(edited: Edited, of_exr: bool) -> tuple[Edited, float]:
+    """A frame with the layer around the mask, float32 [h, w, 4] of 0..65535, and the largest error of
+    over(layer, plate) in 8-bit levels; for EXR float16, premultiplied, and the error relative to the values.
     """
+    if edited.seen is None or edited.carried is None:
+        return edited, 0.0
+    layer, error = _layer_part(edited.seen, edited.carried, of_exr)
+    return edited._replace(layer=layer), error
+
+
+def _layer_part(seen: Seen, carried: Carried, of_exr: bool) -> tuple[np.ndarray, float]:
     before, after = seen.values, carried.values
     if of_exr:
         part = premultiplied_layer(before, after, carried.cover)
         made = part[..., :3].astype(np.float32) + (1 - part[..., 3:].astype(np.float32)) * before
         scale = np.maximum(np.maximum(np.abs(before), np.abs(after)), 2**-10)
         return part, float((np.abs(made - after) / scale).max(initial=0))
-    part = straight_layer(before, after, carried.cover, _TOP)
-    values = part / _TOP
+    part = straight_layer(before, after, carried.cover, TOP)
+    values = part / TOP
     made = values[..., 3:] * values[..., :3] + (1 - values[..., 3:]) * np.clip(before, 0, 1)
     return part, 255 * float(np.abs(made - np.clip(after, 0, 1)).max(initial=0))
 
 
 def composite_put(stack: ExitStack, delivery: Delivery) -> Put:
     """What writes the next frame of the composite; files are whole when the stack is closed."""
-    plate, out = delivery.plate, delivery.out
+    plate, out = delivery.written, delivery.out
     assert out is not None
     if delivery.codec is not None:
         return _video_put(stack, delivery, out)
     if plate.is_exr:
-        return _exr_put(out, delivery, lambda edited: _exr_channels(edited, plate, delivery))
+        return _exr_put(out, delivery, lambda edited: _exr_channels(edited, delivery))
 
     def pixels(edited: Edited) -> np.ndarray:
         frame = edited.frame
@@ -82,7 +78,7 @@ def composite_put(stack: ExitStack, delivery: Delivery) -> Put:
 
 def layer_put(stack: ExitStack, delivery: Delivery) -> Put:
     """What writes the next frame of the layer."""
-    plate, path = delivery.plate, delivery.layer
+    plate, path = delivery.written, delivery.layer
     assert path is not None
     size = plate.shape[1:]
     if plate.is_exr:
@@ -109,7 +105,7 @@ def layer_put(stack: ExitStack, delivery: Delivery) -> Put:
 
 
 def _image_put(out: Path, delivery: Delivery, pixels: Callable[[Edited], np.ndarray]) -> Put:
-    numbers, suffix, chunks = iter(delivery.numbers), out.suffix.lower(), delivery.plate.chunks
+    numbers, suffix, chunks = iter(delivery.numbers), out.suffix.lower(), delivery.written.chunks
 
     def put(edited: Edited) -> None:
         with atomic_write(numbered(out, next(numbers)), delivery.overwrite) as part:
@@ -130,7 +126,7 @@ def _exr_put(out: Path, delivery: Delivery, channels: Callable[[Edited], dict[st
 
 
 def _video_put(stack: ExitStack, delivery: Delivery, out: Path) -> Put:
-    plate, codec = delivery.plate, delivery.codec
+    plate, codec = delivery.written, delivery.codec
     assert codec is not None
     coding = CODINGS[codec]
     tags = _tags(plate)
@@ -165,14 +161,32 @@ def _video_put(stack: ExitStack, delivery: Delivery, out: Path) -> Put:
 
 def _deep_rgb(edited: Edited, size: tuple[int, ...]) -> np.ndarray:
     """A video's frame as uint16 R'G'B' [H, W, 3]: before chroma is subsampled, where it is edited."""
-    values = edited.frame.rgb((slice(0, size[0]), slice(0, size[1])))
-    if edited.seen is not None and edited.carried is not None:
-        inside = edited.seen.inside
-        values[edited.seen.box][inside] = edited.carried.values[inside]
-    return np.rint(np.clip(values, 0, 1) * _TOP).astype(np.uint16)
+    return np.rint(np.clip(_values(edited, size), 0, 1) * TOP).astype(np.uint16)
 
 
-def _exr_channels(edited: Edited, plate: Plate, delivery: Delivery) -> dict[str, np.ndarray]:
+def _values(edited: Edited, size: tuple[int, ...]) -> np.ndarray:
+    """The composite's values, float32 [H, W, 3]."""
+    values = whole_of(edited.frame, size)
+    if edited.seen is None or edited.carried is None:
+        return values
+    return with_part(values, edited.seen.box, edited.carried.values, edited.seen.inside)
+
+
+def in_output_colour(edited: Edited, delivery: Delivery) -> tuple[Edited, int]:
+    """A frame of the result in the colour of the files, and how many pixels were clipped to it."""
+    convert, written = delivery.convert, delivery.written
+    if convert is None:
+        return edited, 0
+    values = _values(edited, written.shape[1:])
+    frame, clipped = in_colour(edited.frame, values, convert, written.colour)
+    if edited.seen is None or edited.carried is None:
+        return edited._replace(frame=frame), clipped
+    seen = edited.seen._replace(values=convert(edited.seen.values))
+    carried = edited.carried._replace(values=convert(edited.carried.values))
+    return edited._replace(frame=frame, seen=seen, carried=carried), clipped
+
+
+def _exr_channels(edited: Edited, delivery: Delivery) -> dict[str, np.ndarray]:
     frame = edited.frame
     assert isinstance(frame, ExrFrame)
     channels = dict(frame.exr.channels)
@@ -184,7 +198,7 @@ def _exr_channels(edited: Edited, plate: Plate, delivery: Delivery) -> dict[str,
     if edited.seen is not None and edited.carried is not None:
         box, inside = edited.seen.box, edited.seen.inside
         difference = edited.carried.values - edited.seen.values
-        foreground = _foreground([paste[box] for paste in edited.pastes], inside.shape, plate.colour)
+        foreground = _foreground([paste[box] for paste in edited.pastes], inside.shape, delivery)
     layers["mask"] = {"A": frame.placed(box, inside)}
     layers["foreground"] = _placed(frame, box, foreground)
     layers["difference"] = _placed(frame, box, difference)
@@ -204,19 +218,20 @@ def _placed(frame: ExrFrame, box: Box, values: np.ndarray) -> dict[str, np.ndarr
     return {name: frame.placed(box, values[..., i]) for i, name in enumerate("RGBA"[: values.shape[-1]])}
 
 
-def _foreground(parts: Iterable[np.ndarray], shape: tuple[int, ...], colour: PlateColour) -> np.ndarray:
-    """The elements over each other, premultiplied, in the plate's colour: float32 [h, w, 4]."""
+def _foreground(parts: Iterable[np.ndarray], shape: tuple[int, ...], delivery: Delivery) -> np.ndarray:
+    """The elements over each other, premultiplied, in the colour of the files: float32 [h, w, 4]."""
     out: np.ndarray = np.zeros((*shape, 4), np.float32)
     for part in parts:
         alpha = part[..., 3:].astype(np.float32) / 255
-        light = colour.from_working(part[..., :3].astype(np.float32) / 255)
+        light = delivery.plate.colour.from_working(part[..., :3].astype(np.float32) / 255)
+        light = light if delivery.convert is None else delivery.convert(light)
         out = np.concatenate([alpha * light, alpha], axis=-1) + (1 - alpha) * out
     return out
 
 
 def _tags(plate: Plate) -> Tags:
     """The colours of a video, in H.273's numbers."""
-    named = _TAGS.get(plate.colour.name, Tags(1, 2, 2))
+    named = plate.colour.tags
     if plate.tags is None or plate.layout is None:
         return named
     if plate.is_named:
