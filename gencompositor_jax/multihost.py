@@ -72,3 +72,19 @@ def wait_for_all(event: str) -> None:
     client = distributed.global_state.client
     assert client is not None, "jax.distributed is not initialised"
     client.wait_at_barrier(event, math.ceil(1000 * COMPILING_S))
+
+
+def leave_together() -> None:
+    """Wait until every process that is alive has come here, and disconnect; alone, return at once.
+
+    For processes that are connected as `independent`, see `distributed.initialize`. The first one, which the
+    others are connected to, is the last to leave.
+    """
+    client = distributed.global_state.client
+    if client is None:
+        return
+    everyone = list(range(jax.process_count()))
+    client.get_live_nodes(everyone)
+    if jax.process_index() == 0:
+        client.get_live_nodes(everyone)  # without the others' calls: until they have disconnected
+    jax.distributed.shutdown()

@@ -19,8 +19,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+_Found = TypeVar("_Found")
 
 POLL_S = 0.05
 LOOK_S = 5.0  # between two looks at the CPU time
@@ -55,13 +58,17 @@ class Group:
         """Returns once a regular expression is in a process's log. Raises AssertionError if the process ends
         without it, or if all are stuck.
         """
-        for _ in self._while_progress(f"{pattern!r} of process {process}"):
+        return self.wait_until(lambda: re.search(pattern, self.log(process)), repr(pattern), process)
+
+    def wait_until(self, condition: Callable[[], _Found], awaited: str, process: int = 0) -> _Found:
+        """Returns what a condition returns once that is true; raises AssertionError as `wait_for` does."""
+        for _ in self._while_progress(f"{awaited} of process {process}"):
             over = self.processes[process].poll() is not None  # asked first: it may write and then end
-            if found := re.search(pattern, self.log(process)):
+            if found := condition():
                 return found
             if over:
                 break
-        raise AssertionError(f"{pattern!r}: process {process} ended without it\n{self.tails()}")
+        raise AssertionError(f"{awaited}: process {process} ended without it\n{self.tails()}")
 
     def kill(self, process: int, number: int = signal.SIGKILL) -> None:
         """Sends a signal to one running process alone, not to its children."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, processes
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.errors import InputError
 
@@ -44,11 +44,7 @@ def register(subcommands: Any) -> None:
     parser.add_argument(
         "--clips", type=int, metavar="N", help="in a call of the network (default: by the size of the clips)"
     )
-    several = parser.add_argument_group(
-        "several hosts (not needed under Slurm, on TPU pods, on GKE, Open MPI)"
-    )
-    several.add_argument("--processes", type=int, metavar="N", help="number of processes, one per host")
-    several.add_argument("--process", type=int, metavar="I", help="number of this process, 0 to N-1")
+    processes.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,14 +53,25 @@ def run(args: argparse.Namespace) -> int:
     mesh = options.mesh_of(args.mesh)
     if args.clips is not None and not 1 <= args.clips <= 1024:
         raise InputError(f"--clips {args.clips}: pass 1 to 1024")
+    processes.check(args)
 
+    from gencompositor_jax import multihost
+    from gencompositor_jax.training import distributed
+
+    with distributed.exit_together():
+        code = _make(args, mesh, _join(args))
+        multihost.leave_together()
+    return code
+
+
+def _make(args: argparse.Namespace, mesh: dict[str, int] | None, share: tuple[int, int]) -> int:
+    """`run` for the share of one process: its number, and how many there are."""
     from gencompositor_jax.cli.progress import jobs_bar
     from gencompositor_jax.jobs.batch import Batch
     from gencompositor_jax.jobs.checking import Checker
     from gencompositor_jax.jobs.manifest import read_manifest
     from gencompositor_jax.jobs.results import Result, Results, done_before, settle
 
-    share = _share(args.processes, args.process)
     every = read_manifest(args.manifest)
     _make_folder(args.out)
     checker = Checker(args.out, args.overwrite)
@@ -96,19 +103,26 @@ def run(args: argparse.Namespace) -> int:
     return 0 if made == len(lines) else INCOMPLETE
 
 
-def _share(processes: int | None, process: int | None) -> tuple[int, int]:
-    """(number of this process, number of all). The processes need no connection: each makes its own jobs."""
-    if (processes is None) != (process is None):
-        raise InputError("--processes and --process: pass both, or none")
-    if processes is not None and process is not None:
-        if processes < 1 or not 0 <= process < processes:
-            raise InputError(f"--processes {processes} --process {process}: processes are numbered from 0")
-        return process, processes
+def _join(args: argparse.Namespace) -> tuple[int, int]:
+    """(number of this process, number of all). Numbers without a coordinator connect nothing."""
+    numbers = args.process, args.processes
+    if args.coordinator is None and numbers != (None, None):
+        if None in numbers:
+            raise InputError("--processes and --process: pass both, or none")
+        if not 0 <= args.process < args.processes:
+            raise InputError(
+                f"--processes {args.processes} --process {args.process}: processes are numbered from 0"
+            )
+        return numbers
+
+    import jax
 
     from gencompositor_jax.training import distributed
 
-    cluster = distributed.resolve(None, None, None, 60.0)
-    return (0, 1) if cluster is None else (cluster.process, cluster.processes)
+    distributed.initialize(
+        args.coordinator, args.processes, args.process, args.coordinator_timeout, independent=True
+    )
+    return (jax.process_index(), jax.process_count()) if jax.distributed.is_initialized() else (0, 1)
 
 
 def _make_folder(folder: Path) -> None:

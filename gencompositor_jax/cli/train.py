@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from gencompositor_jax.cli import processes
 from gencompositor_jax.errors import InputError
 
 
@@ -31,23 +32,7 @@ def register(subcommands: Any) -> None:
     parser.add_argument(
         "--minutes", type=float, metavar="M", help="save and stop after M minutes; run again to resume"
     )
-    several = parser.add_argument_group(
-        "several processes (not needed under Slurm, on TPU pods, on GKE, under Open MPI)"
-    )
-    several.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="the host of process 0, and a free port there"
-    )
-    several.add_argument(
-        "--processes", type=int, metavar="N", help="number of processes, usually one per machine"
-    )
-    several.add_argument("--process", type=int, metavar="I", help="number of this process, 0 to N-1")
-    several.add_argument(
-        "--coordinator-timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="how long to wait for the others (default 300)",
-    )
+    processes.add(parser)
     parser.set_defaults(run=run, overrides=[])
 
 
@@ -57,8 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.minutes is not None and not (math.isfinite(args.minutes) and args.minutes >= 0):
         raise InputError(f"--minutes {args.minutes}: pass a number of minutes, 0 or more")
-    if not 0 < args.coordinator_timeout <= 86_400:
-        raise InputError(f"--coordinator-timeout {args.coordinator_timeout}: pass seconds, at most 86400")
+    processes.check(args)
     config = load_config(args.config, args.overrides)
     workdir = Path(args.workdir)
     if workdir.exists() and not workdir.is_dir():

@@ -4,8 +4,9 @@ Process 0, the first, runs the coordinator, a small server with which the others
 number of processes and the number of each come from the command line, or from Slurm, a TPU pod, GKE or Open
 MPI.
 
-If a process dies, the coordinator misses its heartbeats and ends all others. If the first one dies, the
-others lose their connection and end at once.
+If a process dies, the coordinator misses its heartbeats and ends all others, unless the processes are
+independent: those run no program together. If the first one dies, the others lose their connection and end at
+once.
 """
 
 import contextlib
@@ -49,6 +50,7 @@ def initialize(
     process: int | None = None,
     timeout_s: float = 300.0,
     heartbeat_s: float = HEARTBEAT_S,
+    independent: bool = False,
 ) -> None:
     """Join the processes of a run, before anything asks JAX for its devices; a single process does nothing.
 
@@ -62,6 +64,8 @@ def initialize(
         process: the number of this one, from 0.
         timeout_s: how long to wait for the others.
         heartbeat_s: a process without heartbeats for so long counts as dead.
+        independent: each process uses its own devices alone, which all open here. A dead one ends no other
+            but, if it is the first, all; it may join again. They end with `multihost.leave_together`.
 
     Raises:
         InputError: contradictory arguments, a port in use, or a coordinator that can't be reached.
@@ -75,6 +79,12 @@ def initialize(
         check_free(host if host in LOOPBACK else "", port)
     else:
         wait_for(host, port, timeout_s)
+
+    if independent:
+        jax.config.update("jax_enable_recoverability", True)
+        jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM
+        # Gloo would register the local devices with the coordinator, which refuses that after a restart.
+        jax.config.update("jax_cpu_collectives_implementation", None)
 
     # On a time-out JAX's client ends the process with a stack trace, so this timer ends it earlier.
     timer = threading.Timer(timeout_s, _exit_on_timeout, (cluster, timeout_s))
@@ -92,6 +102,8 @@ def initialize(
         coordinator_bind_address=bind,
     )
     timer.cancel()
+    if independent:
+        jax.devices()  # now, because each process waits for the devices of all
 
 
 def is_first() -> bool:

@@ -235,7 +235,7 @@ def test_one_failing_job_stops_no_other(folder, small_checkpoint, fake, monkeypa
     monkeypatch.setattr(batch, "grouped", grouped)
     found = made_of(folder, *lines)
     assert [result.status for result in found] == ["done", "failed", "done", "done", "failed"]
-    assert found[1].error == "RuntimeError: no luck" and "vanishing" in (found[4].error or "")
+    assert found[1].error == "RuntimeError: no luck" and "is damaged" in (found[4].error or "")
     assert [0, 0] in compositor.calls and [0, 1] in compositor.calls  # one by one, after the call of both
 
 
@@ -288,6 +288,8 @@ def test_each_host_takes_its_share(folder, small_checkpoint, fake):
         (("--mesh", "data"), "--mesh data"),
         (("--mesh", "foo=2"), "--mesh foo: unknown axis"),
         (("--processes", "2"), "pass both"),
+        (("--coordinator", "127.0.0.1:9900"), "--processes and --process: missing"),
+        (("--coordinator-timeout", "0"), "--coordinator-timeout 0"),
         (("--processes", "2", "--process", "2"), "numbered from 0"),
     ],
 )

@@ -80,8 +80,8 @@ def read_pages(
         pixels = _encoded(_exr(path), alpha)
         yield from (pixels for _ in pages)
         return
-    colour = _stated_colour(path) if stated_colour else None
     with _opened(path) as image:
+        colour = _stated_colour(path) if stated_colour else None
         for page in pages:
             if image.tell() != page:
                 image.seek(page)
