@@ -55,7 +55,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "erope_time": {"arch_changes.layout": "time"},
     "erope_shared": {"arch_changes.layout": "shared"},
     "erope_released": {"arch_changes.layout": "released"},
-    "noise": {"arch_changes.diffusion.prediction": "noise"},
+    # The noise of an input that is all noise says nothing about the clip: the schedule ends before that.
+    "noise": {
+        "arch_changes.diffusion.prediction": "noise",
+        "arch_changes.diffusion.zero_terminal_snr": False,
+    },
     "v": {"arch_changes.diffusion.prediction": "velocity"},
     "x0": {"arch_changes.diffusion.prediction": "x0"},
 }

@@ -106,6 +106,11 @@ class ModelArch:
                 raise InputError(f"codec.latent_channels={self.codec.latent_channels}: pass 1 to {size}")
         if not self.inflation.kernel % 2:
             raise InputError(f"inflation.kernel={self.inflation.kernel}: pass an odd number")
+        if self.diffusion.prediction == "noise" and self.diffusion.zero_terminal_snr:
+            raise InputError(
+                "diffusion.prediction=noise: says nothing about the last timestep, which is all noise; pass "
+                "diffusion.zero_terminal_snr=False, too"
+            )
         pixels = self.frames * self.height * self.width
         positions = 2 * math.prod(self.token_grid) * self.backbone.width
         if pixels > MAX_PIXELS or positions > MAX_POSITIONS:

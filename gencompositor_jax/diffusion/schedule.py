@@ -36,10 +36,6 @@ def alpha_bars(arch: DiffusionArch) -> Float[np.ndarray, " {arch.train_steps}"]:
     if arch.zero_terminal_snr:
         root = np.sqrt(a)
         a = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-    if arch.prediction == "noise" and a[-1] == 0.0:
-        raise ValueError(
-            "noise prediction is undefined at zero terminal SNR (equation 4): set zero_terminal_snr=False"
-        )
     return a
 
 

@@ -41,6 +41,17 @@ def test_an_ablation_changes_what_it_says_and_nothing_else(size):
         assert own == base | changes, name
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_the_fields_of_each_ablation_go_together(size):
+    for name in VARIANTS:
+        arch_of(load(f"{name},size={size}"))
+
+
+def test_noise_prediction_needs_a_last_signal():
+    with pytest.raises(InputError, match="zero_terminal_snr=False"):
+        arch_lib.preset("tiny", {"diffusion": {"prediction": "noise"}})
+
+
 def test_released_weights_predict_velocity_and_small_ones_x0():
     for size, name in (("released", "v"), ("released", "erope_released"), ("sweep", "x0"), ("tiny", "x0")):
         assert as_values(load(f"{name},size={size}")) == as_values(load(f"full,size={size}")), (size, name)

@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,10 +58,3 @@ def test_each_sample_has_its_own_timestep():
         alone = schedule.add_noise(x0, eps, schedule.signal_at(TABLE, jnp.full(3, timestep)))
         np.testing.assert_array_equal(mixed[i], alone[i])
     np.testing.assert_array_equal(mixed[2], eps[2])  # pure noise at the end
-
-
-def test_noise_prediction_needs_a_last_signal():
-    arch = DiffusionArch(prediction="noise")
-    with pytest.raises(ValueError, match="zero_terminal_snr"):
-        schedule.alpha_bars(arch)
-    assert schedule.alpha_bars(dataclasses.replace(arch, zero_terminal_snr=False))[-1] > 0
