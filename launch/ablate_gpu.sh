@@ -6,7 +6,7 @@
 #
 # 1. Installs what is missing from the folder WHEELS (wheels/, by launch/fetch_wheels.sh), without a registry.
 # 2. `gencompositor ablate`: renders the training clips on all cores, trains SEEDS (3) seeds of each ablation in one
-#    program, scores them; once per budget of STEPS ("500 1500"), the smaller one first. VARIANTS, SIZE (sweep), CLIPS
+#    program, scores them; once per budget of STEPS ("400 900"), the smaller one first. VARIANTS, SIZE (sweep), CLIPS
 #    (4096, for training) and OPTIONS, more options of the command, change it.
 #
 # OUT is complete at any moment: results.tar (per sweep ablation.json, the tables and pictures, and the scores of all
@@ -26,7 +26,7 @@ left() { echo $((seconds - SECONDS)); }
 
 base=${PYTHON:-python3} wheels=${WHEELS:-wheels} work=${WORK:-runs/ablate}
 seeds=${SEEDS:-3} processes=${PROCESSES:-$(nproc)}
-read -ra budgets <<<"${STEPS:-500 1500}"
+read -ra budgets <<<"${STEPS:-400 900}"
 # On a GPU four times the config's batch takes little longer, and reading it anew for every step would.
 command=(--size "${SIZE:-sweep}" --seeds "$seeds" --config.data.clips="${CLIPS:-4096}" --config.batch_size=32
     --config.data.echo=8)

@@ -30,7 +30,7 @@ from gencompositor_jax.training.checkpointer import open_checkpointer
 from gencompositor_jax.training.loop import augmentation_of
 from gencompositor_jax.training.step import make_update
 
-SAVE_SECONDS = 60.0  # between checkpoints
+SAVE_SECONDS = 20.0  # between checkpoints
 CURVE = 50  # points of the loss curve
 TIMED = 20  # steps that say how long one takes
 
@@ -76,6 +76,8 @@ def train(
             report()
             waiting = step + 1, metrics["loss"]
             now = time.monotonic()
+            if step == first:
+                saved = now  # compilation, which is in that step, leaves nothing to save
             if now - saved > SAVE_SECONDS and step + 1 < config.steps:
                 report()
                 waiting = None

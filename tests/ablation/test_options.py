@@ -14,16 +14,16 @@ from gencompositor_jax.errors import InputError
         ({"steps": 10, "minutes": 1.0}, "pass one of them"),
         ({"steps": 1}, "--steps-per-run"),
         ({"minutes": 0.0}, "--minutes-per-run"),
-        ({"steps": 99, "seeds": 0}, "--seeds"),
-        ({"steps": 99, "variants": ("full", "no_brnch")}, "--variants no_brnch: known are full,"),
-        ({"steps": 99, "variants": ("full", "full")}, "each once"),
-        ({"steps": 99, "clips": 257}, "--clips"),
-        ({"steps": 99, "processes": 0}, "--processes"),
-        ({"steps": 99, "size": "released"}, "--size released"),
-        ({"steps": 99, "overrides": ("learning_rate=1",)}, "learning_rate"),
-        ({"steps": 99, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
-        ({"steps": 99, "overrides": ("arch_changes.frames=17",)}, "9 frames of 64 x 96"),
-        ({"steps": 40}, "the warm-up alone has 50"),
+        ({"steps": 999, "seeds": 0}, "--seeds"),
+        ({"steps": 999, "variants": ("full", "no_brnch")}, "--variants no_brnch: known are full,"),
+        ({"steps": 999, "variants": ("full", "full")}, "each once"),
+        ({"steps": 999, "clips": 257}, "--clips"),
+        ({"steps": 999, "processes": 0}, "--processes"),
+        ({"steps": 999, "size": "released"}, "--size released"),
+        ({"steps": 999, "overrides": ("learning_rate=1",)}, "learning_rate"),
+        ({"steps": 999, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
+        ({"steps": 999, "overrides": ("arch_changes.frames=17",)}, "9 frames of 64 x 96"),
+        ({"steps": 40}, "the warm-up alone has 100"),
     ],
 )
 def test_what_can_not_be_used_is_refused(tmp_path, given, message):
@@ -33,12 +33,12 @@ def test_what_can_not_be_used_is_refused(tmp_path, given, message):
 
 
 def test_runs_with_equal_configs_are_trained_once(tmp_path):
-    same = same_runs(SweepOptions(tmp_path, steps=99))
+    same = same_runs(SweepOptions(tmp_path, steps=999))
     assert {name: first for name, first in same.items() if name != first} == {"x0": "full"}
 
 
 def test_runs_share_clips_where_they_can(tmp_path):
-    options = SweepOptions(tmp_path, steps=99)
+    options = SweepOptions(tmp_path, steps=999)
     folder = {name: Path(options.config(name).data.path).name for name in VARIANTS}
     assert folder["full"] == folder["no_branch"] == folder["cross_attention"] == folder["noise"]
     # No offsets, other light, other masks.
@@ -47,13 +47,18 @@ def test_runs_share_clips_where_they_can(tmp_path):
     assert folder["erope_height"] == folder["erope_shared"] == folder["channel_concat"]
 
 
+def test_a_short_run_renders_no_more_clips_than_it_reads(tmp_path):
+    counts = {s: SweepOptions(tmp_path, steps=s).config("full").data.clips for s in (101, 999)}
+    assert counts == {101: 808, 999: 4_096}
+
+
 def test_a_folder_holds_one_sweep(tmp_path):
-    assert begin(SweepOptions(tmp_path / "out", steps=99)) == 99
-    assert begin(SweepOptions(tmp_path / "out", variants=("full",), steps=99)) == 99
+    assert begin(SweepOptions(tmp_path / "out", steps=999)) == 999
+    assert begin(SweepOptions(tmp_path / "out", variants=("full",), steps=999)) == 999
     with pytest.raises(InputError, match="holds a sweep with budget"):
-        begin(SweepOptions(tmp_path / "out", steps=98))
+        begin(SweepOptions(tmp_path / "out", steps=998))
     with pytest.raises(InputError, match="overrides"):
-        begin(SweepOptions(tmp_path / "out", steps=99, overrides=("batch_size=4",)))
+        begin(SweepOptions(tmp_path / "out", steps=999, overrides=("batch_size=4",)))
 
 
 def test_minutes_become_the_same_steps_when_it_resumes(tmp_path):

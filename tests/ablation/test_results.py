@@ -18,7 +18,7 @@ CLIPS = 12
 def sweep(tmp_path):
     """A folder of finished runs: full is 1 dB above no_branch in every clip and 0 above no_gamma."""
     options = SweepOptions(
-        tmp_path, variants=("full", "no_branch", "no_gamma", "x0", "v"), steps=99, clips=CLIPS
+        tmp_path, variants=("full", "no_branch", "no_gamma", "x0", "v"), steps=999, clips=CLIPS
     )
     rng = np.random.default_rng(0)
     clips = rng.normal(15, 2, CLIPS)
@@ -37,7 +37,7 @@ def sweep(tmp_path):
 
 
 def test_partial_results_have_what_is_finished(sweep):
-    found = results.write(sweep, same_runs(sweep), 99)
+    found = results.write(sweep, same_runs(sweep), 999)
     assert list(found.variants) == ["full", "no_branch", "no_gamma", "x0"]  # v has no run
     written = json.loads((sweep.out / "ablation.json").read_text())
     assert written["variants"]["x0"] == written["variants"]["full"]
@@ -50,7 +50,7 @@ def test_partial_results_have_what_is_finished(sweep):
 
 
 def test_the_tables_agree(sweep):
-    results.write(sweep, same_runs(sweep), 99)
+    results.write(sweep, same_runs(sweep), 999)
     rows = list(csv.DictReader((sweep.out / "table.csv").open()))
     written = json.loads((sweep.out / "ablation.json").read_text())
     of_full = [float(r["mean"]) for r in rows if (r["method"], r["metric"]) == ("full", "ring_psnr")]
@@ -59,20 +59,20 @@ def test_the_tables_agree(sweep):
     text = (sweep.out / "table.md").read_text()
     assert re.search(r"\| no_branch \| background, dB \| \+(0\.9|1\.0)", text) and "full is better" in text
     assert "| no_gamma | target region of relit clips, dB |" in text and "not separated" in text
-    assert "12 clips of 9 frames" in text and "99 steps per run, 2 seeds" in text
+    assert "12 clips of 9 frames" in text and "999 steps per run, 2 seeds" in text
     assert "| x0 | target region, dB |" not in text  # it is the full model
     assert "minus region_mean in the target region: -" in text and "nothing is claimed" in text
 
 
 def test_differences_are_paired(sweep):
-    found = results.collect(sweep, same_runs(sweep), 99)
+    found = results.collect(sweep, same_runs(sweep), 999)
     interval = results.difference(found, "no_branch", "target_psnr")
     # Clips differ by 2 dB, differences by 0.1.
     assert 0.85 < interval.low < interval.mean < interval.high < 1.15
 
 
 def test_the_picture_is_an_svg_with_a_dot_per_seed(sweep):
-    results.write(sweep, same_runs(sweep), 99)
+    results.write(sweep, same_runs(sweep), 999)
     root = ElementTree.parse(sweep.out / "target_psnr.svg").getroot()
     circles = [each for each in root.iter() if each.tag.endswith("circle")]
     assert len(circles) == 4 * 2
