@@ -24,37 +24,7 @@
 # complete.
 set -u -o pipefail
 
-number='^[0-9]*\.?[0-9]+$'
-if [[ $# -ne 2 || ! $2 =~ $number ]]; then
-    echo "usage: [SMALL=1] [STEPS=N] [CONFIG=FILE.py:ARG] [WHEELS=DIR] [WORK=DIR] $0 OUT MINUTES" >&2
-    exit 2
-fi
-mkdir -p "$1" || exit 2
-out=$(cd "$1" && pwd)
-cd "$(dirname "$0")/.." || exit 2
-seconds=$(awk "BEGIN { print int(60 * $2) }")
-left() { echo $((seconds - SECONDS)); }
-
-base=${PYTHON:-python3} wheels=${WHEELS:-wheels} work=${WORK:-runs/borrowed} largest=$((16 * 1024 * 1024))
-mkdir -p "$work" || exit 2
-work=$(cd "$work" && pwd)
-config=${CONFIG:-configs/tiny.py:linear,gpu} checkpoints_s=40 evaluated=(--clips 64 --steps 4)
-training=(--config.checkpoint.model=true --config.validation.every=0 --config.data.workers="$(nproc)")
-if [[ -n ${SMALL:-} ]]; then
-    config=${CONFIG:-configs/tiny.py:linear,runlocal} checkpoints_s=10 evaluated=(--clips 2 --steps 1)
-    training=(--config.checkpoint.model=true --config.validation.every=0)
-fi
-export GENCOMPOSITOR_CACHE=${GENCOMPOSITOR_CACHE-$work/cache} SMALL=${SMALL:-}
-run=$work/run results=$work/results benchmarks=$work/results/benchmarks
-mkdir -p "$benchmarks"
-
-exec 8>"$work/lock"
-if ! flock -w 20 8; then
-    echo "$0: an earlier call, or what it started, still works in $work: end it, or pass another WORK" >&2
-    exit 1
-fi
-exec > >(exec 8>&-; trap '' INT TERM; exec tee -a "$out/log.txt") 2>&1
-say() { echo "== $(date -u +%H:%M:%S) $*"; }
+largest=$((16 * 1024 * 1024))
 
 # put FILE NAME: copies a file to OUT under its final name, whole or not at all.
 put() {
@@ -90,83 +60,37 @@ keep() {
     ) 6>"$work/keeping"
 }
 
-main=$$ keeper='' child=''
-exec 7<> <(:) # a line in this pipe ends the keeper
-keep_on() {
-    while ! read -rt 3 -u 7 && kill -0 "$main" 2>/dev/null; do keep; done &
-    keeper=$!
-}
-finish() {
-    if [[ -n $keeper ]]; then echo >&7 && wait "$keeper"; fi
-    keep
-}
-terminate() {
-    trap '' INT TERM
-    say 'ended by a signal'
-    if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null && wait "$child"; fi
-    finish
-    exit 143
-}
-trap terminate INT TERM
+options='[STEPS=N] [CONFIG=FILE.py:ARG]' work=runs/borrowed
+source "$(dirname "$0")/borrowed_machine.sh"
 
-# within SECONDS COMMAND...: runs a command, and ends it after that time.
-within() {
-    if (($1 < 1)); then return 124; fi
-    timeout -k 10 "$@" &
-    child=$!
-    wait "$child"
-    local code=$?
-    child=
-    return "$code"
-}
+config=${CONFIG:-configs/tiny.py:linear,gpu} checkpoints_s=40 evaluated=(--clips 64 --steps 4)
+training=(--config.checkpoint.model=true --config.validation.every=0 --config.data.workers="$(nproc)")
+if [[ -n $SMALL ]]; then
+    config=${CONFIG:-configs/tiny.py:linear,runlocal} checkpoints_s=10 evaluated=(--clips 2 --steps 1)
+    training=(--config.checkpoint.model=true --config.validation.every=0)
+fi
+run=$work/run results=$work/results benchmarks=$work/results/benchmarks
+mkdir -p "$benchmarks"
 
 # ---- The machine.
 say "borrowed for $2 minutes; $(left) s left"
 rm -f "$out/part"
 if [[ -e $out/results.tar ]]; then tar -xf "$out/results.tar" --skip-old-files -C "$results"; fi
 if [[ -e $out/evaluation.json && ! -e $work/evaluation.json ]]; then cp -p "$out/evaluation.json" "$work"; fi
-env_python=$work/venv/bin/python
-if [[ ! -e $work/venv/ready ]]; then
-    # The packages of the Python that is there, which may itself be a virtual environment, stay visible to this one.
-    rm -rf "$work/venv"
-    "$base" -m venv --without-pip "$work/venv" || exit 2
-    "$base" -c 'import os, sys; print(os.getcwd(), *[p for p in sys.path if p.endswith("-packages")], sep="\n")' \
-        >"$("$env_python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
-    install=("$env_python" -m pip install --quiet --disable-pip-version-check --no-compile --no-index --find-links "$wheels")
-    "$base" launch/borrowed_requirements.py >"$work/requirements.txt"
-    if ! "${install[@]}" -r "$work/requirements.txt"; then
-        say "packages are missing here and in $wheels: fetch them with launch/fetch_wheels.sh"
-        exit 2
-    fi
-    "${install[@]}" "$("$base" launch/borrowed_requirements.py pytorch)" || say 'without diffusers, gpu_vs_torch measures ours alone'
-    touch "$work/venv/ready"
-fi
-nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>/dev/null
-if ! "$env_python" - <<'PYTHON'
-import os, sys
-import jax
-
-device = jax.devices()[0]
-print(f"{len(jax.devices())} x {device.device_kind} ({device.platform}), jax {jax.__version__}, {os.cpu_count()} cores")
-sys.exit(device.platform != "gpu" and not os.environ["SMALL"])
-PYTHON
-then
-    say 'JAX finds no GPU here: install its CUDA plugin, or rehearse with SMALL=1'
-    exit 2
-fi
-keep_on
+prepare pytorch
+keep_on 3
 failed=0
 
 # ---- Training.
 # model_field EXPRESSION: of the model.json `m` in OUT/model.tar; nothing if there is none.
 model_field() {
     tar -xOf "$out/model.tar" ./model.json 2>/dev/null |
-        "$env_python" -c "import json, sys; m = json.load(sys.stdin)['provenance']; print($1)" 2>/dev/null
+        "$python" -c "import json, sys; m = json.load(sys.stdin)['provenance']; print($1)" 2>/dev/null
 }
 
 # The step and the steps per second that were last logged.
 progress() {
-    "$env_python" -c 'import json, sys
+    "$python" -c 'import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 print(rows[-1]["step"], [r["steps_per_second"] for r in rows if "steps_per_second" in r][-1])' "$run/metrics.jsonl" 2>/dev/null
 }
@@ -177,7 +101,7 @@ train() {
     shift
     if [[ -d $work/start ]]; then start=(--config.init="$work/start"); fi
     # The command saves when its minutes are over; that it is ended is for one that hangs.
-    within $((time + 45)) "$env_python" -m gencompositor_jax train --config "$config" --workdir "$run" \
+    within $((time + 45)) "$python" -m gencompositor_jax train --config "$config" --workdir "$run" \
         --minutes "$(awk "BEGIN { print $time / 60 }")" "${training[@]}" "${start[@]}" "$@"
 }
 
@@ -220,7 +144,7 @@ fi
 keep
 
 # ---- Evaluation, of the weights in OUT.
-of=$("$env_python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"]["trained_steps"])' "$work/evaluation.json" 2>/dev/null)
+of=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"]["trained_steps"])' "$work/evaluation.json" 2>/dev/null)
 done_steps=$(model_field 'm["step"]')
 if [[ -z $done_steps ]]; then
     say 'there is no model to evaluate'
@@ -229,7 +153,7 @@ elif [[ $of == "$done_steps" ]]; then
 else
     say "evaluation of step $done_steps; $(left) s left"
     rm -rf "$work/evaluated" && mkdir "$work/evaluated" && tar -xf "$out/model.tar" -C "$work/evaluated"
-    within "$(left)" "$env_python" -m gencompositor_jax evaluate --checkpoint "$work/evaluated" "${evaluated[@]}" \
+    within "$(left)" "$python" -m gencompositor_jax evaluate --checkpoint "$work/evaluated" "${evaluated[@]}" \
         --out "$work/evaluation.json" --overwrite || failed=1
 fi
 keep
@@ -238,7 +162,7 @@ keep
 for name in check sample torch convolutions lora train guided int8 attention memory torch; do
     if (($(left) < 10)); then break; fi
     say "measurement: $name; $(left) s left"
-    PYTHON=$env_python LIMIT=$(left) within "$(left)" launch/benchmark_gpu.sh "$benchmarks" "$name" ||
+    PYTHON=$python LIMIT=$(left) within "$(left)" launch/benchmark_gpu.sh "$benchmarks" "$name" ||
         (($(left) < 2)) || failed=1 # that the time is over is no failure
 done
 finish
