@@ -22,6 +22,13 @@ from jax.sharding import Mesh
 from gencompositor_jax import checkpoints, sharding
 from gencompositor_jax.arch import Changes, ModelArch, Weights
 from gencompositor_jax.checkpoints import Model
+from gencompositor_jax.controls.arguments import (
+    check_clip,
+    check_numbers,
+    check_paths,
+    check_texts,
+    whole_or_none,
+)
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element.alpha import AlphaKind
 from gencompositor_jax.controls.element.element import Element
@@ -32,7 +39,7 @@ from gencompositor_jax.controls.geometry.placement import Anchor
 from gencompositor_jax.controls.geometry.trajectory import Trajectory
 from gencompositor_jax.controls.geometry.trajectory_text import as_numbers, as_trajectory
 from gencompositor_jax.controls.geometry.window import Framing
-from gencompositor_jax.controls.media.video import Video, probed
+from gencompositor_jax.controls.media.video import Footage, Video, probed
 from gencompositor_jax.controls.sampling import Sampling, SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer, layer_frames
 from gencompositor_jax.controls.stage import Stage, arch_for, make_stage
@@ -87,6 +94,7 @@ class Compositor:
         Raises InputError for anything that is no checkpoint, and for a mesh that doesn't fit it.
         """
         compiling.keep_compiled_programs()
+        check_paths(folder=folder)
         source = checkpoints.packaged() if folder is None else Path(folder)
         if mesh is None and programs is not None:
             mesh = {"data": 1}
@@ -155,12 +163,20 @@ class Compositor:
         Raises InputError before anything heavy if the input can't be used.
         """
         options = SamplingOptions(**sampling)
+        check_clip("background", background, Footage)
+        check_clip("foreground", foreground, Element)
+        check_paths(mask=mask, latents=latents)
+        check_numbers(fps=fps, start=start, end=end)
+        check_texts(anchor=anchor, key=key, alpha=alpha, segment=segment, extend=extend, easing=easing)
+        frames, out_frame = whole_or_none("frames", frames), whole_or_none("out_frame", out_frame)
+        in_frame = whole_or_none("in_frame", in_frame) or 0
         foreground = probed(foreground)
         elements = [(foreground, extend, in_frame)] if out_frame is None else []
         clip, arch = clip_to_fill(background, self.arch, elements, frames, fps, start, end)
         own = len(layer_frames(in_frame, out_frame, len(clip.frames)))
         element = fitting_element(foreground, clip, extend, key, mask, segmenter, alpha, segment, own)
-        path, numbers = as_trajectory(trajectory), (as_numbers(scale), as_numbers(rotation))
+        path = as_trajectory(trajectory)
+        numbers = as_numbers(scale, "scale"), as_numbers(rotation, "rotation")
         layer = ElementLayer(element, path, *numbers, anchor, in_frame, out_frame, easing)
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)
         return self.render(stage, options, latents=latents, progress=progress)
@@ -184,6 +200,10 @@ class Compositor:
         The other arguments are those of `compose`; the foreground is white, as in the release.
         """
         options = SamplingOptions(**sampling)
+        check_clip("background", background, Footage)
+        check_clip("mask", mask)
+        check_numbers(fps=fps, start=start, end=end)
+        frames = whole_or_none("frames", frames)
         clip, arch = clip_to_fill(background, self.arch, (), frames, fps, start, end)
         layer = RemovalLayer(load_mask(mask, clip, start, end))
         stage = make_stage(clip, [layer], arch, framing, options.paste_back)

@@ -11,6 +11,7 @@ without a mesh, constraints do nothing.
 """
 
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,6 +46,12 @@ def check_sizes(sizes: Mapping[str, int], where: str = "mesh.") -> None:
     """Raises InputError for an axis that meshes don't have, and for impossible sizes; see `make_mesh`."""
     if unknown := sorted(set(sizes) - set(AXES)):
         raise InputError(f"{where}{unknown[0]}: unknown axis; pass one of {', '.join(AXES)}")
+    for axis, size in sizes.items():
+        try:
+            operator.index(size)
+        except TypeError:
+            kind = type(size).__name__
+            raise InputError(f"{where}{axis}: {kind} where a number of devices is expected") from None
     if list(sizes.values()).count(-1) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
         given = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
         raise InputError(f"mesh: {given}; pass sizes of 1 or more, and -1 (all remaining) at most once")
@@ -195,8 +202,14 @@ def constrain(x: jax.Array, *axes: Axis) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    fitting = [a if size % _current_size(a) == 0 else None for a, size in zip(axes, x.shape, strict=False)]
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+    return jax.lax.with_sharding_constraint(x, fitting_spec(x.shape, *axes))
+
+
+def fitting_spec(shape: Sequence[int], *axes: Axis) -> PartitionSpec:
+    """The axes of the mesh in force that divide the dimensions which they are given for."""
+    return PartitionSpec(
+        *(a if size % _current_size(a) == 0 else None for a, size in zip(axes, shape, strict=False))
+    )
 
 
 def _current_size(axis: Axis) -> int:

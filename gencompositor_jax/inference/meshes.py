@@ -32,6 +32,9 @@ def sampling_mesh(arch: ModelArch, sizes: Mapping[str, int] | None = None, clips
     devices = local_devices()
     if sizes is None:
         return sharding.make_mesh(default_sizes(arch, clips, len(devices)), devices)
+    if not isinstance(sizes, Mapping):
+        raise InputError(f"mesh: {type(sizes).__name__} where sizes by axis are expected, such as data=2")
+    sharding.check_sizes(sizes)
     known = math.prod(int(size) for size in sizes.values())
     fewer = 0 < known < len(devices) and len(devices) % known == 0
     mesh = sharding.make_mesh(sizes, devices[:known] if fewer else devices)

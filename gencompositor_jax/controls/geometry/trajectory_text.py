@@ -54,12 +54,22 @@ def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarr
     """A trajectory from what Python callers pass: text (see `parse_trajectory`) or (x, y) pairs."""
     if isinstance(given, Trajectory):
         return given
-    return parse_trajectory(given) if isinstance(given, str) else from_points(given)
+    if isinstance(given, str):
+        return parse_trajectory(given)
+    try:
+        return from_points(given)
+    except TypeError:
+        kind = type(given).__name__
+        raise InputError(f"trajectory: {kind} where points are expected; pass pairs or x,y texts") from None
 
 
-def as_numbers(given: float | Sequence[float]) -> tuple[float, ...]:
-    """Key scales or rotations from what Python callers pass."""
-    return tuple(float(value) for value in given) if isinstance(given, Sequence) else (float(given),)
+def as_numbers(given: float | Sequence[float], name: str) -> tuple[float, ...]:
+    """Key scales or rotations from what Python callers pass. InputError names `name`."""
+    try:
+        return tuple(float(value) for value in given) if isinstance(given, Sequence) else (float(given),)
+    except (TypeError, ValueError):
+        kind = type(given).__name__
+        raise InputError(f"{name}: {kind} where a number, or several, are expected") from None
 
 
 def parse_numbers(text: str, where: str) -> tuple[float, ...]:
