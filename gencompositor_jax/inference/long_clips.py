@@ -28,10 +28,13 @@ from gencompositor_jax.diffusion import approximations, sampler
 from gencompositor_jax.inference import pipeline
 from gencompositor_jax.inference.pipeline import Guidance, NoiseKeys, OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run, directly
+from gencompositor_jax.inference.state_file import StateFile
 from gencompositor_jax.inference.windows import block_key, cross_fade, window_starts
 from gencompositor_jax.masks.latent import latent_mask_chunk
 from gencompositor_jax.model.denoiser import LatentConditions
 from gencompositor_jax.pixels import to_pixels
+
+OVER_ROWS = (sharding.ROWS, None, sharding.TOKENS)  # clips and rows of pixels, of [B, T, H, W, C]
 
 
 def latent_frames(arch: ModelArch, frames: int) -> int:
@@ -81,12 +84,14 @@ def sample_clip(
     run: Run = directly,
     on_step: OnStep | None = None,
     on_estimate: OnEstimate | None = None,
+    kept_state: StateFile | None = None,
 ) -> np.ndarray:
     """Latents [1, t, h, w, C] of a clip, NumPy float32, sampled in windows of the model's frames.
 
     given: of the whole clip, t at least the model's. kept: foreground tokens of a window, of
     `approximations`. on_step: called after each evaluation of the network, with (done, in all).
-    on_estimate: called after each step with `pipeline.picture` of the clip's middle.
+    on_estimate: called after each step with `pipeline.picture` of the clip's middle. kept_state: gets the
+    state after a step now and then, and begins with the one that an earlier call has left.
     """
     arch, arrays = model.arch, model.arrays
     steps, solver = options.schedule(arch.diffusion)
@@ -113,8 +118,9 @@ def sample_clip(
     prediction = np.zeros((1, len(blocks) * size, *arch.latent_shape[1:]), np.float32)
     table = sampler.coefficients(arch.diffusion, steps, solver)
     columns = [c.astype(np.int32 if c.dtype.kind == "i" else np.float32) for c in table]
-    done, in_all = 0, len(starts) * int(evaluated.sum())
-    for index in range(steps):
+    first, states = (0, states) if kept_state is None else kept_state.read(states)
+    done, in_all = (len(starts) * int(part.sum()) for part in (evaluated[:first], evaluated))
+    for index in range(first, steps):
         part = sampler.Coefficients(*(column[index : index + 1] for column in columns))
         if evaluated[index]:
             x = np.concatenate([state.x for state in states], axis=1)
@@ -140,6 +146,8 @@ def sample_clip(
                 solve, own, states[b], np.int32(index), part, keys.steps, np.int32(b), flags, arch=arch
             )
             states[b] = jax.tree.map(np.asarray, advanced)
+        if kept_state is not None:
+            kept_state.write(index + 1, states)
         if on_estimate is not None:
             on_estimate(pipeline.picture(model, states[len(blocks) // 2].x0_old))
     return np.concatenate([state.x for state in states], axis=1)[:, :total]
@@ -169,8 +177,10 @@ def encode_chunk(
     params: Any, video: jax.Array, noise: jax.Array, state: chunks.State, *, arch: ModelArch
 ) -> tuple[jax.Array, chunks.State]:
     """Video [B, n, H, W, 3] in [-1, 1] -> latents, and the codec's state for the next chunk."""
-    video = sharding.constrain(video, sharding.ROWS, None, sharding.TOKENS)
-    return chunks.encode_chunk(params, arch.codec, video, state, noise, dtype=pipeline.dtype_of(params))
+    video = sharding.constrain(video, *OVER_ROWS)
+    dtype = pipeline.dtype_of(params)
+    latents, state = chunks.encode_chunk(params, arch.codec, video, state, noise, dtype=dtype)
+    return latents, _kept(state)
 
 
 @functools.partial(jax.jit, static_argnames="arch", donate_argnames="state")
@@ -178,9 +188,9 @@ def decode_chunk(
     params: Any, latents: jax.Array, state: chunks.State, *, arch: ModelArch
 ) -> tuple[jax.Array, chunks.State]:
     """Latents -> uint8 [B, n, H, W, 3], and the codec's state for the next chunk."""
-    latents = sharding.constrain(latents, sharding.ROWS, None, sharding.TOKENS)
+    latents = sharding.constrain(latents, *OVER_ROWS)
     video, state = chunks.decode_chunk(params, arch.codec, latents, state, dtype=pipeline.dtype_of(params))
-    return to_pixels(video), state
+    return to_pixels(video), _kept(state)
 
 
 @functools.partial(jax.jit, static_argnames="arch")
@@ -219,6 +229,11 @@ def solve(
         return jax.vmap(lambda key: sampler.step_noise(key, index, arch.latent_shape))(own)
 
     return sampler.advance(lambda *_: prediction, state, index, part, noise, computed)
+
+
+def _kept(state: chunks.State) -> chunks.State:
+    """The state of a chunk for the next: XLA would shard it as it likes, for another program each time."""
+    return jax.tree.map(lambda x: sharding.constrain(x, *OVER_ROWS), state)
 
 
 class _Noise:

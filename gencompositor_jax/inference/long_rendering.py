@@ -32,6 +32,7 @@ from gencompositor_jax.files import check_space
 from gencompositor_jax.inference import latents_file, long_clips, pipeline, provenance
 from gencompositor_jax.inference.pipeline import OnEstimate, OnStep
 from gencompositor_jax.inference.programs import Run
+from gencompositor_jax.inference.state_file import StateFile
 from gencompositor_jax.inference.timer import Timer
 
 PIECE = 24  # frames whose fit is computed together; with `detail.REACH` on both sides about a window
@@ -223,16 +224,22 @@ def _generate(
         check_mask(any(part.any() for part in pieces(layer.inside)))
     if offsets is not None:
         made_from.add(offsets)
-    store = None if latents is None else latents_file.LayerLatents(latents, number, made_from.digest())
+    store = kept_state = None
+    if latents is not None:
+        store = latents_file.LayerLatents(latents, number, made_from.digest())
+        kept_state = StateFile(latents.with_suffix(".state.npz"), made_from.digest())
     sampled = None if store is None else store.read()
     if sampled is None:
         fast = approximations.parse(options.fast)
         kept = approximations.tokens_of(shown, arch) if fast.drop_blank else None
         with timer("sample"):
             on_step = None if progress is None else _over_layers(progress, number, layers)
-            sampled = long_clips.sample_clip(model, encoded, keys, options, kept, run, on_step, on_estimate)
+            reports = on_step, on_estimate
+            sampled = long_clips.sample_clip(model, encoded, keys, options, kept, run, *reports, kept_state)
         if store is not None:
             store.write(sampled)
+    if kept_state is not None:
+        kept_state.remove()
     with timer("decode"), pipeline.enough_memory_to_decode(store):
         first = 0
         for part in long_clips.decode_clip(model, sampled, run):

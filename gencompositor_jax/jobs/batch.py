@@ -225,12 +225,16 @@ class Batch:
 
     def _make_long(self, compositor: Compositor, clip: _LongClip) -> None:
         """A long clip, from the stage to its files."""
-        assert clip.line.job is not None
+        job = clip.line.job
+        assert job is not None
+        latents = JobFiles.of(job, self._checker.root).latents
         try:
-            options = clip.line.job.scene.sampling.settled(clip.stage.arch.diffusion)
-            composite = compositor.render(clip.stage, options)
+            options = job.scene.sampling.settled(clip.stage.arch.diffusion)
+            latents.parent.mkdir(parents=True, exist_ok=True)
+            composite = compositor.render(clip.stage, options, latents=latents)
             composite = dataclasses.replace(composite, seconds=clip.timer.seconds | composite.seconds)
             self._write(clip.line, clip.stage, composite, options, compositor)
+            latents.unlink(missing_ok=True)
         except Exception as error:
             self._fail(clip.line, error)
             return

@@ -67,6 +67,11 @@ class JobFiles:
         return self._beside(".json")
 
     @property
+    def latents(self) -> Path:
+        """What was sampled of a long clip, until all is written."""
+        return self._beside(".latents.npz")
+
+    @property
     def project(self) -> Path:
         """The project file."""
         return self._beside(".scene.json")

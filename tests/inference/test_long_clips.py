@@ -11,7 +11,8 @@ from gencompositor_jax import sharding
 from gencompositor_jax.codec import chunks
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.sampling import SamplingOptions
-from gencompositor_jax.inference import long_clips, pipeline
+from gencompositor_jax.inference import long_clips, pipeline, state_file
+from gencompositor_jax.inference.state_file import StateFile
 from gencompositor_jax.masks.latent import latent_mask, latent_mask_chunk
 from gencompositor_jax.pixels import to_signed
 
@@ -52,6 +53,43 @@ def test_one_window_is_the_pass_of_a_short_clip(small_model, fast):
     )
     found = sampled(small_model, clip(5), steps=steps, fast=fast)
     assert np.abs(found - whole[0]).max() <= 1
+
+
+class Killed(Exception):
+    """Raised in place of a signal."""
+
+
+@pytest.mark.parametrize("fast", [None, "cache:2"])
+def test_a_killed_clip_resumes_to_the_same_bits(small_model, fast, tmp_path, monkeypatch):
+    monkeypatch.setattr(state_file, "EVERY_S", 0.0)
+    how, given = SamplingOptions(steps=5, seed=3, fast=fast), clip(LONG)
+    keys, _ = pipeline.start(np.uint32(3), np.array([3]), arch=small_model.arch)
+    latents = long_clips.encode_clip(small_model, parts(given, small_model.arch), LONG, None, keys)
+    evaluations: list[int] = []
+    whole = long_clips.sample_clip(
+        small_model, latents, keys, how, on_step=lambda i, n: evaluations.append(i)
+    )
+
+    def sample(made_from: str, stop: int = 0) -> np.ndarray:
+        def on_step(done: int, in_all: int) -> None:
+            seen.append(done)
+            if done == stop:
+                raise Killed
+
+        kept = StateFile(tmp_path / "state.npz", made_from)
+        return long_clips.sample_clip(small_model, latents, keys, how, on_step=on_step, kept_state=kept)
+
+    seen: list[int] = []
+    with pytest.raises(Killed):
+        sample("this", stop=evaluations[-2])
+    first, seen = seen, []
+    np.testing.assert_array_equal(sample("this"), whole)
+    assert 0 < len(seen) < len(first) and seen[-1] == evaluations[-1]
+    seen = []
+    np.testing.assert_array_equal(sample("another"), whole)
+    assert seen == evaluations
+    (tmp_path / "state.npz").write_text("damaged")
+    np.testing.assert_array_equal(sample("another"), whole)
 
 
 def test_a_network_without_memory_does_not_see_the_windows(small_model, monkeypatch):

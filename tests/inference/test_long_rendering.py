@@ -16,7 +16,7 @@ from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import arch_for, make_stage
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.inference import long_clips, long_rendering
+from gencompositor_jax.inference import long_clips, long_rendering, state_file
 
 LONG = 31  # not 4k+1; the small model has 5
 OPTIONS = SamplingOptions(steps=1)
@@ -127,6 +127,7 @@ def test_layers_of_a_long_clip_are_over_each_other(compositor, monkeypatch):
 
 
 def test_latents_of_a_long_clip_are_kept_until_it_is_decoded(compositor, monkeypatch, tmp_path):
+    monkeypatch.setattr(state_file, "EVERY_S", 0.0)
     file = tmp_path / "latents.npz"
     stage = make_stage(Footage(scenery(9), 8.0, "clip"), [layer(9)], arch_for(compositor.arch, 9))
     first = compositor.render(stage, OPTIONS, latents=file)

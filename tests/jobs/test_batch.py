@@ -322,3 +322,4 @@ def test_clips_longer_than_the_models_are_made_between_the_others(folder, small_
     assert lengths == [5, 9, 3]
     report = json.loads((folder / "out" / "1.json").read_text())
     assert report["settings"]["frames"] == 9 and report["settings"]["model_frames"] == 5
+    assert not list((folder / "out").glob("*.npz"))  # what would resume a killed one
