@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gencompositor_jax import checkpoints, sharding
-from gencompositor_jax.arch import Inflation, ModelArch
+from gencompositor_jax.arch import Inflation, ModelArch, VAEArch
 from gencompositor_jax.compositor import Compositor
 from gencompositor_jax.controls.conditions import Conditions
 from gencompositor_jax.controls.element.element import Element
@@ -20,8 +20,9 @@ from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import compiling, loading, pipeline, rendering
 from gencompositor_jax.inference.pipeline import generate, part_length
 from gencompositor_jax.model import int8
-from gencompositor_jax.perf.plan import workloads
+from gencompositor_jax.perf.plan import long_sampling, workloads
 
+SMALL_VAE = VAEArch(block_widths=(4, 4, 4), layers_per_block=1, norm_groups=2, latent_channels=4)
 TRAJECTORY = [(20.0, 30.0), (45.0, 34.0), (70.0, 30.0)]
 
 
@@ -338,6 +339,39 @@ def test_unknown_prompts_are_named(with_prompts):
         with_prompts.compose(scenery(), disc(), TRAJECTORY, prompt="sea", guidance=float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"background": None}, "background: NoneType where a path"),
+        ({"background": [1, 2]}, "background: list where a path"),
+        ({"foreground": 3}, "foreground: int where a path"),
+        ({"trajectory": None}, "trajectory: NoneType where points"),
+        ({"scale": [1.0, None]}, "scale: list where a number"),
+        ({"rotation": {}}, "rotation: dict where a number"),
+        ({"frames": 2.5}, "frames: float where an integer"),
+        ({"in_frame": "a"}, "in_frame: str where an integer"),
+        ({"fps": []}, "fps: list where a number"),
+        ({"key": 3}, "key: int where a text"),
+        ({"mask": 3}, "mask: int where a path"),
+    ],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
+)
+def test_arguments_of_a_wrong_kind_are_named(compositor, wrong, says):
+    given = {"background": scenery(), "foreground": disc(), "trajectory": TRAJECTORY} | wrong
+    with pytest.raises(InputError, match=says):
+        compositor.compose(**given)
+
+
+def test_a_folder_and_a_mesh_of_a_wrong_kind_are_named(small_checkpoint):
+    for mesh, says in ((3, "mesh: int where sizes by axis"), ({"data": "a"}, "mesh.data: str where")):
+        with pytest.raises(InputError, match=says):
+            Compositor.load(small_checkpoint, mesh=mesh)
+    with pytest.raises(InputError, match="folder: int where a path"):
+        Compositor.load(3)
+    with pytest.raises(InputError, match="mask: NoneType where a path"):
+        Compositor.load(small_checkpoint).remove(scenery(), None)
+
+
 @pytest.fixture
 def all_devices():
     with jax.default_device(None):
@@ -359,6 +393,20 @@ def four_heads(small_model, tmp_path_factory):
         checkpoints.array_shapes(arch),
     )
     folder = tmp_path_factory.mktemp("heads") / "model"
+    checkpoints.save(folder, checkpoints.Model(arch, arrays))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_vae(four_heads, tmp_path_factory):
+    """The same with a small VAE."""
+    arch = dataclasses.replace(checkpoints.read_metadata(four_heads).arch, codec=SMALL_VAE, frames=9)
+    rng = np.random.default_rng(0)
+    arrays = jax.tree.map(
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype),
+        checkpoints.array_shapes(arch),
+    )
+    folder = tmp_path_factory.mktemp("vae") / "model"
     checkpoints.save(folder, checkpoints.Model(arch, arrays))
     return folder
 
@@ -403,6 +451,28 @@ def test_on_a_mesh_it_is_the_same_and_what_plan_compiles(
     kernel = compositor.model.arrays["backbone"]["params"]["blocks"]["attention"]["query"]["kernel"]
     assert kernel.is_fully_replicated == ("context" in sizes)
     np.testing.assert_allclose(latents[1], latents[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"data": 1}, pytest.param({"tensor": 2, "data": 2, "context": 2}, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_a_long_clip_runs_what_plan_compiles(all_devices, with_vae, sizes, monkeypatch):
+    """Word for word, and nothing else but the noise."""
+    ran: dict[tuple[str, str], None] = {}
+
+    def recorded(program: Any, *args: Any, **static: Any) -> Any:
+        ran[program.__name__, program.lower(*args, **static).as_text()] = None
+        return program(*args, **static)
+
+    monkeypatch.setattr("gencompositor_jax.compositor.directly", recorded)
+    compositor = Compositor.load(with_vae, mesh=sizes)
+    composite = compositor.compose(scenery(21), disc(21), TRAJECTORY, steps=2)
+    np.asarray(composite.frames)
+    planned = long_sampling.programs(compositor.arch, compositor.mesh, 21, np.float32)
+    texts = [program.lower().as_text() for program in planned]
+    assert [text for name, text in ran if name not in ("start", "block_noise")] == texts
 
 
 @pytest.mark.slow

@@ -30,6 +30,9 @@ def register(subcommands: Any) -> None:
         "--batch", type=int, metavar="B", help="clips per batch (default: the config's; 1 for sampling)"
     )
     parser.add_argument(
+        "--frames", type=int, metavar="T", help="of the clip that is sampled (default: the model's)"
+    )
+    parser.add_argument(
         "--mesh",
         metavar="AXIS=N,...",
         help="devices along data, fsdp, context, tensor (default: the config's; for sampling, clips along "
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> None:
     if args.batch is not None and args.batch < 1:
         raise InputError(f"--batch {args.batch}: pass 1 or more")
     mesh = mesh_of(args.mesh)
+    if args.mode == "train" and args.frames is not None:
+        raise InputError("--frames is for sampling: pass --config.arch_changes.frames for training")
     if args.mode == "sample" and any(o.startswith("mesh.") for o in args.overrides):
         raise InputError("--config.mesh is for training: pass --mesh for sampling")
     config = load_config(args.config, args.overrides)
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from gencompositor_jax.perf.plan import compiling, report, topology
 
     target = topology.find(args.topology)
-    plan = compiling.make_plan(config, args.mode, target, args.batch, mesh, args.thorough)
+    plan = compiling.make_plan(config, args.mode, target, args.batch, mesh, args.thorough, args.frames)
     print(report.text(plan))
     if args.json:
         print(report.as_json(plan))

@@ -12,8 +12,10 @@ import ml_collections
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import sharding
+from gencompositor_jax.controls.stage import arch_for
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.inference import meshes
-from gencompositor_jax.perf.plan import collectives, hlo, memory, roofline, work, workloads
+from gencompositor_jax.perf.plan import collectives, hlo, long_sampling, memory, roofline, work, workloads
 from gencompositor_jax.perf.plan.collectives import Traffic
 from gencompositor_jax.perf.plan.memory import Memory
 from gencompositor_jax.perf.plan.roofline import Estimate
@@ -47,6 +49,7 @@ class Compiled:
     traffic: Mapping[str, Traffic] = dataclasses.field(default_factory=dict)
     estimate: Estimate | None = None
     unknown: tuple[str, ...] = ()  # loops and kernels that couldn't be counted
+    runs: int = 1  # in a composite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +93,19 @@ def make_plan(
     batch: int | None = None,
     mesh: Mapping[str, int] | None = None,
     thorough: bool = False,
+    frames: int | None = None,
 ) -> Plan:
     """Compile the programs of a mode for a target.
 
     batch: clips at once; None is the config's for training, 1 for sampling. mesh: sizes of its axes; None is
-    the config's for training, `meshes.default_sizes` for sampling. thorough: see `compiled`. Raises
-    InputError if these don't fit each other, before anything is compiled.
+    the config's for training, `meshes.default_sizes` for sampling. thorough: see `compiled`. frames: of the
+    clip that is sampled, in windows if it is longer than the model's. Raises InputError if these don't fit
+    each other, before anything is compiled.
     """
     arch = arch_lib.preset(config.arch, config.arch_changes.to_dict())
-    clip = arch.frames, arch.height, arch.width
+    if frames is not None:
+        arch = arch_for(arch, frames)
+    clip = frames or arch.frames, arch.height, arch.width
     if mode == "train":
         batch = config.batch_size if batch is None else batch
         sizes = config.mesh if mesh is None else mesh
@@ -110,8 +117,15 @@ def make_plan(
         batch = 1 if batch is None else batch
         sizes = meshes.default_sizes(arch, batch, len(target.devices)) if mesh is None else mesh
         devices = sharding.make_mesh(sizes, target.devices)
-        on_cpu = target.devices[0].platform == "cpu"
-        found = workloads.of_sampling(arch, devices, batch, jnp.float32 if on_cpu else jnp.bfloat16)
+        dtype = jnp.float32 if target.devices[0].platform == "cpu" else jnp.bfloat16
+        if clip[0] <= arch.frames:
+            found = workloads.of_sampling(arch, devices, batch, dtype)
+        elif batch > 1:
+            raise InputError(
+                f"--batch {batch}: clips of more than {arch.frames} frames are sampled one by one"
+            )
+        else:
+            found = long_sampling.programs(arch, devices, clip[0], dtype)
     done = [compiled(program, target, thorough) for program in found]
     return Plan(mode, target, dict(devices.shape), batch, clip, done, arch.diffusion.steps)
 
@@ -134,7 +148,8 @@ def compiled(program: Program, target: Target, thorough: bool = False) -> Compil
             raise
         seconds = time.perf_counter() - began
         waiting = sum(memory.bytes_per_device(tree) for tree in program.waiting.values())
-        return Compiled(program.name, seconds, None, needed + waiting, useful_flops=useful)
+        needed += waiting
+        return Compiled(program.name, seconds, None, needed, useful_flops=useful, runs=program.runs)
     seconds = time.perf_counter() - began
     module = hlo.parse(executable.as_text() or "")
     operations = [
@@ -156,4 +171,5 @@ def compiled(program: Program, target: Target, thorough: bool = False) -> Compil
         traffic,
         roofline.estimate(operations, traffic, target.chip),
         (*hlo.unknown_loops(module), *work.unknown_kernels(module)),
+        program.runs,
     )

@@ -57,11 +57,12 @@ def of(program: Program, compiled: jax.stages.Compiled) -> Memory:
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Bytes that one device holds of a tree of shapes with shardings."""
-    return sum(
-        _item_size(x.dtype) * int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64))
-        for x in jax.tree.leaves(tree)
-    )
+    """Bytes that one device holds of a tree of shapes; those without a sharding are whole on each."""
+
+    def shape(x: Any) -> tuple[int, ...]:
+        return x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
+
+    return sum(_item_size(x.dtype) * int(np.prod(shape(x), dtype=np.int64)) for x in jax.tree.leaves(tree))
 
 
 def needed_by(error: Exception) -> int | None:

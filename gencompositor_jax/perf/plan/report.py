@@ -53,6 +53,7 @@ def as_json(plan: Plan) -> str:
                 program.name: {
                     "bytes_per_device": program.needed,
                     "memory": program.memory and program.memory.kinds,
+                    "runs": program.runs,
                     **_figures(program),
                     "collectives": {
                         kind: {"calls": sent.calls, "bytes": sent.bytes}
@@ -75,7 +76,7 @@ def composite_seconds(plan: Plan) -> float | None:
     for program in plan.programs:
         if program.estimate is None:
             return None
-        total += program.estimate.seconds * (plan.steps if program is plan.step else 1)
+        total += program.estimate.seconds * program.runs
     return total
 
 
@@ -205,6 +206,8 @@ def _time_rows(programs: Sequence[Compiled]) -> list[Row]:
         )
         for name in names
     ]
+    if any(p.runs > 1 for p in programs):
+        rows.append(("runs in a composite", [str(p.runs) for p in programs]))
     return [*rows, ("compiled in", [f"{p.seconds:.0f}" for p in programs])]
 
 

@@ -38,6 +38,7 @@ class Program:
     waiting: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     useful_flops: float = 0.0  # of the network as `perf.flops` counts it, over all devices; 0 if not counted
     steps: int = 1  # denoising steps of one run; figures are per step
+    runs: int = 1  # in a composite, of what the figures are for
 
 
 def of_training(config: ml_collections.ConfigDict, mesh: Mesh) -> list[Program]:
@@ -93,12 +94,8 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     Raises InputError if batch and mesh don't fit.
     """
     sharding.check_batch(batch, 1, mesh)
-    meshes.check_heads(arch, mesh)
-    known = checkpoints.array_shapes(arch)
-    known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
-    arrays = with_shardings(known, sharding.shardings(known, mesh))
-    stacks = {name: arrays[name] for name in arch.stacks}
-    weights, fixed = {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
+    weights, fixed = weights_of(arch, mesh, dtype)
+    stacks, (params, text) = weights["weights"], fixed["codec"]
 
     def rows(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=sharding.by_rows(mesh))
@@ -118,35 +115,51 @@ def of_sampling(arch: ModelArch, mesh: Mesh, batch: int, dtype: Any = jnp.bfloat
     )
     first = jax.ShapeDtypeStruct((), jnp.int32)
 
-    def under_mesh(lower: Callable[[], jax.stages.Lowered]) -> Callable[[], jax.stages.Lowered]:
-        def lowered() -> jax.stages.Lowered:
-            with jax.set_mesh(mesh):
-                return lower()
-
-        return lowered
-
     def encode() -> jax.stages.Lowered:
-        return pipeline.encode.lower(arrays["codec"], conditions, keys, arch=arch)
+        return pipeline.encode.lower(params, conditions, keys, arch=arch)
 
     def step() -> jax.stages.Lowered:
-        text = arrays["null_text"]
         return pipeline.advance.lower(stacks, text, None, given, state, first, part, keys.steps, arch=arch)
 
     def decode() -> jax.stages.Lowered:
-        return pipeline.decode.lower(arrays["codec"], latents, arch=arch)
+        return pipeline.decode.lower(params, latents, arch=arch)
 
     return [
-        Program("encode", under_mesh(encode), {**fixed, "videos": conditions}, weights),
+        Program("encode", under_mesh(mesh, encode), {**fixed, "videos": conditions}, weights),
         Program(
             "denoising step",
-            under_mesh(step),
+            under_mesh(mesh, step),
             {**weights, "latents": (given, state)},
             fixed,
             batch * flops.forward(arch),
             steps,
+            arch.diffusion.steps,
         ),
-        Program("decode", under_mesh(decode), {**fixed, "latents": latents}, weights),
+        Program("decode", under_mesh(mesh, decode), {**fixed, "latents": latents}, weights),
     ]
+
+
+def weights_of(arch: ModelArch, mesh: Mesh, dtype: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of sampling by kind: the networks', and those of the codec with the text.
+
+    Raises InputError where the mesh doesn't divide the heads.
+    """
+    meshes.check_heads(arch, mesh)
+    known = checkpoints.array_shapes(arch)
+    known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), known)
+    arrays = with_shardings(known, sharding.shardings(known, mesh))
+    stacks = {name: arrays[name] for name in arch.stacks}
+    return {"weights": stacks}, {"codec": (arrays["codec"], arrays["null_text"])}
+
+
+def under_mesh(mesh: Mesh, lower: Callable[[], jax.stages.Lowered]) -> Callable[[], jax.stages.Lowered]:
+    """`lower` with the mesh in force."""
+
+    def lowered() -> jax.stages.Lowered:
+        with jax.set_mesh(mesh):
+            return lower()
+
+    return lowered
 
 
 def with_shardings(tree: Any, shardings: Any) -> Any:

@@ -18,6 +18,9 @@ def test_the_command_prints_tables_and_one_last_line(capsys):
     "options, message",
     [
         (["--topology", "cpu:2", "--batch", "0"], "--batch 0"),
+        (["--topology", "cpu:2", "--batch", "2", "--frames", "49"], "sampled one by one"),
+        (["--topology", "cpu:2", "--frames", "0"], "frames=0"),
+        (["--topology", "cpu:2", "--mode", "train", "--frames", "9"], "--frames is for sampling"),
         (["--topology", "moon"], "--topology moon"),
         (["--topology", "cpu:2", "--mesh", "fsdp"], "--mesh fsdp"),
         (["--topology", "cpu:2", "--config.mesh.fsdp=2"], "--mesh for sampling"),

@@ -48,6 +48,7 @@ def test_sampling_is_three_programs_with_all_weights_in_each(sampling):
     assert len(weights) == 1 and min(weights) > 0
     assert sampling.step.name == "denoising step"
     assert sampling.needed == max(p.needed for p in sampling.programs)
+    assert [p.runs for p in sampling.programs] == [1, sampling.steps, 1]
 
 
 @pytest.mark.slow
