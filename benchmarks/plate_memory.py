@@ -69,7 +69,7 @@ def make_element(path: Path, side: int) -> None:
     cv2.imwrite(str(path), rgba)
 
 
-def peak_of(folder: Path, size: tuple[int, int], frames: int) -> dict[str, Any]:
+def peak_of(folder: Path, size: tuple[int, int], frames: int, layer: str) -> dict[str, Any]:
     """One run."""
     plate, element = folder / f"plate_{size[0]}.mkv", folder / f"element_{size[0]}.png"
     if not plate.exists():
@@ -78,7 +78,7 @@ def peak_of(folder: Path, size: tuple[int, int], frames: int) -> dict[str, Any]:
     width, height = size
     path = f"{width // 4},{height // 2} {3 * width // 4},{height // 2}"
     given = ["--background", str(plate), "--foreground", str(element), "--trajectory", path]
-    asked = ["--codec", "ffv1", "--out", str(folder / "out.mkv"), "--layer", str(folder / "edit.mov")]
+    asked = ["--codec", "ffv1", "--out", str(folder / "out.mkv"), "--layer", str(folder / layer)]
     command = [sys.executable, "-m", "gencompositor_jax", "compose", *given, *asked, "--overwrite"]
     run = [sys.executable, "-c", _RUN, *command, "--steps", "2"]
     found = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
@@ -101,14 +101,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", default="3840x2160", help="WIDTHxHEIGHT")
+    parser.add_argument("--layer", default="edit.mov", help="edit.mov is ProRes 4444, edit.mkv FFV1")
     parser.add_argument("--folder", help="for the plates and results (default: a temporary one)")
     parser.add_argument("--json", help="write the figures there")
     args = parser.parse_args()
     width, height = (int(side) for side in args.size.split("x"))
     with tempfile.TemporaryDirectory(dir=args.folder) as made:
         folder = Path(args.folder or made)
-        tiny, large = (peak_of(folder, size, args.frames) for size in (TINY, (width, height)))
-    found = {"tiny": tiny, "large": large, "above_mib": large["peak_mib"] - tiny["peak_mib"]}
+        tiny, large = (peak_of(folder, size, args.frames, args.layer) for size in (TINY, (width, height)))
+    found = {
+        "layer": args.layer,
+        "tiny": tiny,
+        "large": large,
+        "above_mib": large["peak_mib"] - tiny["peak_mib"],
+    }
     print(json.dumps(found, indent=2))
     if args.json:
         atomic_write_text(args.json, json.dumps(found, indent=2) + "\n")

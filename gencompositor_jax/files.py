@@ -3,6 +3,7 @@
 Atomic writes: a file or folder appears under its name once it is complete, or not at all.
 """
 
+import codecs
 import errno
 import io
 import json
@@ -95,10 +96,13 @@ def read_bytes(path: PathLike, limit: int = MAX_TEXT) -> bytes:
 
 def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
     """The UTF-8 text of a regular file. Raises InputError where there is none that can be read."""
+    content = read_bytes(path, limit)
     try:
-        return read_bytes(path, limit).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"{path}: is UTF-16 text: save it as UTF-8") from error
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
 
 
 def open_table(path: PathLike) -> io.StringIO:

@@ -166,6 +166,16 @@ def test_the_limit_holds_while_a_file_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [("Größe".encode("utf-16"), "is UTF-16 text: save it as UTF-8"), (b"a\xe4b", "not UTF-8 text .byte 1")],
+)
+def test_text_in_another_encoding_is_refused_with_the_remedy(tmp_path, content, message):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        files.read_text(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[1,", "f: line 1, column 4"),

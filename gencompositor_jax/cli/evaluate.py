@@ -19,7 +19,9 @@ def register(subcommands: Any) -> None:
         "--results: folders of any method's results against a protocol's reference (docs/evaluation.md).",
         allow_abbrev=False,
     )
-    parser.add_argument("--clips", type=int, metavar="N", help="number of clips (default 64; results: all)")
+    parser.add_argument(
+        "--clips", type=int, metavar="N", help="number of clips (default 64, at most 256; results: all)"
+    )
     parser.add_argument(
         "--out", metavar="OUT.json", help="also write means, intervals and every clip's scores"
     )

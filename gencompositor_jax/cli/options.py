@@ -1,8 +1,10 @@
 """Arguments that subcommands share, and the scene and sampling options that they describe."""
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from gencompositor_jax.arch import Solver
@@ -36,6 +38,7 @@ _LAYER = (
 _CLIP = ("fps", "start", "end", "range", "frames", "gaps", "plate_colour")
 _WRITTEN = ("codec", "exr_layers", "output_colour")
 _SAMPLING = ("seed", "steps", "solver", "feather", "detail", "prompt", "guidance", "fast")
+_OPTIONS = {"scales": "scale", "rotations": "rotation"}  # by fields of other names
 _DEFAULTS = SamplingOptions()
 _CHANGES = ("tiles", "sigma", "tau", "latent_mask")
 _MODEL = ("checkpoint", "weights", "framing", *_CHANGES)
@@ -354,13 +357,27 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextlib.contextmanager
+def by_options(args: argparse.Namespace) -> Iterator[None]:
+    """Name the option in the message of an InputError that begins with its field: `--fps: nan is not ...`."""
+    try:
+        yield
+    except InputError as error:
+        found = re.match(r"(?:background\.)?([a-z_]+)(?=:|\[| ')", str(error))
+        name = None if found is None else _OPTIONS.get(found[1], found[1])
+        if found is None or name is None or getattr(args, name, None) is None:
+            raise
+        raise InputError(f"--{name.replace('_', '-')}{str(error)[found.end() :]}") from error
+
+
 def removal_of(args: argparse.Namespace) -> "Scene":
-    """The scene of a removal, which has no layers. Raises InputError naming the option or the field."""
+    """The scene of a removal, which has no layers. Raises InputError naming the option."""
     from gencompositor_jax.controls.scene import Scene
 
     changes_of(args)
     given = _given(args, _CLIP + _WRITTEN + _MODEL)
-    return Scene(args.background, (), sampling=sampling_of(args), remove=args.mask, **given)
+    with by_options(args):
+        return Scene(args.background, (), sampling=sampling_of(args), remove=args.mask, **given)
 
 
 def scene_of(args: argparse.Namespace) -> "Scene":
@@ -370,6 +387,11 @@ def scene_of(args: argparse.Namespace) -> "Scene":
     """
     if args.project is not None:
         return _from_project(args)
+    with by_options(args):
+        return _from_options(args)
+
+
+def _from_options(args: argparse.Namespace) -> "Scene":
     for name in ("background", "foreground", "trajectory"):
         if getattr(args, name) is None:
             raise InputError(f"--{name} is missing (or pass --project with a project file)")
@@ -446,7 +468,8 @@ def _from_project(args: argparse.Namespace) -> "Scene":
         given = {"start": 0.0, "end": None} | given
     elif "start" in given or "end" in given:
         given["range"] = None
-    return dataclasses.replace(scene, sampling=sampling_of(args, scene.sampling), **given)
+    with by_options(args):
+        return dataclasses.replace(scene, sampling=sampling_of(args, scene.sampling), **given)
 
 
 def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

@@ -274,6 +274,11 @@ def scene_from_json(value: Any, where: str) -> Scene:
 
     Raises InputError naming `where`, and the field.
     """
+    if isinstance(value, dict) and "keyframes" in value and "layers" not in value:
+        raise InputError(
+            f"{where}: is a trajectory, not a project file: pass it as the trajectory of a layer, or make a "
+            "project file by keyframes --background B --foreground F"
+        )
     found = fields.given(fields.read(_FILE, value, where))
     clip = fields.given(found.pop("background"))
     names = [field.name for field in dataclasses.fields(SamplingOptions)]

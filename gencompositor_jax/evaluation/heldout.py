@@ -33,6 +33,7 @@ from gencompositor_jax.arch import Inflation, ModelArch
 from gencompositor_jax.checkpoints import Model
 from gencompositor_jax.controls.geometry.paste_back import make_transfer
 from gencompositor_jax.controls.sampling import SamplingOptions
+from gencompositor_jax.data_pipelines.benchmark import CLIPS
 from gencompositor_jax.data_pipelines.examples import TestExample, held_out_example
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
 from gencompositor_jax.errors import InputError
@@ -78,8 +79,8 @@ def run(
 
     Raises InputError for an argument that can't be used, before heavy work.
     """
-    if clips < 1:
-        raise InputError(f"--clips {clips}: pass 1 or more")
+    if not 1 <= clips <= CLIPS:
+        raise InputError(f"--clips {clips}: pass 1 to {CLIPS}, the clips of the benchmark")
     if out is not None:
         check_output(out, overwrite)
         if Path(out).is_dir():

@@ -31,6 +31,7 @@ from gencompositor_jax.controls.geometry.trajectory import from_points
 from gencompositor_jax.controls.geometry.view import make_view, mask_to_model
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, Shot
+from gencompositor_jax.data_pipelines.benchmark import CLIPS
 from gencompositor_jax.data_pipelines.examples import held_out_rng, in_other_light, ring
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip
 from gencompositor_jax.errors import InputError
@@ -58,8 +59,8 @@ def run(
     The arguments are those of `heldout.run`; factor: of the clips' sides, 1 to 16. Returns the report, whose
     keys are those of `heldout.run` and `gradient_energy` and `flicker`, {method: {"median", "mean"}}.
     """
-    if clips < 1:
-        raise InputError(f"--clips {clips}: pass 1 or more")
+    if not 1 <= clips <= CLIPS:
+        raise InputError(f"--clips {clips}: pass 1 to {CLIPS}, the clips of the benchmark")
     if not 1 <= factor <= MAX_FACTOR:
         raise InputError(f"--plate {factor}: pass a whole number from 1 to {MAX_FACTOR}")
     if out is not None:

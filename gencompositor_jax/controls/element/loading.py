@@ -15,7 +15,7 @@ from gencompositor_jax.controls.element.segmenters.request import check_inside, 
 from gencompositor_jax.controls.media.frames import Computed, picked, pieces
 from gencompositor_jax.controls.media.masks import open_mask
 from gencompositor_jax.controls.media.video import Footage, Media, MediaLike, open_video, probe, read_video
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
 
 Extend = Literal["error", "loop", "hold"]
 Segmenter = Callable[[np.ndarray], np.ndarray]  # frames uint8 [T, H, W, 3] -> masks bool [T, H, W]
@@ -131,7 +131,8 @@ def _checked(
     if len(passed) > 1:
         raise InputError(f"{' and '.join(passed)} were given; pass one of them")
     if key not in ("auto", "alpha"):
-        parse_key(key)
+        with within("key"):
+            parse_key(key)
     media = probe(media)
     if key == "alpha" and not media.has_alpha:
         raise InputError(
@@ -141,7 +142,8 @@ def _checked(
     if mask is not None:
         _check_mask(probe(mask), media)
     if segment is not None:
-        check_inside(parse_segment(segment), media.width, media.height, str(media.path))
+        with within("segment"):
+            check_inside(parse_segment(segment), media.width, media.height, str(media.path))
     return media
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gencompositor_jax.controls.element.checkerboard import checkerboard
 from gencompositor_jax.controls.media.frames import Frames
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
 
 _NAMED = {"white": (255, 255, 255), "green": (0, 255, 0), "blue": (0, 0, 255)}
 _SAMPLED_FRAMES = 16  # frames of a clip from which its background is measured
@@ -44,7 +44,8 @@ def measure_screen(frames: Frames, key: str, name: str) -> Screen:
         InputError: the key is unknown, its colour isn't at the borders, or (auto) the borders don't have
             one colour that can be keyed. The message names the keys to try.
     """
-    wanted = None if key == "auto" else parse_key(key)
+    with within("key"):
+        wanted = None if key == "auto" else parse_key(key)
     border = _border(frames).astype(np.float32)
     if wanted is None:
         wanted = _dominant(border)
@@ -114,7 +115,7 @@ def parse_key(key: str) -> np.ndarray:
         return np.array(_NAMED[key], np.float32)
     if re.fullmatch(r"#[0-9a-fA-F]{6}", key):
         return np.array([int(key[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
-    raise InputError(f"key {key!r}: known are auto, alpha, white, green, blue and a colour '#RRGGBB'")
+    raise InputError(f"{key!r}: known are auto, alpha, white, green, blue and a colour '#RRGGBB'")
 
 
 def score(pixels: np.ndarray, screen: Screen) -> np.ndarray:

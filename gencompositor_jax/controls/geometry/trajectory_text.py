@@ -19,7 +19,7 @@ from gencompositor_jax.controls.geometry.trajectory import (
     from_points,
     relative_hint,
 )
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.fields import Number
 from gencompositor_jax.files import read_json, read_text
 
@@ -42,7 +42,8 @@ def parse_trajectory(text_or_path: str, relative: bool = False) -> Trajectory:
         points = _points(text[len(TRACK) :], f"trajectory {text!r}")
         if len(points) != 1:
             raise InputError(f"trajectory {text!r}: {len(points)} points; pass one to track")
-        return Trajectory((Keyframe(*points[0]),), relative, track=True)
+        with within(f"trajectory {text!r}"):
+            return Trajectory((Keyframe(*points[0]),), relative, track=True)
     if text.lower().endswith(FILES) or _exists(text):
         return _read_file(text, relative)
     points = _points(text, "trajectory")
@@ -74,9 +75,9 @@ def as_numbers(given: float | Sequence[float], name: str) -> tuple[float, ...]:
 
 def parse_numbers(text: str, where: str) -> tuple[float, ...]:
     """Numbers separated by commas, for --scale and --rotation. InputError names `where`."""
-    tokens = [token for token in re.split(r"[\s,;]+", text) if token]
-    if not tokens:
-        raise InputError(f"{where}: empty; pass a number, or several separated by commas")
+    tokens = re.split(r"\s*[,;]\s*|\s+", text.strip())
+    if "" in tokens:
+        raise InputError(f"{where}: {text[:60]!r} lacks a number; pass one, or several separated by commas")
     return tuple(_decimal(token, where) for token in tokens)
 
 
@@ -100,7 +101,7 @@ def _read_file(path: str, relative: bool) -> Trajectory:
 def _points(text: str, where: str) -> list[tuple[float, float]]:
     """Pairs x,y separated by spaces or semicolons; InputError if there is none."""
     points = []
-    for pair in re.split(r"[\s;]+", re.sub(r"\s*,\s*", ",", text.strip())):
+    for pair in re.split(r"\s*;\s*|\s+", re.sub(r"\s*,\s*", ",", text.strip())):
         x, comma, y = pair.partition(",")
         if not comma or "," in y:
             raise InputError(

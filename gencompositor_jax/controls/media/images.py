@@ -18,7 +18,7 @@ from gencompositor_jax.controls.media.image_files import (
     read_pages,
 )
 from gencompositor_jax.controls.media.inputs import DEFAULT_FPS
-from gencompositor_jax.controls.media.numbering import in_order, is_pattern, matching
+from gencompositor_jax.controls.media.numbering import in_order, is_pattern, matching, sheet_among
 from gencompositor_jax.errors import InputError
 
 Gaps = Literal["hold", "error"]  # what numbers missing in a sequence mean
@@ -115,7 +115,8 @@ def _runs(paths: Sequence[Path], pages: Sequence[int]) -> Iterator[tuple[Path, l
 
 
 def _sequence(path: Path, files: list[Path], gaps: Gaps) -> ImageSequence:
-    found = in_order(files)
+    sheet = _contact_sheet(files)
+    found = in_order([file for file in files if file != sheet])
     if found.missing and gaps == "error":
         raise InputError(
             f"{path}: the numbers {found.missing} are missing: render them, or pass --gaps hold to repeat "
@@ -135,6 +136,8 @@ def _sequence(path: Path, files: list[Path], gaps: Gaps) -> ImageSequence:
             )
     assert first is not None
     notes = [] if first.colour is None else list(first.colour.notes)
+    if sheet is not None:
+        notes.append(f"{sheet.name} left out: it is the contact sheet of these images")
     if found.missing:
         notes.append(
             f"the numbers {found.missing} are missing: the frame before is held (--gaps error refuses)"
@@ -155,6 +158,15 @@ def _sequence(path: Path, files: list[Path], gaps: Gaps) -> ImageSequence:
         first=found.first,
         step=found.step,
     )
+
+
+def _contact_sheet(files: list[Path]) -> Path | None:
+    """The one that this program writes beside numbered images: named after them, and of another size."""
+    sheet = sheet_among(files)
+    if sheet is None:
+        return None
+    own, other = (read_header(path) for path in (sheet, next(path for path in files if path != sheet)))
+    return None if (own.width, own.height) == (other.width, other.height) else sheet
 
 
 def _list_images(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from gencompositor_jax.errors import InputError
 MOST_HELD = 100_000  # missing frames; more are no gap but another numbering
 
 _NUMBER = re.compile(r"(?:(?<![^_.\-\s])-)?\d+(?=\D*$)")
+_SEPARATORS = "._- "
 _PATTERN = re.compile(r"%(?:0(\d+))?d|(#+)")
 
 
@@ -49,7 +50,7 @@ def is_sequence(path: str | Path) -> bool:
 
 def bare(name: str) -> str:
     """The name without number and suffix: `comp` of `comp.####.exr`."""
-    return _PATTERN.sub("", Path(name).stem).rstrip("._- ")
+    return _PATTERN.sub("", Path(name).stem).rstrip(_SEPARATORS)
 
 
 def numbered(pattern: Path, number: int) -> Path:
@@ -112,6 +113,17 @@ def in_order(files: Sequence[Path]) -> Sorted:
     if not alike:
         return Sorted(tuple(frames), _spelt(gaps), tuple(doubled))
     return Sorted(tuple(frames), _spelt(gaps), tuple(doubled), numbers[0], step if len(numbers) > 1 else 1)
+
+
+def sheet_among(files: Sequence[Path]) -> Path | None:
+    """The PNG that is named as a contact sheet of the other, numbered images is: see `bare`."""
+    names = Counter(
+        (name.prefix, name.ending) for path in files if (name := name_of(path)).number is not None
+    )
+    (parts, count), *_ = names.most_common(1) or [(("", ""), 0)]
+    stem = "".join(parts).rstrip(_SEPARATORS) or "out"
+    found = [path for path in files if path.suffix.lower() == ".png" and path.stem.lower() == stem]
+    return found[0] if count > 1 and found else None
 
 
 def name_of(path: Path) -> Name:

@@ -265,7 +265,7 @@ def test_textured_borders_need_a_key(textured):
 
 
 def test_unknown_key_is_refused_before_anything_is_read():
-    with pytest.raises(InputError, match="key 'pink'"):
+    with pytest.raises(InputError, match="key: 'pink'"):
         load_element("not-there.mp4", key="pink")
 
 

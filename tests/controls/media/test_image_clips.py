@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gencompositor_jax.cli.outputs import Outputs
 from gencompositor_jax.controls.media.numbering import in_order
 from gencompositor_jax.controls.media.video import probe, read_video
 from gencompositor_jax.errors import InputError
@@ -213,3 +214,17 @@ def test_hdr_images_are_tone_mapped(tmp_path, suffix):
     frame = read_video(media).frames[0].astype(int)
     assert np.abs(frame[8, 24] - 128).max() <= 3  # below the knee
     assert 220 <= frame[8, 8].min() <= frame[8, 8].max() <= 238  # white, with room for 1000 cd/m2
+
+
+@pytest.mark.parametrize("names", ["comp.%04d.png", "shot2_%03d.png", "%04d.png", "v1.2_%d_a.png"])
+def test_a_contact_sheet_among_the_images_of_a_result_is_no_frame(tmp_path, names, caplog):
+    """By the names that results have; an image of the same size without a number stays a frame."""
+    for number in range(7, 10):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / (names % number))
+    sheet = Path(Outputs(str(tmp_path / names)).sheet)
+    Image.new("RGB", (30, 20)).save(sheet)
+    found = probe(tmp_path)
+    assert found.frames == 3 and found.width == 8
+    assert found.notes == (f"{sheet.name} left out: it is the contact sheet of these images",)
+    Image.new("RGB", (8, 6)).save(sheet)
+    assert probe(tmp_path).frames == 4 and not probe(tmp_path).notes

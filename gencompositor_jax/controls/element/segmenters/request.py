@@ -66,30 +66,32 @@ def parse_segment(text: str) -> Request:
         return Point(*map(float, found.groups()))
     if found := _BOX.fullmatch(given):
         x0, y0, x1, y1 = map(float, found.groups())
+        box = Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         if x0 == x1 or y0 == y1:
-            raise InputError(f"segment {text!r}: the box has no area; pass two opposite corners of it")
-        return Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+            raise InputError(f"{text!r}: the box has no area; pass its upper left and its lower right corner")
+        if box != Box(x0, y0, x1, y1):
+            raise InputError(
+                f"{text!r}: pass the upper left corner of the box, then the lower right one, such as {box}"
+            )
+        return box
     if given.startswith(("point:", "box:")) or not _WORDS.fullmatch(given) or len(given) > MAX_WORDS:
-        raise InputError(
-            f"segment {text[:60]!r}: pass auto, point:x,y, box:x,y,x,y, or words such as 'a white gull'"
-        )
+        raise InputError(f"{text[:60]!r}: pass auto, point:x,y, box:x,y,x,y, or words such as 'a white gull'")
     return Words(given)
 
 
 def check_inside(request: Request, width: int, height: int, name: str) -> None:
-    """Raises InputError where a point or a box is outside frames of that size.
-
-    A box may reach beyond the frame on some sides.
-    """
+    """Raises InputError where a point or a part of a box is outside frames of that size."""
     if isinstance(request, Point):
-        outside = not (0 <= request.x < width and 0 <= request.y < height)
+        inside = 0 <= request.x < width and 0 <= request.y < height
     elif isinstance(request, Box):
-        columns = min(request.right, width) - max(request.left, 0)
-        outside = min(columns, min(request.bottom, height) - max(request.top, 0)) < 2
+        inside = (
+            request.left >= 0 and request.right <= width and request.top >= 0 and request.bottom <= height
+        )
     else:
         return
-    if outside:
+    if not inside:
+        what = "reaches beyond" if isinstance(request, Box) else "is outside"
         raise InputError(
-            f"segment {request}: outside the frame; {name} has {width}x{height} pixels; pass it where the "
+            f"segment {request}: {what} the frame; {name} has {width}x{height} pixels; pass it where the "
             "element is in the first frame"
         )

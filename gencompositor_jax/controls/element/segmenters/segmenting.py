@@ -18,6 +18,7 @@ from gencompositor_jax.controls.media.spool import Spool
 from gencompositor_jax.errors import InputError
 
 SIDE = 512  # pixels of the longer side of the frames in which elements are found
+LEAST = 0.6  # fraction of the first frame's area below which a part of an element may be lost
 REACH = 3.0  # pixels of those frames, on both sides of a mask's outline, in which its edge may be
 
 
@@ -71,7 +72,8 @@ def _pointed(frames: Frames, small: np.ndarray, request: Point | Box, name: str)
     if folder is not None:
         stored.check_installed()
         model = sam2.load(folder)
-        return _Maps(sam2.followed(model, frames, request, small.shape[1:3]), stored.SAM2.title)
+        maps = sam2.followed(model, frames, request, small.shape[1:3])
+        return _Maps(maps, stored.SAM2.title, lost(maps, name))
     scale = small.shape[2] / frames.shape[2]
     salient = look(small[0], small.shape[1:3]) >= HALF
     maps = grabcut.followed(small, _scaled(request, scale), salient)
@@ -79,7 +81,8 @@ def _pointed(frames: Frames, small: np.ndarray, request: Point | Box, name: str)
         f"{name}: no weights of SAM 2 in {stored.places(stored.SAM2)}, so {request} was cut out by GrabCut "
         "and followed by optical flow"
     )
-    return _Maps(steadied(maps, small), "GrabCut and optical flow, no weights of SAM 2", (note,))
+    notes = (note, *lost(maps, name))
+    return _Maps(steadied(maps, small), "GrabCut and optical flow, no weights of SAM 2", notes)
 
 
 def _described(frames: Frames, small: np.ndarray, request: Words, name: str) -> _Maps:
@@ -96,6 +99,22 @@ def _described(frames: Frames, small: np.ndarray, request: Words, name: str) -> 
     model = sam2.load(_folder(stored.SAM2))
     maps = sam2.followed(model, frames, found.box, small.shape[1:3], found.frame)
     return _Maps(maps, f"{stored.GROUNDING_DINO.title} and {stored.SAM2.title}", notes)
+
+
+def lost(maps: np.ndarray, name: str) -> tuple[str, ...]:
+    """A note where much less is found than in the first frame, though nothing of it is at the border."""
+    found = maps >= HALF
+    area = found.sum(axis=(1, 2))
+    border = np.concatenate([found[:, :2].any(axis=1), found[:, -2:].any(axis=1)], axis=1).any(axis=1)
+    border |= found[:, :, :2].any(axis=(1, 2)) | found[:, :, -2:].any(axis=(1, 2))
+    inside = np.where(border, area[0], area)
+    worst = int(inside.argmin())
+    if inside[worst] >= LEAST * area[0]:
+        return ()
+    return (
+        f"{name}: in frame {worst} only {inside[worst] / area[0]:.0%} of the element's first area was found: "
+        "look at it by --save-element; a fast element is followed better at its clip's own rate",
+    )
 
 
 def _check_stored(request: Words) -> None:

@@ -18,8 +18,7 @@ from gencompositor_jax.errors import InputError
     [
         ("auto", Auto()),
         (" point:410, 300.5 ", Point(410, 300.5)),
-        ("box:30,40,10,20", Box(10, 20, 30, 40)),
-        ("box:-5,-5,10,20", Box(-5, -5, 10, 20)),
+        ("box:10,20,30,40.5", Box(10, 20, 30, 40.5)),
         ("a white gull", Words("a white gull")),
         ("eine Möwe, weiß", Words("eine Möwe, weiß")),
         ("automobile", Words("automobile")),
@@ -43,15 +42,22 @@ def test_a_box_of_no_area(text):
         parse_segment(text)
 
 
+@pytest.mark.parametrize("text", ["box:30,40,10,20", "box:10,40,30,20", "box:30,20,10,40"])
+def test_corners_in_another_order_are_refused_with_the_right_one(text):
+    with pytest.raises(InputError, match="such as box:10,20,30,40"):
+        parse_segment(text)
+
+
 @pytest.mark.parametrize(
-    "text", ["point:64,0", "point:0,48", "point:-1,5", "box:63,0,90,40", "box:-9,-9,1,1"]
+    "text", ["point:64,0", "point:0,48", "point:-1,5", "box:63,0,90,40", "box:-1,2,9,9", "box:0,0,64,49"]
 )
 def test_outside_the_frame(text):
-    with pytest.raises(InputError, match="outside the frame; clip.mp4 has 64x48 pixels"):
+    what = "is outside" if text.startswith("point") else "reaches beyond"
+    with pytest.raises(InputError, match=f"{what} the frame; clip.mp4 has 64x48 pixels"):
         check_inside(parse_segment(text), 64, 48, "clip.mp4")
 
 
-@pytest.mark.parametrize("text", ["point:63,47", "box:-9,-9,2,2", "auto", "a gull"])
+@pytest.mark.parametrize("text", ["point:63,47", "box:0,0,64,48", "auto", "a gull"])
 def test_inside_the_frame(text):
     check_inside(parse_segment(text), 64, 48, "clip.mp4")
 

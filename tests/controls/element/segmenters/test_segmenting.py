@@ -10,7 +10,7 @@ from gencompositor_jax.cli import main
 from gencompositor_jax.controls.element.loading import load_element, open_element
 from gencompositor_jax.controls.element.segmenters import grounding, sam2, stored
 from gencompositor_jax.controls.element.segmenters.request import Box, parse_segment
-from gencompositor_jax.controls.element.segmenters.segmenting import segmented
+from gencompositor_jax.controls.element.segmenters.segmenting import lost, segmented
 from gencompositor_jax.controls.media.frames import Computed
 from gencompositor_jax.controls.media.spool import Spool
 from gencompositor_jax.controls.media.video_out import write_image_folder
@@ -279,3 +279,16 @@ def test_words_that_match_nothing(clip, tiny_grounding_dino, monkeypatch):
     monkeypatch.setattr(grounding, "THRESHOLD", 1.0)
     with pytest.raises(InputError, match="segment 'a cat' was tried and nothing like it was found"):
         segmented(clip, parse_segment("a cat"), "clip")
+
+
+def test_what_is_lost_on_the_way_is_said():
+    """Of an element that fades in the midst of the frame, not of one that leaves it."""
+    maps = np.zeros((4, 20, 30), np.uint8)
+    for t in range(4):
+        maps[t, 5:15, 10 : 20 - 2 * t] = 255
+    (note,) = lost(maps, "clip")
+    assert note.startswith("clip: in frame 3 only 40% of the element's first area was found")
+    assert lost(maps[:3], "clip") == ()
+    leaving = np.stack([np.roll(maps[0], 5 * t, axis=1) for t in range(4)])
+    leaving[2:, :, :20] = 0
+    assert leaving[3].sum() < 0.6 * leaving[0].sum() and lost(leaving, "clip") == ()
