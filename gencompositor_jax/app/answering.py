@@ -24,6 +24,8 @@ Start = Annotated[float, Query(ge=0, le=1e9, allow_inf_nan=False, description="S
 End = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False, description="Seconds.")]
 Rate = Annotated[float | None, Query(ge=1e-3, le=1000, allow_inf_nan=False)]
 
+Range = Annotated[str | None, Query(max_length=21, description="Instead of these: first and last frame.")]
+
 
 def the_studio(request: Request) -> Studio:
     """The studio behind a request."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from gencompositor_jax.app.answering import (
     End,
     Kind,
+    Range,
     Rate,
     Start,
     TheStudio,
@@ -23,7 +24,8 @@ from gencompositor_jax.app.context import Studio, warm_up
 from gencompositor_jax.app.names import safe_name
 from gencompositor_jax.app.pictures import check_frame, encoded
 from gencompositor_jax.app.store import read_footage
-from gencompositor_jax.controls.media.video import Footage, choose
+from gencompositor_jax.controls.media.ranges import parse_range, seconds_of
+from gencompositor_jax.controls.media.video import Footage, Media, choose
 from gencompositor_jax.jobs.uploads import Uploads
 from gencompositor_jax.serve.access import authorised
 from gencompositor_jax.serve.receiving import read_files
@@ -52,15 +54,22 @@ async def clips(request: Request, studio: TheStudio) -> list[dict[str, Any]]:
 
 @router.get("/clips/{id}")
 async def look(
-    request: Request, studio: TheStudio, id: str, start: Start = 0.0, end: End = None, fps: Rate = None
+    request: Request,
+    studio: TheStudio,
+    id: str,
+    start: Start = 0.0,
+    end: End = None,
+    fps: Rate = None,
+    range: Range = None,
 ) -> dict[str, Any]:
     """A clip; with a trim or a rate, what of it is left."""
 
     def found() -> dict[str, Any]:
         clip = studio.clips.get(id)
         made = _facts(studio, clip)
-        if (start, end, fps) != (0.0, None, None):
-            chosen = choose(studio.clips.media(clip), fps, start, end, None, False)
+        if (start, end, fps, range) != (0.0, None, None, None):
+            media = studio.clips.media(clip)
+            chosen = choose(media, fps, *trimmed(media, start, end, fps, range), None, False)
             count = len(chosen.indices)
             made |= {"frames": count, "fps": chosen.rate, "seconds": round(count / chosen.rate, 4)}
         return made
@@ -85,15 +94,16 @@ async def frame(
     start: Start = 0.0,
     end: End = None,
     fps: Rate = None,
+    range: Range = None,
 ) -> Response:
     """One frame, of the trim."""
 
     def made() -> bytes:
-        footage = _footage(studio, studio.clips.get(id), fps, start, end)
+        footage = _footage(studio, studio.clips.get(id), fps, start, end, range)
         check_frame(t, len(footage.frames))
         return encoded(footage.frames[t], width, format)
 
-    key = ("frame", id, t, width, format, start, end, fps)
+    key = ("frame", id, t, width, format, start, end, fps, range)
     data = await in_thread(request, _short, studio, lambda: studio.pictures.get(key, made))
     return picture(data, format)
 
@@ -107,12 +117,13 @@ async def proxy(
     start: Start = 0.0,
     end: End = None,
     fps: Rate = None,
+    range: Range = None,
 ) -> Response:
     """The trim as a small video of constant rate, frame for frame."""
 
     def made() -> Path:
-        footage = _footage(studio, studio.clips.get(id), fps, start, end)
-        return studio.videos(f"clip {id} {fps} {start} {end}", footage.frames, footage.fps, width)
+        footage = _footage(studio, studio.clips.get(id), fps, start, end, range)
+        return studio.videos(f"clip {id} {fps} {start} {end} {range}", footage.frames, footage.fps, width)
 
     return video(await in_own_thread(request, _short, studio, made))
 
@@ -129,9 +140,19 @@ def _facts(studio: Studio, clip: Clip) -> dict[str, Any]:
     return facts(clip, studio.clips.media(clip), bytes_below(studio.clips.file(clip)))
 
 
-def _footage(studio: Studio, clip: Clip, fps: float | None, start: float, end: float | None) -> Footage:
+def _footage(
+    studio: Studio, clip: Clip, fps: float | None, start: float, end: float | None, range: str | None
+) -> Footage:
     media = studio.clips.media(clip)
-    return read_footage(studio.frames, media, fps, start, end, alpha=media.has_alpha)
+    trim = trimmed(media, start, end, fps, range)
+    return read_footage(studio.frames, media, fps, *trim, alpha=media.has_alpha)
+
+
+def trimmed(
+    media: Media, start: float, end: float | None, fps: float | None, range: str | None
+) -> tuple[float, float | None]:
+    """Begin and end of a clip in seconds: those that are given, or of a range such as "1001-1049"."""
+    return (start, end) if range is None else seconds_of(media, parse_range(range, "range"), fps)
 
 
 def _short(studio: Studio, work: Any) -> Any:

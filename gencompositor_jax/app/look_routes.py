@@ -14,6 +14,7 @@ from gencompositor_jax.app.pictures import check_frame, encoded
 from gencompositor_jax.app.store import read_footage
 from gencompositor_jax.controls import scene as scenes
 from gencompositor_jax.controls.geometry.trajectory import Coordinate
+from gencompositor_jax.controls.media.ranges import FrameRange, seconds_of
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Text, Whole, within
 from gencompositor_jax.serve.access import authorised
@@ -28,6 +29,7 @@ _TRACK = fields.schema(
     start=(scenes.Start, 0.0),
     end=(scenes.End | None, None),
     fps=(scenes.Rate | None, None),
+    range=(FrameRange | None, None),
     frames=(_Frame | None, None),
     x=Coordinate,
     y=Coordinate,
@@ -84,7 +86,10 @@ async def track(request: Request, studio: TheStudio) -> dict[str, Any]:
     def found() -> dict[str, Any]:
         media = studio.resolved(value.background)
         with studio.inputs.short_messages():
-            footage = read_footage(studio.frames, media, value.fps, value.start, value.end, media.has_alpha)
+            trim = value.start, value.end
+            if value.range is not None:
+                trim = seconds_of(media, value.range, value.fps)
+            footage = read_footage(studio.frames, media, value.fps, *trim, alpha=media.has_alpha)
             frames = footage.frames if value.frames is None else footage.frames[: value.frames]
             check_frame(value.frame, len(frames))
             return tracked(frames, (value.x, value.y), value.frame)

@@ -44,7 +44,7 @@ def deliver(
     plate = delivery.plate
     count, height, width = plate.shape
     ramp = feather / min(min(each.view.scale) for each in stage.shots)
-    picture = np.zeros((height, width, 3), np.float32)
+    blank = picture = np.zeros((0, width, 3), np.float32)
     # Frame by frame, each asked for once the plate's has been read.
     composed = composite.over(Computed((*plate.shape, 3), lambda first, stop: picture[None], np.float32, 1))
     wants_layer = delivery.layer is not None or delivery.exr_layers
@@ -64,6 +64,7 @@ def deliver(
                 weight = feather_weight(seen.inside, ramp)
                 cover = weight * shot.cover(stage.shots, t, mask)[seen.box]
                 carried = carry(seen, composed[t], cover, plate.colour)
+                picture = blank  # frees the memory before anything is encoded
                 pastes = tuple(shot.pastes(stage.shots, t, (height, width))) if delivery.exr_layers else ()
                 edited = Edited(carried.frame, seen, carried, pastes=pastes)
                 inside += int(mask.sum())

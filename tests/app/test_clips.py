@@ -30,6 +30,7 @@ def test_a_video_has_its_facts_and_a_safe_name(studio, clip):
     assert clip in studio("GET", "/app/clips").json
     trimmed = studio("GET", f"/app/clips/{clip['id']}?start=0.25&fps=4").json
     assert (trimmed["frames"], trimmed["fps"]) == (1, 4.0)
+    assert studio("GET", f"/app/clips/{clip['id']}?range=2-4").json["frames"] == 3
 
 
 def test_frames_are_scaled_and_cacheable(studio, clip):
@@ -40,6 +41,7 @@ def test_frames_are_scaled_and_cacheable(studio, clip):
     assert studio.picture(f"{path}/0?width=32&format=webp").shape == (24, 32, 3)
     third = studio.picture(f"{path}/3?format=png").astype(int)
     assert np.abs(third - studio.picture(f"{path}/0?format=png&start=0.25")).max() == 0
+    assert np.abs(third - studio.picture(f"{path}/1?format=png&range=2-4")).max() == 0
     assert np.abs(third[:, 10:] - whole[:, 7:-3].astype(int)).mean() < 8
     answer = studio("GET", f"{path}/0")
     assert "immutable" in answer.headers["cache-control"] and answer.headers["content-type"] == "image/jpeg"
@@ -57,6 +59,9 @@ def test_frames_are_scaled_and_cacheable(studio, clip):
         ("frames/0?start=nan", "query.start"),
         ("frames/0?start=9", "my street_.mp4: lasts 0.50 s"),
         ("frames/0?start=0.3&end=0.2", "end 0.2"),
+        ("frames/0?range=2", "range '2': pass the first and the last frame"),
+        ("frames/0?range=2-9", "range: 2-9, my street_.mp4 has the frames 0 to 5"),
+        ("frames/3?range=2-4", "frame: 3; the clip has the frames 0 to 2"),
     ],
 )
 def test_what_can_not_be_shown_is_named(studio, clip, query, message):

@@ -73,6 +73,8 @@ def test_a_point_is_tracked_both_ways(studio, clips):
     found = studio.post("/app/track", asked).json
     assert found["lost"] is None and (found["first"], found["last"]) == (0, FRAMES - 1)
     np.testing.assert_allclose(found["xy"], [[28 + t, 24] for t in range(FRAMES)], atol=0.5)
+    ranged = studio.post("/app/track", asked | {"frame": 0, "range": [2, 4]}).json
+    np.testing.assert_allclose(ranged["xy"], found["xy"][2:5], atol=0.5)
     assert studio.post("/app/track", asked | {"frame": 9}).json["detail"].startswith("frame: 9")
     assert "outside the background" in studio.post("/app/track", asked | {"x": 999}).json["detail"]
     assert studio.post("/app/track", asked | {"background": "no.mp4"}).status == 422

@@ -82,19 +82,21 @@ def encoder(
                 if sound is not None:
                     packets = copied_sound(stack, output, sound.path, sound.start, sound.seconds)
             made = _converted(frame, stream, tags.matrix, coding.matrix or tags.matrix)
+            del frame  # large ones are freed before they are encoded
             made.pts, made.time_base = index, 1 / rate
             # ProRes and DNxHD state the colours of the frames, not those of the stream.
             made.color_primaries, made.color_trc = tags.primaries, tags.transfer
             if not made.format.is_rgb:
                 made.colorspace = coding.matrix or tags.matrix
-            output.mux(stream.encode(made))
+            output.mux(_alone(output, stream, coding, made) if coding.lossless else stream.encode(made))
             while packets and packets[0][0] <= index / rate:  # interleaved, for players
                 output.mux(packets.popleft()[1])
             index += 1
 
         yield put
         if stream is not None:
-            output.mux(stream.encode(None))
+            if not coding.lossless:
+                output.mux(stream.encode(None))
             output.mux([packet for _, packet in packets])
 
 
@@ -124,6 +126,21 @@ def _stream(
         context.colorspace = coding.matrix or tags.matrix
         context.color_range = ColorRange.JPEG if full_range and coding.pixels is None else ColorRange.MPEG
     return stream
+
+
+def _alone(output: Any, stream: Any, coding: Coding, frame: av.VideoFrame) -> list[av.Packet]:
+    """A frame by an encoder of its own, with the same bits: every frame of FFV1 is a key frame here.
+
+    FFmpeg's encoder keeps up to 170 bytes per pixel until it is closed: 1.4 GiB of a 4K frame with alpha.
+    """
+    output.start_encoding()  # the stream's own encoder only makes the header
+    context: Any = av.CodecContext.create(coding.encoder, "w")
+    context.width, context.height, context.pix_fmt = stream.width, stream.height, stream.pix_fmt
+    context.time_base, context.options = frame.time_base, dict(coding.options)
+    packets = [*context.encode(frame), *context.encode(None)]
+    for packet in packets:
+        packet.stream = stream
+    return packets
 
 
 def _converted(frame: av.VideoFrame, stream: Any, source: int, target: int) -> av.VideoFrame:

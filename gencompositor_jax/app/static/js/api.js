@@ -62,7 +62,7 @@ export async function upload(files) {
 /** @returns {Promise<Clip[]>} */
 export const clips = () => get("/app/clips");
 
-/** @typedef {{start?: number|null, end?: number|null, fps?: number|null}} Part of a clip */
+/** @typedef {{start?: number|null, end?: number|null, fps?: number|null, range?: [number, number]|null}} Part of a clip */
 
 /** @param {string} id @param {Part} part @returns {Promise<Clip>} */
 export const clip = (id, part) => get(`/app/clips/${id}${query(trim(part))}`);
@@ -114,7 +114,9 @@ export const saveProject = async (project) =>
   })).blob();
 
 /** @param {Part} part */
-const trim = ({start, end, fps}) => ({start: start || undefined, end: end ?? undefined, fps: fps ?? undefined});
+const trim = ({start, end, fps, range}) => ({
+  start: start || undefined, end: end ?? undefined, fps: fps ?? undefined, range: range?.join("-"),
+});
 
 /** @param {Record<string, any>} values */
 function query(values) {

@@ -105,7 +105,7 @@ export function followClips() {
     if (now === key) return;
     key = now;
     if (!whole) { plate.value = null; return; }
-    if (!background.start && background.end == null && background.fps == null) { plate.value = whole; return; }
+    if (!background.start && background.end == null && background.fps == null && !background.range) { plate.value = whole; return; }
     api.clip(whole.id, background).then((clip) => {
       if (key !== now) return;
       accept("background");

@@ -13,7 +13,7 @@ export async function trackPoint(x, y) {
   try {
     const {xy, report} = await api.track({
       background: background.path, start: background.start ?? 0, end: background.end ?? null, fps: background.fps ?? null,
-      frames: frames ?? null, x, y, frame: frame.value,
+      range: background.range ?? null, frames: frames ?? null, x, y, frame: frame.value,
     });
     const [first, last] = spanOf(chosen, length.value);
     editPoints(keysOfTrack(xy.slice(first, last + 1), 0.5), 0);

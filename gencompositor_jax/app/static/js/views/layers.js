@@ -33,7 +33,7 @@ export function Background() {
 function Trim({background}) {
   /** @param {string} name */
   const set = (name) => (/** @type {number|null} */ value) =>
-    editFields({background: {...background, [name]: name === "start" ? value ?? 0 : value}}, `field ${name}`);
+    editFields({background: {...background, ...(name === "fps" ? {} : {range: null}), [name]: name === "start" ? value ?? 0 : value}}, `field ${name}`);
   return html`<${Fold} title="Trim and frame rate"><div class="fields two">
     <${NumberField} label="From, s" name="background.start" value=${background.start ?? 0} min=${0} step=${0.1} set=${set("start")} />
     <${NumberField} label="To, s" name="background.end" value=${background.end} min=${0} step=${0.1} empty="end" set=${set("end")} />
