@@ -1,5 +1,6 @@
 """Plates of every depth: outside the mask a result is the plate bit for bit, and over(layer, plate) is it."""
 
+import struct
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from gencompositor_jax.controls.media.timecode import timecode_of
 from gencompositor_jax.controls.media.video import probe
 from gencompositor_jax.controls.plate.colour import LINEAR, conversion, plate_colour
 from gencompositor_jax.controls.plate.delivery import plan
+from gencompositor_jax.controls.plate.plate import open_plate
 from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.controls.shot import ElementLayer, RemovalLayer
 from gencompositor_jax.controls.stage import make_stage
@@ -171,6 +173,51 @@ def test_video_plates(small_model, plate, tmp_path, kind):
     assert facts["plate"]["colour"] == ("HLG" if kind == "hlg" else "Rec.709")
     outside_alpha = found[~mask][:, 3].max()
     assert outside_alpha == 0 if layer == "edit.mkv" else outside_alpha < 65
+
+
+def turned(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """The video with a display matrix, in MP4."""
+    out = path.with_name("turned.mp4")
+    with av.open(str(path)) as given, av.open(str(out), "w") as made:
+        stream = made.add_stream("libx264", rate=25, options={"qp": "0", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = W, H, given.streams.video[0].pix_fmt
+        for frame in given.decode(video=0):
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+    data = bytearray(out.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", *(65536 * m for m in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    out.write_bytes(data)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("kind", "matrix", "upright"),
+    [
+        ("yuv420p", (-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+        ("yuv422p10le", (-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    ],
+)
+def test_a_turned_plate_comes_out_upright_with_its_own_samples(
+    small_model, plate, tmp_path, kind, matrix, upright
+):
+    given = turned(plate(kind), *matrix)
+    mask, _ = delivered(small_model, given, str(tmp_path / "c.mkv"), None, codec="ffv1")
+    for old, new, inside in zip(coded(given), coded(tmp_path / "c.mkv"), mask, strict=True):
+        before, after = upright(old.samples[0]), new.samples[0]
+        assert np.array_equal(before[~inside], after[~inside]) and (before != after)[inside].any()
+        corner = upright(old.samples[1])[-2:], new.samples[1][-2:]
+        assert np.array_equal(*corner)
+
+
+def test_a_plate_turned_by_a_right_angle(plate):
+    found = open_plate(turned(plate("yuv420p"), 0, 1, -1, 0))
+    (frame, *_) = found.from_frame(0)
+    assert found.shape == (T, W, H)
+    assert np.array_equal(frame.planes.samples[2], np.rot90(coded(found.path)[0].samples[2], 3))
+    (found.path.parent / "plate.mkv").unlink()
+    with pytest.raises(InputError, match="it is turned and its chroma can't be"):
+        open_plate(turned(plate("yuv422p10le"), 0, 1, -1, 0))
 
 
 def test_a_video_plate_in_a_named_colour(small_model, tmp_path):

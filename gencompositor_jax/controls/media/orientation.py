@@ -17,7 +17,7 @@ class Orientation(NamedTuple):
         return (height, width) if self.transposed else (width, height)
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """A view of [H, W, C] as it is shown."""
+        """A view of [H, W] or [H, W, C] as it is shown."""
         if self.transposed:
             picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.flipped else 1, :: -1 if self.mirrored else 1]

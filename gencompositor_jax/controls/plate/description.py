@@ -13,7 +13,7 @@ def describe(media: Media, colour: str | None = None) -> Pixels:
     """Depth and colour of a background; colour: what the scene says of it. Decodes one frame at most."""
     try:
         plate = open_plate(media, colour=colour)
-    except InputError:  # turned, deinterlaced, of several depths
+    except InputError:  # deinterlaced, of several depths
         if not isinstance(media, PictureStream):
             return WORKING
         parts = av.VideoFormat(media.pixel_format, 16, 16).components if media.pixel_format else ()

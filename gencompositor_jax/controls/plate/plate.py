@@ -89,9 +89,9 @@ def open_plate(
 ) -> Plate:
     """The plate of a background; the arguments are those of `read_video`. Decodes one frame at most.
 
-    colour: a name of `plate_colour`; None is what the file states. InputError for what can't be kept bit for
-    bit: videos that are turned, squared or deinterlaced when they are read, images of several depths, and
-    layouts of samples that aren't carried.
+    colour: a name of `plate_colour`; None is what the file states. Turned and mirrored videos are upright
+    here, with the same samples. InputError for what can't be kept bit for bit: videos that are squared or
+    deinterlaced when they are read, images of several depths, and layouts of samples that aren't carried.
     """
     chosen = choose(media, fps, start, end, frames, False)
     media = probe(media)
@@ -115,7 +115,6 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
         text
         for text, found in (
             ("its pixels aren't square", display.square != display.coded),
-            ("it is turned or mirrored", display.orientation != Orientation()),
             ("it is interlaced", stream.interlaced),
         )
         if found
@@ -123,7 +122,7 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
     if changed:
         raise InputError(
             f"{stream.path}: can't be kept at its own depth, since {changed[0]}: convert it to square, "
-            "upright, progressive frames first"
+            "progressive frames first"
         )
     decoded = next(decoded_as_coded(stream, indices[:1]))
     tags = Tags(int(decoded.colorspace), int(decoded.color_trc), int(decoded.color_primaries))
@@ -136,6 +135,14 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
             f"{stream.path}: frames of {decoded.format.name} can't be kept at their own depth: convert it to "
             "RGB, YCbCr 4:2:0, 4:2:2 or 4:4:4"
         )
+    turn, (across, down) = display.orientation, layout.steps
+    if (turn.transposed and across != down) or (
+        turn != Orientation() and (display.coded[0] % across or display.coded[1] % down)
+    ):
+        raise InputError(
+            f"{stream.path}: can't be kept at its own depth, since it is turned and its chroma can't be: "
+            "convert it to upright frames first"
+        )
     stated = (
         colours.of_video(display.colour, display.peak)
         if colour is None
@@ -147,7 +154,9 @@ def _of_video(stream: PictureStream, indices: np.ndarray, colour: str | None, **
             found = layout_of(frame, matrix)
             if found != layout or (frame.width, frame.height) != display.coded:
                 raise InputError(f"{stream.path}: its format changes on the way: convert it to one format")
-            yield VideoFrame(planes_of(frame, layout))
+            coded = planes_of(frame, layout)
+            upright = tuple(np.ascontiguousarray(turn.apply(samples)) for samples in coded.samples)
+            yield VideoFrame(coded._replace(samples=upright))
 
     return Plate(
         depth=str(layout.bits),
