@@ -113,7 +113,7 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         "--segment",
         metavar="WHAT",
         help="what to find in its clip, whatever the background: auto (what is salient), point:x,y or "
-        'box:x,y,x,y in the first frame, or words such as "a white gull"',
+        'box:x,y,x,y (upper left and lower right corner) in the first frame, or words such as "a white gull"',
     )
     cut.add_argument(
         "--extend",
