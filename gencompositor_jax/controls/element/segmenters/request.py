@@ -90,7 +90,7 @@ def check_inside(request: Request, width: int, height: int, name: str) -> None:
     else:
         return
     if not inside:
-        what = "reaches beyond" if isinstance(request, Box) else "is outside"
+        what = "reaches beyond" if isinstance(request, Box) else "outside"
         raise InputError(
             f"segment {request}: {what} the frame; {name} has {width}x{height} pixels; pass it where the "
             "element is in the first frame"

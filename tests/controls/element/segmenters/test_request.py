@@ -52,7 +52,7 @@ def test_corners_in_another_order_are_refused_with_the_right_one(text):
     "text", ["point:64,0", "point:0,48", "point:-1,5", "box:63,0,90,40", "box:-1,2,9,9", "box:0,0,64,49"]
 )
 def test_outside_the_frame(text):
-    what = "is outside" if text.startswith("point") else "reaches beyond"
+    what = "outside" if text.startswith("point") else "reaches beyond"
     with pytest.raises(InputError, match=f"{what} the frame; clip.mp4 has 64x48 pixels"):
         check_inside(parse_segment(text), 64, 48, "clip.mp4")
 
