@@ -4,7 +4,7 @@ import argparse
 import webbrowser
 from typing import Any
 
-from gencompositor_jax.cli.options import mesh_of
+from gencompositor_jax.cli.options import mesh_of, use_segment_weights
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.cli.rendering import checkpoint_arch
 from gencompositor_jax.cli.serve import TOKEN, add_limits, add_model, check_address, limits_of, token_of
@@ -38,6 +38,7 @@ def register(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything and serves until SIGTERM or SIGINT. The model is loaded at the first run."""
     limits, token, mesh = limits_of(args), token_of(args.token_file), mesh_of(args.mesh)
+    use_segment_weights(args)
     try:
         import cachetools  # noqa: F401
         import fastapi  # noqa: F401

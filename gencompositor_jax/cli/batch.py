@@ -41,6 +41,7 @@ def register(subcommands: Any) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that other jobs have made")
     options.add_mesh(parser, "several clips at once")
+    options.add_segment_weights(parser)
     parser.add_argument(
         "--clips", type=int, metavar="N", help="in a call of the network (default: by the size of the clips)"
     )
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.clips is not None and not 1 <= args.clips <= 1024:
         raise InputError(f"--clips {args.clips}: pass 1 to 1024")
     processes.check(args)
+    options.use_segment_weights(args)
 
     from gencompositor_jax import multihost
     from gencompositor_jax.training import distributed

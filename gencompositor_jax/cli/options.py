@@ -115,12 +115,31 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
         help="what to find in its clip, whatever the background: auto (what is salient), point:x,y or "
         'box:x,y,x,y (upper left and lower right corner) in the first frame, or words such as "a white gull"',
     )
+    add_segment_weights(cut)
     cut.add_argument(
         "--extend",
         choices=("error", "loop", "hold"),
         help="if the element's clip is shorter than the result (default error)",
     )
     add_clip(parser)
+
+
+def add_segment_weights(parser: Any) -> None:
+    """Where the weights of SAM 2 and Grounding DINO are; parser: or a group of its arguments."""
+    parser.add_argument(
+        "--segment-weights",
+        metavar="DIR",
+        help="the folder that holds those of SAM 2 and Grounding DINO, for points, boxes and words (default: "
+        "$GENCOMPOSITOR_SEGMENTERS, or the hub's cache)",
+    )
+
+
+def use_segment_weights(args: argparse.Namespace) -> None:
+    """Name that folder, if it was passed. Raises InputError."""
+    if args.segment_weights is not None:
+        from gencompositor_jax.controls.element.segmenters import stored
+
+        stored.use(args.segment_weights)
 
 
 def add_clip(parser: argparse.ArgumentParser) -> None:
@@ -385,6 +404,7 @@ def scene_of(args: argparse.Namespace) -> "Scene":
 
     Raises InputError naming the option or the field.
     """
+    use_segment_weights(args)
     if args.project is not None:
         return _from_project(args)
     with by_options(args):

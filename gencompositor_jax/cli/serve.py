@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from gencompositor_jax.cli.options import mesh_of
+from gencompositor_jax.cli.options import add_segment_weights, mesh_of, use_segment_weights
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.cli.rendering import checkpoint_arch
 from gencompositor_jax.errors import InputError
@@ -58,6 +58,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="AXIS=N,...",
         help="devices that run one job together: tensor=2,context=2 (default: each device runs a job)",
     )
+    add_segment_weights(model)
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything and serves until SIGTERM or SIGINT. The model is loaded at the first job."""
     limits, token = limits_of(args), token_of(args.token_file)
     mesh = mesh_of(args.mesh)
+    use_segment_weights(args)
     try:
         import fastapi  # noqa: F401
         import fastapi_offline  # noqa: F401

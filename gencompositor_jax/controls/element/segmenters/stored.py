@@ -1,7 +1,7 @@
 """Where the weights of the large segmenters are: a folder that the user names, or the hub's cache.
 
-`GENCOMPOSITOR_SEGMENTERS=FOLDER` names the folder, in which each model has one of its own, as the hub's
-`download --local-dir` writes it. Nothing is downloaded here.
+`--segment-weights FOLDER`, or `GENCOMPOSITOR_SEGMENTERS=FOLDER`, names the folder, in which each model has
+one of its own, as the hub's `download --local-dir` writes it. Nothing is downloaded here.
 """
 
 import dataclasses
@@ -28,6 +28,20 @@ class Stored:
 
 SAM2 = Stored("SAM 2", "facebook/sam2.1-hiera-small")
 GROUNDING_DINO = Stored("Grounding DINO", "IDEA-Research/grounding-dino-tiny")
+
+
+def use(folder: str) -> None:
+    """Name the folder for this process and those that it starts, in place of `VARIABLE`.
+
+    Raises InputError where it is none, or has no model.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"--segment-weights {folder}: no such folder")
+    names = [model.name for model in (SAM2, GROUNDING_DINO)]
+    if not any((path / name / "config.json").is_file() for name in names):
+        raise InputError(f"--segment-weights {folder}: pass the folder that holds {' and '.join(names)}")
+    os.environ[VARIABLE] = str(path.absolute())
 
 
 def find(model: Stored) -> Path | None:

@@ -124,6 +124,23 @@ def test_a_folder_of_weights_that_is_not_there(clip, monkeypatch, orange):
         segmented(clip, parse_segment("point:30,36"), "clip")
 
 
+def test_the_folder_of_weights_is_an_option(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(stored.VARIABLE, "")
+    words = ["preview", "--background", folder, "--foreground", folder, "--trajectory", "30,36"]
+    words += ["--segment", "point:30,36", "--out", str(tmp_path / "out"), "--segment-weights"]
+    for named, said in (
+        (tmp_path / "none", "no such folder"),
+        (tmp_path, "sam2.1-hiera-small and grounding"),
+    ):
+        assert main([*words, str(named)]) == 2
+        assert f"--segment-weights {named}: " in (text := capsys.readouterr().err) and said in text
+    model = tmp_path / stored.SAM2.name
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    stored.use(str(tmp_path))
+    assert stored.find(stored.SAM2) == model and stored.find(stored.GROUNDING_DINO) is None
+
+
 def test_without_pymatting_the_remedy_is_named(clip, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymatting", None)
     with pytest.raises(InputError, match=r"pip install 'gencompositor-jax\[matting\]'"):
