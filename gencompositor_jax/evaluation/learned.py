@@ -19,6 +19,7 @@ Features = Callable[[list[np.ndarray]], np.ndarray]  # clips uint8 [T, H, W, 3] 
 
 SETS: dict[str, tuple[str, Better, int]] = {
     "fvd": ("FVD", "lower", 2),
+    "fvd_infinity": ("FVD∞", "lower", 2),
     "kvd": ("KVD", "lower", 3),
 }
 

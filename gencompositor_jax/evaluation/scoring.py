@@ -32,6 +32,11 @@ from gencompositor_jax.evaluation.results import (
     read_result,
 )
 
+SET_DISTANCES = {  # and the fewest clips that each needs
+    "fvd": (distances.frechet_distance, 2),
+    "fvd_infinity": (distances.frechet_distance_infinity, 4),
+    "kvd": (distances.kernel_distance, 2),
+}
 REAL = "real clips"  # what FVD and KVD compare with: the ground truth, or the manifest's
 
 
@@ -122,15 +127,16 @@ def move_empty(report: dict[str, Any], chosen: dict[str, Measure]) -> None:
 def add_set_distances(
     report: dict[str, Any], features: dict[str, list[np.ndarray]], names: Collection[str]
 ) -> None:
-    """Add FVD and KVD of each method's features [D] to the real clips'; without them a line says why."""
-    if len(report["protocol"]["frames_per_clip"]) > 1 or len(features[REAL]) < 2:
-        why = f"needs 2 clips or more, of one length and {i3d.MIN_FRAMES} frames or more"
-        report["absent"] |= dict.fromkeys(names, why)
-        return
-    functions = {"fvd": distances.frechet_distance, "kvd": distances.kernel_distance}
-    real = np.stack(features[REAL])
+    """Add SET_DISTANCES of each method's features [D] to the real clips'; without them a line says why."""
     for name in names:
+        function, fewest = SET_DISTANCES[name]
+        if len(report["protocol"]["frames_per_clip"]) > 1 or len(features[REAL]) < fewest:
+            report["absent"][name] = (
+                f"needs {fewest} clips or more, of one length and {i3d.MIN_FRAMES} frames or more"
+            )
+            continue
+        real = np.stack(features[REAL])
         for method in (method for method in features if method != REAL):
-            value = summaries.number(functions[name](np.stack(features[method]), real))
+            value = summaries.number(function(np.stack(features[method]), real))
             report["methods"][method][name] = {"mean": value, "low": None, "high": None}
         report["columns"][name] = summaries.column(*learned.SETS[name])

@@ -93,7 +93,7 @@ def stated(options: ResultsOptions, clips: int, lengths: set[int], sizes: set[Si
         "order": "mean over a clip's frames, then over clips; intervals: 95 % bootstrap over clips",
         "psnr": f"peak 255, or the target's largest value; at most {per_frame.EXACT:g} dB per frame",
         "flow": f"OpenCV DIS, medium preset, of {guide}; frame t + 1 is the clip's own",
-        "sets": f"FVD and KVD: I3D logits of whole clips at 224 x 224, bilinear, against {real}",
+        "sets": f"FVD, FVD∞ and KVD: I3D logits of whole clips at 224 x 224, bilinear, against {real}",
     }
 
 

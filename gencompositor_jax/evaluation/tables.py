@@ -2,6 +2,7 @@
 
 from typing import Any
 
+SETS = {"fvd", "fvd_infinity", "kvd"}  # distances between sets of clips
 Row = tuple[str, dict[str, str]]  # a method and its cells by metric
 
 
@@ -49,7 +50,7 @@ def conditions(report: dict[str, Any]) -> str:
         f"{p['name']}: {p['clips']} clips of {lengths} frames, stride {p['stride']}, {sizes} pixels, "
         f"{resize}. "
         f"{p['order'][0].upper()}{p['order'][1:]}. PSNR: {p['psnr']}. Flow: {p['flow']}."
-        + (f" {p['sets']}." if "fvd" in report["columns"] or "kvd" in report["columns"] else "")
+        + (f" {p['sets']}." if SETS & report["columns"].keys() else "")
     )
 
 

@@ -172,11 +172,12 @@ def test_distances_of_sets_of_clips_are_added_or_are_a_line():
         return {"protocol": {"frames_per_clip": lengths}, "columns": {}, "absent": {}, "methods": methods}
 
     report = empty([9])
-    scoring.add_set_distances(report, features, ("fvd", "kvd"))
+    scoring.add_set_distances(report, features, ("fvd", "fvd_infinity", "kvd"))
     assert report["methods"]["same"]["fvd"]["mean"] == pytest.approx(0, abs=1e-6)
     assert report["methods"]["changed"]["fvd"]["mean"] == pytest.approx(48, rel=1e-4)
+    assert report["methods"]["changed"]["fvd_infinity"]["mean"] == pytest.approx(48, rel=1e-4)
     assert report["methods"]["changed"]["kvd"]["mean"] > report["methods"]["same"]["kvd"]["mean"]
-    assert set(report["columns"]) == {"fvd", "kvd"} and not report["absent"]
+    assert set(report["columns"]) == {"fvd", "fvd_infinity", "kvd"} and not report["absent"]
     for lengths, found in (([9, 17], features), ([9], {name: few[:1] for name, few in features.items()})):
         report = empty(lengths)
         scoring.add_set_distances(report, found, ("fvd",))

@@ -46,6 +46,40 @@ def test_both_grow_with_the_distance_between_the_sets():
         assert values[0] < values[1] < values[2]
 
 
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.1, 1.0), (0.0, 1.4)])
+def test_frechet_distance_at_infinity_is_unbiased(shift, scale):
+    """Gaussians of known distance, whose deviations fall like those of logits; the plain one is biased."""
+    deviations = np.arange(1, 31) ** -0.75
+    known = 30 * shift**2 + ((scale - 1) ** 2 * deviations**2).sum()
+
+    def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        first, second = np.random.default_rng(seed).normal(size=(2, 120, 30)) * deviations
+        return first, scale * second + shift
+
+    found = np.array(
+        [
+            [f(*draw(seed)) for f in (distances.frechet_distance_infinity, distances.frechet_distance)]
+            for seed in range(16)
+        ]
+    )
+    errors = found.mean(axis=0) - known
+    deviation = found.std(axis=0, ddof=1) / 4  # of the means
+    assert abs(errors[0]) < 3 * deviation[0]
+    assert errors[1] > 5 * deviation[1] > 0
+
+
+def test_frechet_distance_at_infinity_keeps_pairs_together():
+    a = features(8, 21)
+    assert distances.frechet_distance_infinity(a, a) == pytest.approx(0, abs=1e-8)
+    assert distances.frechet_distance_infinity(a, a + 2) == pytest.approx(4 * 6)
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (8, 9)])
+def test_halves_of_too_few_or_different_numbers_of_clips_are_refused(counts):
+    with pytest.raises(ValueError, match="as many of both"):
+        distances.frechet_distance_infinity(*(features(i, count) for i, count in enumerate(counts)))
+
+
 @pytest.mark.parametrize("function", [distances.frechet_distance, distances.kernel_distance])
 def test_single_clips_are_refused(function):
     with pytest.raises(ValueError, match="2 clips"):
