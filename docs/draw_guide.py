@@ -6,11 +6,14 @@ Everything in them is made by `gencompositor` from procedural clips that no mode
 """
 
 import argparse
+import ast
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -27,6 +30,7 @@ from gencompositor_jax.controls.shot import plain_paste
 from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, ProceduralClip, make_clip
 
 PICTURES = Path(__file__).with_name("pictures")
+NOTEBOOK = Path(__file__).parent / "notebooks" / "first_composite.ipynb"
 FRAMES, HEIGHT, WIDTH, SHOWN = 9, 288, 432, 4  # of the clips; the frame that is shown
 GAP, HEAD = 6, 24
 INK, PAPER = (31, 41, 55), (255, 255, 255)
@@ -134,20 +138,23 @@ def trajectory(folder: Path) -> Image.Image:
 def light(folder: Path) -> Image.Image:
     """One element in three scenes: pasted, composited, and its ground truth."""
     columns = []
-    for i, number in enumerate((23, 32, 24)):
-        clip = clip_of(number)
-        background = stored(folder, f"scene{i}", clip.background)
-        foreground = stored(folder, f"element{i}", clip.element)
-        points = " ".join(f"{x:.2f},{y:.2f}" for x, y in clip.xy)
-        path = folder / f"path{i}.txt"
-        path.write_text(points.replace(" ", "\n") + "\n")
-        scales, turns = (",".join(f"{v:.4f}" for v in values) for values in (clip.scale, clip.rotation))
-        where = ["--trajectory", path, f"--scale={scales}", f"--rotation={turns}"]
-        both = ["--background", background, "--foreground", foreground, *where]
-        run("compose", *both, "--out", folder / f"out{i}", "--detail", "auto")
-        made = read_video(folder / f"out{i}").frames[SHOWN]
-        columns.append((f"clip {number}", [pasted(folder / f"out{i}.scene.json"), made, clip.target[SHOWN]]))
+    for number in (23, 32, 24):
+        clip, out = clip_of(number), folder / f"out{number}"
+        run("compose", *scene_of(clip, folder, str(number)), "--out", out, "--detail", "auto")
+        made = read_video(out).frames[SHOWN]
+        columns.append((f"clip {number}", [pasted(Path(f"{out}.scene.json")), made, clip.target[SHOWN]]))
     return table(columns)
+
+
+def scene_of(clip: ProceduralClip, folder: Path, name: str) -> list[object]:
+    """The options that put a clip's element where it is in the clip."""
+    background = stored(folder, f"scene{name}", clip.background)
+    foreground = stored(folder, f"element{name}", clip.element)
+    path = folder / f"path{name}.txt"
+    path.write_text("".join(f"{x:.2f},{y:.2f}\n" for x, y in clip.xy))
+    scales, turns = (",".join(f"{v:.4f}" for v in values) for values in (clip.scale, clip.rotation))
+    where = ["--trajectory", path, f"--scale={scales}", f"--rotation={turns}"]
+    return ["--background", background, "--foreground", foreground, *where]
 
 
 def pasted(project: Path) -> np.ndarray:
@@ -175,11 +182,97 @@ def removal(folder: Path) -> Image.Image:
     return table(columns)
 
 
+def first_composite(folder: Path) -> Image.Image:
+    """What the notebook shows below its result."""
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or "write_video" in source:
+            continue
+        tree = ast.parse(source)
+        last = tree.body[-1]
+        tree.body = tree.body[: len(tree.body) - isinstance(last, ast.Expr)]
+        exec(compile(tree, NOTEBOOK.name, "exec"), names)
+        if isinstance(last, ast.Expr):
+            shown.append(eval(compile(ast.Expression(last.value), NOTEBOOK.name, "eval"), names))
+    picture = [value for value in shown if isinstance(value, Image.Image)][-1]
+    picture.thumbnail((1000, 1000), Image.Resampling.LANCZOS)
+    return picture
+
+
+def batch(folder: Path) -> Image.Image:
+    """The results of a manifest: two elements in each of two scenes."""
+    paths = {"butterfly": "80,190 220,90 360,170", "moth": "340,90 200,170 80,110"}
+    for element, seed in (("butterfly", 19), ("moth", 33)):
+        stored(folder, element, clip_of(seed, family="wings").element)
+    jobs = []
+    for scene, number in (("scene1", 23), ("scene2", 32)):
+        stored(folder, scene, clip_of(number).background)
+        for element, path in paths.items():
+            job = {"out": f"{scene}/{element}", "background": scene, "foreground": element}
+            jobs.append(job | {"trajectory": path, "scale": 0.4})
+    manifest = folder / "jobs.jsonl"
+    manifest.write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    run("batch", "--manifest", manifest, "--out", folder / "results")
+    frames = {job["out"]: read_video(folder / "results" / str(job["out"])).frames for job in jobs}
+    return table([(str(name), [clip[1], clip[-2]]) for name, clip in frames.items()], width=200)
+
+
+def pipeline(folder: Path) -> Image.Image:
+    """A plate, its edit as a layer, the layer over the plate, and what differs from the composite."""
+    clip = clip_of(23)
+    composite, layer = folder / "comp_####.png", folder / "edit_####.png"
+    run("compose", *scene_of(clip, folder, ""), "--out", composite, "--layer", layer)
+    plate = clip.background[SHOWN]
+    made, edit = (
+        np.asarray(Image.open(sorted(folder.glob(pattern))[SHOWN]))
+        for pattern in ("comp_*.png", "edit_*.png")
+    )
+    alpha = edit[..., 3:] / 255
+    over = np.rint(alpha * edit[..., :3] + (1 - alpha) * plate).astype(np.uint8)
+    change = np.abs(made.astype(int) - plate).max(-1, keepdims=True)
+    changed = np.repeat(np.where(change > 0, 255, 0), 3, -1).astype(np.uint8)
+    shown = {"plate": plate, "--layer": on_squares(edit), "layer over plate": over, "changed pixels": changed}
+    return table([(title, [picture]) for title, picture in shown.items()], width=220)
+
+
+def troubleshooting(folder: Path) -> Image.Image:
+    """One composite, and what can be wrong with it: a small mask, the model's drawing, a fringe."""
+    clip = clip_of(17)
+    scene = scene_of(clip, folder, "")
+    rgba = clip.element.copy()
+    rgba[..., 3] = np.stack([255 * (alpha > 0) for alpha in rgba[..., 3]]).astype(np.uint8)
+    fringed = [stored(folder, "fringe", rgba) if word == folder / "element" else word for word in scene]
+    made = {
+        "as it should be": [*scene],
+        "mask too small": [*scene, "--sigma", "0.5", "--tau", "0.5"],
+        "--detail model": [*scene, "--detail", "model"],
+        "a fringe in the element": fringed,
+    }
+    columns = []
+    for i, (title, words) in enumerate(made.items()):
+        run("compose", *words, "--out", folder / f"out{i}")
+        columns.append((title, [around(clip, read_video(folder / f"out{i}").frames[SHOWN])]))
+    return table(columns, width=220)
+
+
+def around(clip: ProceduralClip, picture: np.ndarray) -> np.ndarray:
+    """The half of a shown frame, along each side, that has the element in its middle, as far as it can."""
+    x, y = (int(v) for v in clip.xy[SHOWN])
+    left, top = np.clip(x - WIDTH // 4, 0, WIDTH // 2), np.clip(y - HEIGHT // 4, 0, HEIGHT // 2)
+    return picture[top : top + HEIGHT // 2, left : left + WIDTH // 2]
+
+
 DRAW: dict[str, Callable[[Path], Image.Image]] = {
     "element": element,
     "trajectory": trajectory,
     "light": light,
     "removal": removal,
+    "first_composite": first_composite,
+    "batch": batch,
+    "pipeline": pipeline,
+    "troubleshooting": troubleshooting,
 }
 
 
