@@ -32,6 +32,7 @@ from gencompositor_jax.jobs.groups import Group, grouped
 from gencompositor_jax.jobs.manifest import Line
 from gencompositor_jax.jobs.report import JobFiles, facts_of, record_of, write
 from gencompositor_jax.jobs.results import Result
+from gencompositor_jax.jobs.shared_clips import SharedClips
 
 READERS = 3  # threads that read, place, put back and write clips
 
@@ -80,6 +81,8 @@ class Batch:
         self._mesh, self._clips = mesh, clips
         self._stop = stop or threading.Event()
         self._loaded: tuple[object, Compositor] | None = None
+        jobs = (line.job for line in lines if line.job is not None)
+        self._clips_read = SharedClips(clip for job in jobs for clip in job.scene.clips)
 
     def run(self) -> None:
         """Makes the jobs, group by group.
@@ -147,7 +150,10 @@ class Batch:
             with timer("read"):
                 check_space(self._checker.root, 0)
                 arch = self._checker.arch(scene)
-                stage = scene_stage(scene, arch, self._checker.clips(scene))
+                read = self._clips_read
+                is_long = self._checker.frames(scene) > arch.frames
+                readers = () if is_long else (read.background, read.element)
+                stage = scene_stage(scene, arch, self._checker.clips(scene), *readers)
             if stage.is_long:
                 return _LongClip(line, timer, stage)
             with timer("prepare"):
