@@ -40,7 +40,7 @@ from gencompositor_jax import arch as arch_lib  # noqa: E402
 from gencompositor_jax import checkpoints  # noqa: E402
 from gencompositor_jax.arch import Solver  # noqa: E402
 from gencompositor_jax.checkpoints import Model  # noqa: E402
-from gencompositor_jax.controls.conditions import Conditions  # noqa: E402
+from gencompositor_jax.controls.conditions import Conditions, stack_conditions  # noqa: E402
 from gencompositor_jax.controls.sampling import SamplingOptions  # noqa: E402
 from gencompositor_jax.data_pipelines.examples import held_out_example  # noqa: E402
 from gencompositor_jax.diffusion import approximations  # noqa: E402
@@ -94,6 +94,7 @@ MODES = (
     Mode("exact, ddim", solver="ddim", timed=False),
     Mode("cache:2, ddim", "cache:2", solver="ddim", timed=False),
     Mode("10 steps, ddim", steps=10, solver="ddim", timed=False),
+    Mode("4 steps, ddim", steps=4, solver="ddim", timed=False),
 )
 Answer = Callable[[Mode], np.ndarray]  # uint8 [T, H, W, 3]
 
@@ -140,10 +141,10 @@ def embedded(count: int) -> dict[str, dict[str, float]]:
     model = dataclasses.replace(model, arrays=jax.device_put(model.arrays))
     arch, found = model.arch, []
     for number in range(count):
-        example = held_out_example(number, arch.inflation, arch.frames, arch.height, arch.width)
-        mask = example["mask"][..., None].astype(np.float32)
-        background, foreground = (to_signed(example[name]) for name in ("masked_background", "foreground"))
-        answer = answers(model, Conditions(mask, background, foreground))
+        example = held_out_example(
+            number, arch.inflation, arch.frames, arch.height, arch.width, arch.offset_cell
+        )
+        answer = answers(model, jax.tree.map(lambda x: x[0], stack_conditions([example])))
         found.append(compare(answer, example["mask"], example["target"]))
         print(f"embedded model, clip {number}", file=sys.stderr, flush=True)
     return means(found)

@@ -67,6 +67,7 @@ class Training:
         )
         self.seconds = 0.0
         self.status: int | None = None
+        self.ending = False
 
     def poll(self) -> bool:
         """Update `seconds`; whether it still runs."""
@@ -81,9 +82,10 @@ class Training:
         return self.status is None
 
     def end(self) -> None:
-        """SIGTERM, at which it saves a checkpoint."""
-        if self.poll():
+        """SIGTERM, once: it then saves a checkpoint; a second one would stop that."""
+        if self.poll() and not self.ending:
             self.process.send_signal(signal.SIGTERM)
+            self.ending = True
 
 
 def still(running: dict[str, Training]) -> bool:

@@ -8,10 +8,14 @@ the scene behind the element b, the placed element's colours x and alpha a, and 
     (1)  tone(x) = (x + d + x^g) / 2     per clip and channel: each half has the mean of m over the element
     (2)  l = G * (m - tone(x))           over the element: light that differs within the clip
     (3)  s = (G * m) / (G * b)           around the element, of brightness: shadow and glow
+         log s -> (log s + c + v u) / 2  c and v of the clip: log s ~ c + v u, with u away from the element
 
 (1) and (2) are shrunk by what the residuals leave in doubt, so that a noisy m keeps the element as it is:
 v -> v max(0, 1 - e² / v²) with the standard error e of v, for which pixels within a token count as one
-(James and Stein 1961). `draw` draws at the background's size, with the element's own alpha A and colours X:
+(James and Stein 1961). From log s noise is taken off: what it is outside the mask, where it should be 0, and
+up to `EVEN` times that where all sides of the element change alike, by |c| - |v|: a shadow has a side, while
+a model that fills in badly what the mask hid darkens all of them. `draw` draws at the background's size, with
+the element's own alpha A and colours X:
 
     (4)  below = s B,   result = below + A (tone(X) + l - below)
 
@@ -37,9 +41,11 @@ FRAMES = 2.0  # standard deviation of G along time, in frames
 WIDTH = 0.75  # around the element: standard deviation of G, in tokens
 REACH = 12  # frames over which smoothing along time is noticed in `fit`
 PRIOR = 0.02  # around the element: brightness that is added to both sides of (3), against division by nothing
-NOISE = 4.0  # times the logarithm of s outside the mask, where it should be 0, count as noise
-SLIGHT = 0.05, 0.2  # logarithm of s that counts as noise: at least, and where there is no outside
+NOISE = 2.0  # times the logarithm of s outside the mask, where it should be 0, count as noise
+SLIGHT = 0.025, 0.2  # logarithm of s that counts as noise: at least, and where there is no outside
+EVEN = 4.0  # times this noise, at most, counts as noise, too, if it is alike on all sides of the element
 COVERED = 0.6  # of the most that G covers outside the mask, where the model's noise is measured
+AWAY = 1.5  # standard deviation in tokens of the blur whose gradient points away from the element
 TOGETHER = 3.0  # tokens over which the model's errors of a whole clip go together
 WIDTHS = 1.0, 0.5  # standard deviations of G over the element, in tokens
 DOUBT = 3.0  # standard errors within which a local deviation is noise
@@ -55,6 +61,7 @@ class Light(NamedTuple):
     gamma: Float[np.ndarray, "3"]  # g of (1)
     error: float | None  # mean square of the model's outside the mask; None where there is no outside
     slight: float  # logarithm of (3) that counts as noise
+    sides: Float[np.ndarray, "3"]  # c and v of (3)
 
 
 class Fit(NamedTuple):
@@ -78,6 +85,8 @@ class Sums(NamedTuple):
     chroma: np.ndarray  # [3] of their deviations from it, squared
     outside: np.ndarray  # [2] the model's squared error outside the mask, and its pixels
     given: np.ndarray  # [2] the squared logarithm of (3) outside, where it should be 0, and its pixels
+    sides: np.ndarray  # [3, 3] around the element: products of 1 and the direction away from it
+    change: np.ndarray  # [3] the same times the logarithm of (3)
 
 
 def measure(
@@ -99,6 +108,10 @@ def measure(
     error = (_smooth(m[part] - b[part], FINE, 0) ** 2).mean(axis=-1)[~inside[part]]
     given, cover = _brightening(b, m, ~inside, token)
     given = given[part][~inside[part] & (cover[part] > COVERED * cover.max())]
+    around = _around(a, inside)
+    change, _ = _brightening(b, m, around, token)
+    near = around[part] > SOLID
+    sides = np.insert(_away(a, token)[part][near], 0, 1, axis=-1).astype(np.float64)
     solid, own, levels = solid[part], own[part].astype(np.float64), paste[part][..., :3]
     at = solid > 0
     weight, common = solid[at].astype(np.float64), common[at]
@@ -112,6 +125,8 @@ def measure(
         chroma=weight @ (common - mean[:, None]) ** 2,
         outside=np.array([error.sum(dtype=np.float64), error.size]),
         given=np.array([np.square(given, dtype=np.float64).sum(), given.size]),
+        sides=sides.T @ sides,
+        change=change[part][near] @ sides,
     )
 
 
@@ -126,7 +141,9 @@ def light(sums: Sums, token: int) -> Light | None:
         return None
     error, given = (float(total / count) if count else None for total, count in (sums.outside, sums.given))
     slight = SLIGHT[1] if given is None else max(SLIGHT[0], NOISE * math.sqrt(given))
-    return Light(*_tone(sums, token), error, slight)
+    sides = np.linalg.lstsq(sums.sides, sums.change, rcond=1e-6)[0]
+    even = max(0.0, float(abs(sides[0]) - np.hypot(*sides[1:])))
+    return Light(*_tone(sums, token), error, slight + min(even, EVEN * slight), sides)
 
 
 def fit_piece(found: Fit, part: slice) -> Fit:
@@ -162,8 +179,10 @@ def fit(
     solid = _solid(a, inside)
     toned = tone(x, common.offset, common.gamma)
     field = _field(_own(b, m, a) - toned, solid, token)
-    shade = _shade(b, m, np.where(inside & (a < SOLID), 1 - a, 0), common.slight, token)
-    drawn = _over(b * shade[..., None], toned + field, a[..., None])
+    change, _ = _brightening(b, m, _around(a, inside), token)
+    shade = _shade(change, a, common, token)
+    # Whether the model drew the same element is judged in all of its light, noise or not.
+    drawn = _over(b * np.clip(np.exp(change), *SHADES)[..., None], toned + field, a[..., None])
     trust = _trust(drawn, m, inside, common.error, token)
     return Fit(common.offset, common.gamma, field, shade, trust)
 
@@ -201,6 +220,18 @@ def _colours(
 
 def _solid(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where((a >= SOLID) & inside, a, 0)
+
+
+def _around(a: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    return np.where(inside & (a < SOLID), 1 - a, 0)
+
+
+def _away(a: np.ndarray, token: int) -> np.ndarray:
+    """Unit vectors away from the element, (x, y): float32 [T, h, w, 2]."""
+    down, right = np.gradient(_smooth(a, AWAY * token, 0), axis=(1, 2))
+    away = -np.stack([right, down], axis=-1)
+    unit: np.ndarray = away / (np.linalg.norm(away, axis=-1, keepdims=True) + 1e-6)
+    return unit
 
 
 def _own(b: np.ndarray, m: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -264,10 +295,11 @@ def _coarse(residual: np.ndarray, solid: np.ndarray, token: int) -> np.ndarray:
     return _smooth(residual * weight, token / 4) / np.maximum(_smooth(weight, token / 4), 1e-4)
 
 
-def _shade(b: np.ndarray, m: np.ndarray, around: np.ndarray, slight: float, token: int) -> np.ndarray:
-    """s of (3): float32 [T, h, w]; changes of its logarithm up to `slight` are noise."""
-    change, _ = _brightening(b, m, around, token)
-    change = np.sign(change) * np.maximum(np.abs(change) - slight, 0)
+def _shade(change: np.ndarray, a: np.ndarray, common: Light, token: int) -> np.ndarray:
+    """s of (3): float32 [T, h, w]. change: its logarithm in the model's frames."""
+    clip = common.sides[0] + _away(a, token) @ common.sides[1:]
+    change = 0.5 * (change + clip.astype(np.float32))
+    change = np.sign(change) * np.maximum(np.abs(change) - common.slight, 0)
     return np.clip(np.exp(change), *SHADES)
 
 

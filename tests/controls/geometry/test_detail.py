@@ -162,10 +162,23 @@ def test_what_the_model_does_everywhere_is_no_shadow(scene):
     generated, _ = lit(scene, lambda x: x)
     around = scene.mask & (scene.small[..., 3] == 0)
     shaded = generated.copy()
-    shaded[around] = 0.8 * shaded[around]
+    shaded[around] = 0.7 * shaded[around]
     assert np.median(detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN).shade[around]) < 0.9
-    shaded[~scene.mask] = 0.8 * shaded[~scene.mask]
+    shaded[~scene.mask] = 0.7 * shaded[~scene.mask]
     assert (detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN).shade[around] == 1).all()
+
+
+def test_a_slight_darkening_on_one_side_is_a_shadow_and_on_all_sides_is_not(scene):
+    generated, _ = lit(scene, lambda x: x)
+    around = scene.mask & (scene.small[..., 3] == 0)
+    below = around & (np.arange(SIZE[0])[:, None] > 36)
+    shades = {}
+    for name, where in (("below", below), ("around", around)):
+        shaded = generated.copy()
+        shaded[where] = 0.9 * shaded[where]
+        shades[name] = detail.fit(scene.seen, scene.small, shaded, scene.mask, TOKEN).shade[below]
+    assert np.median(shades["below"]) < 0.96
+    assert np.median(shades["around"]) > 0.99
 
 
 @given(st.integers(0, 999))
