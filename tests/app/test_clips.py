@@ -154,6 +154,9 @@ def test_a_clip_stays_while_a_job_needs_it(studio, clip, ball):
         ("x" * 300 + ".mp4", "x" * 60 + ".mp4"),
         ("鳥" * 300 + ".mp4", "鳥" * 50 + ".mp4"),
         ("-rf.mp4", "rf.mp4"),
+        ("x" * 80 + "_0012.png", "x" * 55 + "_0012.png"),
+        ("鳥" * 80 + ".0012.png", "鳥" * 48 + ".0012.png"),
+        ("9" * 80 + ".png", "9" * 60 + ".png"),
         ("<img src=x onerror=1>.png", "img src_x onerror_1_.png"),
     ],
 )
