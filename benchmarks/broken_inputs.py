@@ -5,7 +5,8 @@
 takes up to so many calls per kind of door (tests/doors has them), each in a process of its own. It is killed
 above 2 GB, above 20 seconds of CPU time, or once it has waited for 20 seconds. Nothing is sampled or trained:
 a call that gets that far counts as accepted. The counts go to benchmarks/results/broken_inputs.json, under
---label, beside those of other labels.
+--label, beside those of other labels. The doors "plate" and "frames of a layer" have no counts "before":
+there were no such options then.
 """
 
 import argparse

@@ -220,8 +220,9 @@ def test_fit_length_returns_the_frames_asked_for(have, need):
     if need <= have:
         np.testing.assert_array_equal(fit_length(element, need).frames, element.frames[:need])
     else:
+        remedy = f"--frames {have} or less, a longer clip, or --extend loop or hold"
         with pytest.raises(
-            InputError, match=f"clip.mov: has {have} frames, {need} are needed.*--frames {have}"
+            InputError, match=f"clip.mov: has {have} frames, {need} are needed: pass {remedy}"
         ):
             fit_length(element, need)
 
