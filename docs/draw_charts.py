@@ -1,4 +1,4 @@
-"""Draws the charts of the documents from benchmarks/results: docs/training.svg and docs/scaling.svg.
+"""Draws the charts of the documents from benchmarks/results: docs/training.svg, scaling.svg, sensitivity.svg.
 
 pip install matplotlib && python docs/draw_charts.py
 """
@@ -73,7 +73,39 @@ def scaling() -> None:
     save(figure, "scaling")
 
 
+def sensitivity() -> None:
+    """FVD and FVD∞ between halves, by the number of clips; both for blur and noise."""
+    found = read("sensitivity")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), width_ratios=(2, 3))
+    for name, label, color in (("fvd", "FVD", PALE), ("fvd_infinity", "FVD∞", ACCENT)):
+        halves, changes = found["halves"], found["changes"]
+        errors = [row.get(f"{name}_error", 0) for row in halves]
+        values = [row[name] for row in halves]
+        clips = [row["clips"] for row in halves]
+        left.errorbar(clips, values, errors, color=color, marker="o", ms=4, label=label)
+        offset = 0.2 if name == "fvd_infinity" else -0.2
+        count = next(iter(changes.values()))["clips"]
+        unchanged = next(row[name] for row in halves if row["clips"] == count)
+        right.axhline(unchanged, color=color, lw=1, ls="--")
+        right.bar(
+            [i + offset for i in range(len(changes))],
+            [row[name] for row in changes.values()],
+            0.4,
+            color=color,
+        )
+    left.axhline(0, color=INK, lw=0.8)
+    left.set(xscale="log", xlabel="clips of each half", ylabel="distance between halves")
+    left.set_xticks(clips, [str(count) for count in clips])
+    left.minorticks_off()
+    left.legend(frameon=False, fontsize=8)
+    right.set_xticks(range(len(changes)), [name.replace(", sigma", "\nσ =") for name in changes])
+    right.set(ylabel=f"distance to {count} changed clips")
+    figure.tight_layout(w_pad=3)
+    save(figure, "sensitivity")
+
+
 if __name__ == "__main__":
     with plt.rc_context(STYLE):
         training()
         scaling()
+        sensitivity()
