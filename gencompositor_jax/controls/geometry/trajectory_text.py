@@ -8,6 +8,7 @@ track:x,y  a point of the background that is tracked (tracking.py)
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,14 +60,18 @@ def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarr
         return parse_trajectory(given)
     try:
         return from_points(given)
-    except TypeError:
+    except InputError:
+        raise
+    except (TypeError, ValueError):  # not iterable, not pairs, or not numbers
         kind = type(given).__name__
         raise InputError(f"trajectory: {kind} where points are expected; pass pairs or x,y texts") from None
 
 
-def as_numbers(given: float | Sequence[float], name: str) -> tuple[float, ...]:
-    """Key scales or rotations from what Python callers pass. InputError names `name`."""
+def as_numbers(given: Any, name: str) -> tuple[float, ...]:
+    """Key scales or rotations from what Python callers pass: numbers. InputError names `name`."""
     try:
+        if isinstance(given, str):  # a sequence, too, but "12" isn't 1 and 2
+            raise TypeError
         return tuple(float(value) for value in given) if isinstance(given, Sequence) else (float(given),)
     except (TypeError, ValueError):
         kind = type(given).__name__

@@ -14,7 +14,12 @@ from gencompositor_jax.controls.geometry.trajectory import (
     from_points,
     to_json,
 )
-from gencompositor_jax.controls.geometry.trajectory_text import parse_numbers, parse_trajectory
+from gencompositor_jax.controls.geometry.trajectory_text import (
+    as_numbers,
+    as_trajectory,
+    parse_numbers,
+    parse_trajectory,
+)
 from gencompositor_jax.errors import InputError
 
 SIZE = (720, 480)
@@ -161,6 +166,18 @@ def test_numbers_on_the_command_line() -> None:
 def test_bad_text(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_trajectory(text)
+
+
+@pytest.mark.parametrize("points", [["a", "b"], ["ab", "cd"], [[1, 2], [3]], np.zeros((3, 3)), {"x": 1}, 5])
+def test_python_points_that_are_no_pairs(points: object) -> None:
+    with pytest.raises(InputError, match=r"^trajectory: \w+ where points are expected"):
+        as_trajectory(points)  # type: ignore[arg-type]
+
+
+def test_python_numbers_are_not_texts() -> None:
+    """A text is a sequence, too: "12" was the scales 1 and 2."""
+    with pytest.raises(InputError, match=r"^scale: str where"):
+        as_numbers("12", "scale")
 
 
 def test_pixels_are_not_relative_coordinates() -> None:
