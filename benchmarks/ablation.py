@@ -18,7 +18,7 @@ from gencompositor_jax.evaluation.statistics import Interval
 from gencompositor_jax.files import atomic_write_text, read_json
 
 ROOT = Path(__file__).parent.parent
-PICTURES = ("target_psnr", "background_psnr")
+PICTURES = ("target_psnr", "gamma_target_psnr")
 
 
 def differences(sweeps: list[dict[str, Any]]) -> str:
