@@ -14,14 +14,13 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from PIL import Image
 
+from gencompositor_jax.controls.media.codecs import CONTAINERS, X264
 from gencompositor_jax.controls.media.frames import Frames
 from gencompositor_jax.controls.media.sound import copied_sound
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.files import PathLike, atomic_folder, atomic_write, check_output
 
 CRF = 14  # x264's constant rate factor: visually lossless, about a tenth of a lossless file
-THREADS = 4
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _BT709 = 1  # H.264's code for the primaries, the transfer function and the matrix
 # RGB to YCbCr of ITU-R BT.709, luma in 16..235 and chroma in 16..240; the last column is the offset.
 _KR, _KB = 0.2126, 0.0722
@@ -108,9 +107,7 @@ def _check_frames(frames: Frames, channels: Sequence[int]) -> None:
 
 def _add_picture(output: OutputContainer, frames: Frames, rate: Fraction, crf: int) -> VideoStream:
     _, height, width, _ = frames.shape
-    # x264's frames depend on the number of threads, which must not be that of the machine.
-    options = {"crf": str(crf), "preset": "fast", "threads": str(THREADS)}
-    stream = output.add_stream("libx264", rate=rate, options=options)
+    stream = output.add_stream("libx264", rate=rate, options={"crf": str(crf), **X264})
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     context = stream.codec_context
     # Tagged in the file: without tags players guess, most of them from the height.
