@@ -6,7 +6,7 @@ import pytest
 
 from tests import processes
 
-COMPUTE = "import time\nwhile time.process_time() < 2: pass\nprint('done')"
+COMPUTE = "import time\nwhile time.process_time() < 4: pass\nprint('done')"
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_processes_that_neither_write_nor_compute_are_stuck(tmp_path):
 
 @pytest.mark.multiprocess
 def test_computing_without_output_is_progress(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "STUCK_S", 1.0)
+    monkeypatch.setattr(processes, "STUCK_S", 3.0)
     with processes.start([sys.executable, "-c", COMPUTE], tmp_path) as group:
         assert group.wait_for("done") and group.check().codes() == [0]
 

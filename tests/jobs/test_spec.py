@@ -35,6 +35,7 @@ def test_the_fields_are_those_of_compose():
         "no_paste_back",
         "mesh",
         "resume",
+        "segment_weights",
     }
     assert options - of_the_command_line == set(FIELDS) - {"paste_back"}
 
