@@ -73,7 +73,8 @@ class SweepOptions:
         config = load_config(f"configs/ablations.py:{variant},size={self.size}", self.overrides)
         with config.unlocked():
             config.steps = steps or self.steps or config.steps
-            config.data.clips = min(config.data.clips, config.steps * config.batch_size)
+            if self.steps is not None:  # as many for the whole sweep, whose runs share them
+                config.data.clips = min(config.data.clips, self.steps * config.batch_size)
             config.data.path = str(self.out / "clips" / _clips_of(self.arch(config), config))
         return config
 

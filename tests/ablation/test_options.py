@@ -50,6 +50,8 @@ def test_runs_share_clips_where_they_can(tmp_path):
 def test_a_short_run_renders_no_more_clips_than_it_reads(tmp_path):
     counts = {s: SweepOptions(tmp_path, steps=s).config("full").data.clips for s in (101, 999)}
     assert counts == {101: 808, 999: 4_096}
+    # Steps that are measured in the middle of a sweep don't change what is already rendered.
+    assert SweepOptions(tmp_path, minutes=1.0).config("full", steps=101).data.clips == 4_096
 
 
 def test_a_folder_holds_one_sweep(tmp_path):

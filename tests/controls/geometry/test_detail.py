@@ -181,6 +181,14 @@ def test_a_slight_darkening_on_one_side_is_a_shadow_and_on_all_sides_is_not(scen
     assert np.median(shades["around"]) > 0.99
 
 
+def test_half_of_a_shadow_is_the_pixels_own_and_half_the_clips():
+    nothing = np.zeros((1, 8, 8), np.float32)
+    for own, of_clip in ((-0.4, 0.0), (0.0, -0.4)):
+        common = detail.Light(np.zeros(3), np.ones(3), None, 0.0, np.array([of_clip, 0, 0]))
+        shade = detail._shade(nothing + own, nothing, common, TOKEN)
+        np.testing.assert_allclose(shade, np.exp(-0.2), rtol=1e-5)
+
+
 @given(st.integers(0, 999))
 @settings(max_examples=15)
 def test_outside_the_mask_is_the_input(seed):
