@@ -204,11 +204,17 @@ def test_an_error_in_a_worker_keeps_its_message():
         next(read(Numbers(9, range(9)), workers=1))
 
 
+def reading(workers: int) -> tuple[Any, list[multiprocessing.Process]]:
+    """An iterator after its first batch, and its worker processes; other tests' may not have ended yet."""
+    others = set(multiprocessing.active_children())
+    iterator = read(Numbers(9), workers=workers, stop=10**6, prefetch=workers)
+    next(iterator)
+    return iterator, [child for child in multiprocessing.active_children() if child not in others]
+
+
 @pytest.mark.multiprocess
 def test_a_killed_worker_raises_instead_of_blocking():
-    iterator = read(Numbers(9), workers=2, stop=10**6, prefetch=2)
-    next(iterator)
-    victim = multiprocessing.active_children()[0]
+    iterator, (victim, _) = reading(workers=2)
     os.kill(victim.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="worker") as error:
         for _ in range(100):
@@ -218,9 +224,7 @@ def test_a_killed_worker_raises_instead_of_blocking():
 
 @pytest.mark.multiprocess
 def test_workers_ignore_signals_to_the_group_and_end_with_the_iterator():
-    iterator = read(Numbers(9), workers=1, stop=10**6, prefetch=1)
-    next(iterator)
-    (worker,) = multiprocessing.active_children()
+    iterator, (worker,) = reading(workers=1)
     os.kill(worker.pid, signal.SIGTERM)
     os.kill(worker.pid, signal.SIGINT)
     for _ in range(20):
