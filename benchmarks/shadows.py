@@ -2,7 +2,7 @@
 
     python benchmarks/shadows.py          # some minutes on two cores
 
-composites the clips 1000 to 1191 of the evaluation's generator (the held-out ones are 0 to 63) and writes
+composites the clips 1000 to 1639 of the evaluation's generator (the held-out ones are 0 to 63) and writes
 results/shadows.json: the gain in PSNR over the paste by region, with and without shadow, mean and half of the
 95 % interval; and how much of the true shadow is drawn, in the mask beside the element: the sum of true times
 drawn darkening over that of the true one's square.
@@ -33,7 +33,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, help="default: the embedded model")
-    parser.add_argument("--clips", type=int, default=192)
+    parser.add_argument("--clips", type=int, default=640)
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     model = checkpoints.load(args.checkpoint or checkpoints.packaged(), jnp.float32)

@@ -13,9 +13,10 @@ the scene behind the element b, the placed element's colours x and alpha a, and 
 (1) and (2) are shrunk by what the residuals leave in doubt, so that a noisy m keeps the element as it is:
 v -> v max(0, 1 - e² / v²) with the standard error e of v, for which pixels within a token count as one
 (James and Stein 1961). From log s noise is taken off: what it is outside the mask, where it should be 0, and
-up to `EVEN` times that where all sides of the element change alike, by |c| - |v|: a shadow has a side, while
-a model that fills in badly what the mask hid darkens all of them. `draw` draws at the background's size, with
-the element's own alpha A and colours X:
+up to `EVEN` times that where all sides of the element change alike, by |c| - |v|, or where it is darker above
+the element than below: a shadow has a side, which is seldom the upper one, while a model that fills in badly
+what the mask hid darkens any. `draw` draws at the background's size, with the element's own alpha A and
+colours X:
 
     (4)  below = s B,   result = below + A (tone(X) + l - below)
 
@@ -43,7 +44,8 @@ REACH = 12  # frames over which smoothing along time is noticed in `fit`
 PRIOR = 0.02  # around the element: brightness that is added to both sides of (3), against division by nothing
 NOISE = 2.0  # times the logarithm of s outside the mask, where it should be 0, count as noise
 SLIGHT = 0.025, 0.2  # logarithm of s that counts as noise: at least, and where there is no outside
-EVEN = 4.0  # times this noise, at most, counts as noise, too, if it is alike on all sides of the element
+EVEN = 4.0  # times this noise, at most, counts as noise, too, if it has not the sides of a shadow
+ABOVE = 2.0  # times the part of v that darkens above the element counts as such noise
 COVERED = 0.6  # of the most that G covers outside the mask, where the model's noise is measured
 AWAY = 1.5  # standard deviation in tokens of the blur whose gradient points away from the element
 TOGETHER = 3.0  # tokens over which the model's errors of a whole clip go together
@@ -143,7 +145,9 @@ def light(sums: Sums, token: int) -> Light | None:
     slight = SLIGHT[1] if given is None else max(SLIGHT[0], NOISE * math.sqrt(given))
     sides = np.linalg.lstsq(sums.sides, sums.change, rcond=1e-6)[0]
     even = max(0.0, float(abs(sides[0]) - np.hypot(*sides[1:])))
-    return Light(*_tone(sums, token), error, slight + min(even, EVEN * slight), sides)
+    above = max(0.0, float(sides[2])) if sides[0] < 0 else 0.0  # the light comes from above
+    sides[2] -= above
+    return Light(*_tone(sums, token), error, slight + min(even + ABOVE * above, EVEN * slight), sides)
 
 
 def fit_piece(found: Fit, part: slice) -> Fit:
