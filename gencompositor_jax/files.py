@@ -28,6 +28,7 @@ MIN_FREE = 64 * 2**20  # bytes of free disk space below which no output is start
 MAX_TEXT = 16 * 2**20  # bytes
 MAX_TABLE = 2**30
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib leaves one of two slashes
+_OTHER_MARKS = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE
 _FULL = {os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
@@ -100,8 +101,8 @@ def read_text(path: PathLike, limit: int = MAX_TEXT) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{path}: is UTF-16 text: save it as UTF-8") from error
+        if content.startswith(_OTHER_MARKS):
+            raise InputError(f"{path}: is UTF-16 or UTF-32 text: save it as UTF-8") from error
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from error
 
 

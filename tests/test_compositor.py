@@ -344,9 +344,12 @@ def test_unknown_prompts_are_named(with_prompts):
     [
         ({"background": None}, "background: NoneType where a path"),
         ({"background": [1, 2]}, "background: list where a path"),
+        ({"background": ""}, "background: an empty text where a path"),
+        ({"background": np.zeros((0, 64, 96, 3), np.uint8)}, "background: .* holds no frames"),
         ({"foreground": 3}, "foreground: int where a path"),
         ({"trajectory": None}, "trajectory: NoneType where points"),
         ({"scale": [1.0, None]}, "scale: list where a number"),
+        ({"scale": True}, "scale: bool where a number"),
         ({"rotation": {}}, "rotation: dict where a number"),
         ({"frames": 2.5}, "frames: float where an integer"),
         ({"in_frame": "a"}, "in_frame: str where an integer"),
@@ -368,6 +371,8 @@ def test_a_folder_and_a_mesh_of_a_wrong_kind_are_named(small_checkpoint):
             Compositor.load(small_checkpoint, mesh=mesh)
     with pytest.raises(InputError, match="folder: int where a path"):
         Compositor.load(3)
+    with pytest.raises(InputError, match="folder: an empty text where a path"):
+        Compositor.load("")
     with pytest.raises(InputError, match="mask: NoneType where a path"):
         Compositor.load(small_checkpoint).remove(scenery(), None)
 

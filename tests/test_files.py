@@ -1,5 +1,6 @@
 """Atomic writes: complete or absent, whatever happens to the writer."""
 
+import codecs
 import errno
 import os
 import signal
@@ -167,7 +168,12 @@ def test_the_limit_holds_while_a_file_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("Größe".encode("utf-16"), "is UTF-16 text: save it as UTF-8"), (b"a\xe4b", "not UTF-8 text .byte 1")],
+    [
+        ("Größe".encode("utf-16"), "is UTF-16 or UTF-32 text: save it as UTF-8"),
+        ("Größe".encode("utf-32"), "is UTF-16 or UTF-32 text: save it as UTF-8"),
+        (codecs.BOM_UTF32_BE + "Größe".encode("utf-32-be"), "is UTF-16 or UTF-32 text: save it as UTF-8"),
+        (b"a\xe4b", "not UTF-8 text .byte 1"),
+    ],
 )
 def test_text_in_another_encoding_is_refused_with_the_remedy(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)

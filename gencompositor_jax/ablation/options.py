@@ -41,7 +41,7 @@ class SweepOptions:
             raise InputError(f"--out {self.out}: is a file; pass a folder")
         for name in self.variants:
             if name not in VARIANTS:
-                raise InputError(f"--variants {name}: known are {', '.join(VARIANTS)}")
+                raise InputError(f"--variants {name!r}: known are {', '.join(VARIANTS)}")
         if not self.variants or len(set(self.variants)) < len(self.variants):
             raise InputError("--variants: pass names of ablations, each once")
         fields.read(Annotated[Whole, within(1, 100)], self.seeds, "--seeds")

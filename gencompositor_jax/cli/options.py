@@ -406,9 +406,13 @@ def scene_of(args: argparse.Namespace) -> "Scene":
     """
     use_segment_weights(args)
     if args.project is not None:
-        return _from_project(args)
-    with by_options(args):
-        return _from_options(args)
+        scene = _from_project(args)
+    else:
+        with by_options(args):
+            scene = _from_options(args)
+    if args.segment_weights is not None and all(layer.segment is None for layer in scene.layers):
+        raise InputError("--segment-weights: nothing is segmented; pass --segment, too")
+    return scene
 
 
 def _from_options(args: argparse.Namespace) -> "Scene":

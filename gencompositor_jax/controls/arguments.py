@@ -16,11 +16,18 @@ def check_clip(name: str, given: object, *kinds: type) -> None:
     """Raises InputError unless `given` is a path, an array, a probed clip or of one of these kinds."""
     if not isinstance(given, (str, os.PathLike, np.ndarray, PictureStream, ImageSequence, *kinds)):
         raise _wrong(name, given, "a path or an array of frames")
+    if isinstance(given, np.ndarray) and not given.size:
+        raise InputError(
+            f"{name}: an array of {given.shape} holds no frames; pass [frames, height, width, channels]"
+        )
+    _check_no_empty_path(name, given)
 
 
 def check_paths(**given: object) -> None:
     """Raises InputError unless each is a path or None."""
     _check((str, os.PathLike), "a path", given)
+    for name, path in given.items():
+        _check_no_empty_path(name, path)
 
 
 def check_texts(**given: object) -> None:
@@ -39,6 +46,11 @@ def whole_or_none(name: str, given: Any) -> int | None:
         return None if given is None else operator.index(given)
     except TypeError:
         raise _wrong(name, given, "an integer") from None
+
+
+def _check_no_empty_path(name: str, given: object) -> None:
+    if isinstance(given, str) and not given:
+        raise InputError(f"{name}: an empty text where a path is expected")
 
 
 def _check(kinds: tuple[type, ...], wanted: str, given: dict[str, object]) -> None:

@@ -70,9 +70,11 @@ def as_trajectory(given: str | Trajectory | Sequence[Sequence[float]] | np.ndarr
 def as_numbers(given: Any, name: str) -> tuple[float, ...]:
     """Key scales or rotations from what Python callers pass: numbers. InputError names `name`."""
     try:
-        if isinstance(given, str):  # a sequence, too, but "12" isn't 1 and 2
+        values = given if isinstance(given, Sequence) else (given,)
+        # A text is a sequence, too, but "12" isn't 1 and 2; nor is True 1.
+        if isinstance(given, str) or any(isinstance(value, bool) for value in values):
             raise TypeError
-        return tuple(float(value) for value in given) if isinstance(given, Sequence) else (float(given),)
+        return tuple(float(value) for value in values)
     except (TypeError, ValueError):
         kind = type(given).__name__
         raise InputError(f"{name}: {kind} where a number, or several, are expected") from None

@@ -137,6 +137,8 @@ def test_the_folder_of_weights_is_an_option(folder, tmp_path, monkeypatch, capsy
     model = tmp_path / stored.SAM2.name
     model.mkdir()
     (model / "config.json").write_text("{}")
+    assert main([*words[:7], *words[9:], str(tmp_path)]) == 2
+    assert "--segment-weights: nothing is segmented; pass --segment" in capsys.readouterr().err
     stored.use(str(tmp_path))
     assert stored.find(stored.SAM2) == model and stored.find(stored.GROUNDING_DINO) is None
 
