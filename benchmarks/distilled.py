@@ -1,8 +1,9 @@
-"""A distilled student against its teacher, in several numbers of sampling steps.
+"""Distilled students against their teacher, in several numbers of sampling steps.
 
-    python benchmarks/distilled.py --student runs/student/model
+    python benchmarks/distilled.py --student runs/student/model [--progressive runs/progressive]
 
-writes results/distilled.json: mean PSNR to the ground truth of the network's own frames in the regions of the
+The student is of consistency distillation; benchmarks/progressive.py makes those of progressive distillation.
+Writes results/distilled.json: mean PSNR to the ground truth of the network's own frames in the regions of the
 held-out protocol, over the same clips, in one run.
 """
 
@@ -21,8 +22,9 @@ from gencompositor_jax.evaluation import heldout
 from gencompositor_jax.evaluation.prediction import composite, predict
 
 OUT = Path(__file__).parent / "results" / "distilled.json"
-TEACHER: list[tuple[int, Solver]] = [(20, "dpm"), *((n, "ddim") for n in (20, 8, 4, 2, 1))]
-STUDENT: list[tuple[int, Solver]] = [(n, "consistency") for n in (8, 4, 2, 1)]
+TEACHER: list[tuple[int, Solver]] = [(20, "dpm"), *((n, "ddim") for n in (20, 4, 2, 1))]
+STUDENT: list[tuple[int, Solver]] = [(n, "consistency") for n in (4, 2, 1)]
+PROGRESSIVE = 4, 2, 1  # each of another student
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--student", type=Path, required=True, help="folder of the student's checkpoint")
+    parser.add_argument("--progressive", type=Path, help="folder of benchmarks/progressive.py")
     parser.add_argument("--teacher", type=Path, help="folder of the teacher's; default: the embedded model")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -40,6 +43,10 @@ def main() -> None:
         "student": checkpoints.load(args.student, jnp.float32),
     }
     rows = [("teacher", *how) for how in TEACHER] + [("student", *how) for how in STUDENT]
+    for steps in PROGRESSIVE if args.progressive else ():
+        name = f"progressive {steps}"
+        models[name] = checkpoints.load(args.progressive / str(steps) / "model", jnp.float32)
+        rows.append((name, steps, "ddim"))
     found: dict[tuple[str, int, Solver], list[dict[str, float]]] = {row: [] for row in rows}
     arch = models["teacher"].arch
     for first in tqdm.tqdm(range(0, args.clips, heldout.BATCH)):

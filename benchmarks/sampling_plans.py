@@ -18,7 +18,7 @@ from typing import Any
 from gencompositor_jax.files import atomic_write_text
 
 RESULTS = Path(__file__).parent / "results" / "sampling_plans.json"
-TOPOLOGIES = ("v5e:2x2", "v6e:1x1", "v5p:2x2x1", "v5e:1x1", "v5e:2x4", "v6e:2x2")
+TOPOLOGIES = ("v5e:2x2", "v6e:1x1", "v5p:2x2x1")
 FRAMES = (49, 145)
 KEPT = ("mesh", "bytes_per_device", "hbm_bytes", "fits", "composite_seconds_estimate", "compile_seconds")
 

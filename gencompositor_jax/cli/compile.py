@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, scenes
 from gencompositor_jax.files import check_new_folder
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     """Compiles, and prints how to use the result."""
     check_new_folder(args.out, args.overwrite, "programs.json")
 
-    sampling = options.sampling_of(args)
+    sampling = scenes.sampling_of(args)
 
     from gencompositor_jax.cli.rendering import checkpoint_arch, load
     from gencompositor_jax.controls.stage import arch_for

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax.cli import options, rendering
+from gencompositor_jax.cli import options, rendering, scenes
 from gencompositor_jax.cli.outputs import Outputs, note, write_elements
 from gencompositor_jax.cli.resuming import is_done, same_scene
 from gencompositor_jax.errors import InputError
@@ -32,7 +32,7 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes."""
-    make("compose", args, Outputs(args.out, args.layer, args.save_element), options.scene_of)
+    make("compose", args, Outputs(args.out, args.layer, args.save_element), scenes.scene_of)
 
 
 def make(
@@ -52,7 +52,7 @@ def make(
     outputs.check(replace, own=True, hint="--continue")
     scene = scene_of(args)
     outputs.check_inputs(scene.clips)
-    probed = options.probe_all(scene.clips, scene.gaps)
+    probed = scenes.probe_all(scene.clips, scene.gaps)
 
     from gencompositor_jax.controls.plate.description import describe
     from gencompositor_jax.controls.plate.planning import plan_scene

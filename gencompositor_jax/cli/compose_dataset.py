@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, scenes
 
 
 def register(subcommands: Any) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         args.method,
         args.checkpoint,
         args.clips,
-        options.sampling_of(args),
+        scenes.sampling_of(args),
     )
     made = compose_dataset(chosen)
     print(f"{args.out}: {made} clips made; clips that were there are kept")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gencompositor_jax.cli import compose as compose_command
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, scenes
 from gencompositor_jax.cli.outputs import Outputs
 from gencompositor_jax.errors import InputError
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = write_inputs(folder, arch.frames, args.overwrite)
     words = ["compose", "--background", inputs.background, "--foreground", inputs.foreground]
     words += ["--trajectory", inputs.trajectory, "--scale", inputs.scale, "--out", outputs.video]
-    for name, value in options.given_sampling(args).items():
+    for name, value in scenes.given_sampling(args).items():
         words += ["--no-paste-back"] if name == "paste_back" else [f"--{name}", str(value)]
     words += ["--overwrite"] * args.overwrite
     print(f"gencompositor {shlex.join(words)}")

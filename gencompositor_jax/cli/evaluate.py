@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, scenes
 from gencompositor_jax.errors import InputError
 
 _FOLDERS = ("reference", "protocol", "resize", "frames", "stride", "metrics", "weights", "page")  # --results
@@ -94,7 +94,7 @@ def run_model(args: argparse.Namespace) -> None:
     keep_compiled_programs()
     how: Any = {
         "clips": 64 if args.clips is None else args.clips,
-        "options": options.sampling_of(args),
+        "options": scenes.sampling_of(args),
         "out": args.out,
         "overwrite": args.overwrite,
     }

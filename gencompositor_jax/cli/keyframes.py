@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gencompositor_jax.cli import options
+from gencompositor_jax.cli import options, scenes
 from gencompositor_jax.cli.outputs import note
 from gencompositor_jax.errors import InputError, within
 
@@ -84,7 +84,7 @@ def _take(args: argparse.Namespace, program: "Program") -> None:
         raise InputError(
             f"--track: {args.source} has no Tracker4; pass words of a property's title by --node"
         )
-    text, clip = read_text(args.source), options.given_clip(args)
+    text, clip = read_text(args.source), scenes.given_clip(args)
     check_output(args.to, args.overwrite)
 
     def converted(place: "Place") -> "Trajectory":
@@ -111,7 +111,7 @@ def _take(args: argparse.Namespace, program: "Program") -> None:
     else:
         scene = read_scene(args.to)
         number = _layer_of(scene, args.layer)
-    media = options.probe_all(scene.clips, scene.gaps)
+    media = scenes.probe_all(scene.clips, scene.gaps)
     trajectory = converted(place_of(scene, number, media))
     layer = scene.layers[number]
     # The key frames' own scales and rotations are absolute; the layer's would come on top of them.
@@ -134,10 +134,10 @@ def _give(args: argparse.Namespace, program: "Program") -> None:
     from gencompositor_jax.files import atomic_write, check_output
 
     check_output(args.to, args.overwrite)
-    if options.given_clip(args) or args.background is not None or args.foreground is not None:
+    if scenes.given_clip(args) or args.background is not None or args.foreground is not None:
         raise InputError(f"--from {args.source}: the project file has its clips; change them there")
     scene = read_scene(args.source)
-    media = options.probe_all(scene.clips, scene.gaps)
+    media = scenes.probe_all(scene.clips, scene.gaps)
     text = given(scene, _layer_of(scene, args.layer), media, program, args.first)
     with atomic_write(args.to, args.overwrite) as part:
         part.write_text(text, encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gencompositor_jax.cli import options, rendering
+from gencompositor_jax.cli import options, rendering, scenes
 from gencompositor_jax.cli.outputs import Outputs, note, write, write_elements
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """Places the layers and draws them. Reads the checkpoint's architecture, not its weights."""
     outputs = Outputs(args.out, element=args.save_element)
     outputs.check(args.overwrite)
-    scene = options.scene_of(args)
+    scene = scenes.scene_of(args)
     outputs.check_inputs(scene.clips)
     stage, _, seconds = rendering.read_stage(scene)
     write_elements(outputs, stage, args.overwrite)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from gencompositor_jax.cli import compose, options
+from gencompositor_jax.cli import compose, options, scenes
 from gencompositor_jax.cli.outputs import Outputs
 
 
@@ -32,4 +32,4 @@ def register(subcommands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything, loads the model, samples, writes; the project file is of a scene without layers."""
-    compose.make("remove", args, Outputs(args.out, args.layer), options.removal_of)
+    compose.make("remove", args, Outputs(args.out, args.layer), scenes.removal_of)

@@ -49,7 +49,7 @@ def read_stage(
 
     Clips are probed before JAX is imported, so that a wrong path is refused at once. probed: those that are.
     """
-    from gencompositor_jax.cli.options import probe_all
+    from gencompositor_jax.cli.scenes import probe_all
 
     probed = probed or probe_all(scene.clips, scene.gaps)
 
