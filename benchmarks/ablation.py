@@ -2,8 +2,9 @@
 
     python benchmarks/ablation.py ablations [SMALLER_BUDGET ...]
 
-copies the first sweep's ablation.json to results/ and its pictures to docs/, and writes its table and the
-differences of all sweeps between the markers of docs/ablations.md.
+copies the first sweep's ablation.json to results/ and its pictures to docs/, writes its table and the
+differences of all sweeps between the markers of docs/ablations.md, and keeps the scores of every run in
+results/sweeps/STEPS, which copied to a folder is a sweep that `gencompositor ablate` resumes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from gencompositor_jax.evaluation.statistics import Interval
 from gencompositor_jax.files import atomic_write_text, read_json
 
 ROOT = Path(__file__).parent.parent
+SCORES = "sweep.json", "*-*.json", "runs/*/seed-*.json"
 PICTURES = ("target_psnr", "gamma_target_psnr")
 
 
@@ -41,6 +43,15 @@ def differences(sweeps: list[dict[str, Any]]) -> str:
     return "".join(lines)
 
 
+def keep(sweep: Path, folder: Path) -> None:
+    """Copy the scores and records of a sweep's runs, numbers with five digits."""
+    for file in (file for pattern in SCORES for file in sweep.glob(pattern)):
+        content = json.loads(file.read_text(), parse_float=lambda text: float(f"{float(text):.5g}"))
+        own = folder / file.relative_to(sweep)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(own, json.dumps(content, separators=(",", ":")) + "\n")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -50,6 +61,8 @@ def main() -> None:
     atomic_write_text(
         ROOT / "benchmarks" / "results" / "ablation.json", json.dumps(found[0], indent=1) + "\n"
     )
+    for folder, results in zip(sweeps, found, strict=True):
+        keep(folder, ROOT / "benchmarks" / "results" / "sweeps" / str(results["facts"]["steps"]))
     for name in PICTURES:
         shutil.copy(sweeps[0] / f"{name}.svg", ROOT / "docs" / f"ablations_{name}.svg")
     table = (sweeps[0] / "table.md").read_text(encoding="utf-8").split("\n\n")

@@ -110,7 +110,7 @@ def run(folder: Path, steps: int, coordinator: tuple[str, ...]) -> dict[str, Any
         assert first.poll() is None, logs[0].read_text()
         time.sleep(0.2)
     again = start(manifest, out, 1, logs[2], coordinator)
-    wait_for(logs[0], "jobs done", first)
+    wait_for(logs[0], "of this process done", first)
     left = JOBS // 2 - 1 - len(done_in(out, 1))  # one of its jobs is broken
     codes = first.wait(), again.wait()
     rows = [json.loads(text) for text in (out / "results.jsonl").read_text().splitlines()]

@@ -101,7 +101,8 @@ def _make(args: argparse.Namespace, mesh: dict[str, int] | None, share: tuple[in
     complete = settle(every, args.out)
     made = len(done_before(lines, args.out))
     where = args.out / "results.jsonl" if complete else results.path
-    print(f"{where}: {made} of {len(lines)} jobs done, {failed} failed, {len(lines) - made - failed} left")
+    whose = "jobs" if share[1] == 1 else "jobs of this process"
+    print(f"{where}: {made} of {len(lines)} {whose} done, {failed} failed, {len(lines) - made - failed} left")
     return 0 if made == len(lines) else INCOMPLETE
 
 
