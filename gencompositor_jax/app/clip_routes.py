@@ -1,5 +1,6 @@
 """Routes of clips: upload, list, look at, remove."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gencompositor_jax.app.answering import (
     video,
 )
 from gencompositor_jax.app.clips import LONGEST, Clip, facts
-from gencompositor_jax.app.context import Studio, warm_up
+from gencompositor_jax.app.context import Studio
 from gencompositor_jax.app.names import safe_name
 from gencompositor_jax.app.pictures import check_frame, encoded
 from gencompositor_jax.app.store import read_footage
@@ -42,7 +43,7 @@ async def upload(request: Request, studio: TheStudio) -> dict[str, Any]:
     with Uploads(service.incoming, service.limits.upload_mib * 2**20, LONGEST) as uploads:
         await read_files(request, uploads, safe_name)
         clip = await in_own_thread(request, studio.clips.add, uploads)
-    warm_up()
+    _warm_up()
     return await in_thread(request, _facts, studio, clip)
 
 
@@ -132,8 +133,19 @@ async def proxy(
 async def example(request: Request, studio: TheStudio) -> dict[str, Any]:
     """The clips of `gencompositor demo` and a project with them."""
     made = await in_own_thread(request, _example, studio)
-    warm_up()
+    _warm_up()
     return made
+
+
+def _warm_up() -> None:
+    """Imports JAX and what previews need in a thread of its own, so that the first one needn't wait."""
+
+    def load() -> None:
+        import scipy.interpolate  # noqa: F401
+
+        from gencompositor_jax.app import staging  # noqa: F401
+
+    threading.Thread(target=load, name="warm up", daemon=True).start()
 
 
 def _facts(studio: Studio, clip: Clip) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ from gencompositor_jax.jobs.service import Service
 from gencompositor_jax.jobs.table import Entry
 
 if TYPE_CHECKING:
-    from gencompositor_jax.app.previews import Preview
     from gencompositor_jax.checkpoints import Metadata
 
 PICTURES = 2**26  # bytes of encoded frames
@@ -112,23 +110,6 @@ class Studio:
             media = {name: self.resolved(name) for name in names}
             read = element_reader(self.frames)
             return read(media[layer.foreground], fps=cutting.fps, end=cutting.end, **cut_of(layer, media))
-
-    def preview(self, id: str, project: Mapping[str, Any]) -> "Preview":
-        """The preview of a project. Raises InputError where it can't be placed."""
-        from gencompositor_jax.app.staging import staged  # imports JAX
-
-        return self.stages.get(id, lambda: staged(self, id, project))
-
-
-def warm_up() -> None:
-    """Imports JAX and what previews need in a thread of its own, so that the first one needn't wait."""
-
-    def load() -> None:
-        import scipy.interpolate  # noqa: F401
-
-        from gencompositor_jax.app import staging  # noqa: F401
-
-    threading.Thread(target=load, name="warm up", daemon=True).start()
 
 
 def _texts(value: Any) -> Iterator[str]:

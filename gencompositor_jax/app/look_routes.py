@@ -118,9 +118,10 @@ async def preview_frame(
 
     def made() -> bytes:
         from gencompositor_jax.app.previews import frames_of, parts_of
+        from gencompositor_jax.app.staging import preview
 
         parts = parts_of(show)
-        stage = studio.preview(id, studio.recall("preview", id)).stage
+        stage = preview(studio, id, studio.recall("preview", id)).stage
         check_frame(t, len(stage.background.frames))
         return encoded(frames_of(stage, parts)[t], width, format)
 
@@ -139,9 +140,10 @@ async def preview_video(
 def preview_file(studio: Studio, id: str, width: int, show: str) -> Path:
     """The file of a preview's video. Raises Forgotten, InputError."""
     from gencompositor_jax.app.previews import frames_of, parts_of
+    from gencompositor_jax.app.staging import preview
 
     parts = parts_of(show)
-    stage = studio.preview(id, studio.recall("preview", id)).stage
+    stage = preview(studio, id, studio.recall("preview", id)).stage
     frames = frames_of(stage, parts)
     return studio.videos(f"preview {id} {parts}", frames, stage.background.fps, width)
 
@@ -168,10 +170,11 @@ def _element(studio: Studio, value: dict[str, Any]) -> dict[str, Any]:
 
 def _place(studio: Studio, project: dict[str, Any]) -> dict[str, Any]:
     from gencompositor_jax.app.previews import facts
+    from gencompositor_jax.app.staging import preview
 
     id = studio.remember("preview", project, project)
     try:
-        return facts(studio.preview(id, project))
+        return facts(preview(studio, id, project))
     except InputError as error:
         raise in_project(error, project) from error
 

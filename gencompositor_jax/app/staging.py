@@ -1,20 +1,26 @@
-"""From a project to what previews look at: kept clips and elements, placed by the program's own code."""
+"""From a project to what previews look at: kept clips and elements, placed by the program's own code.
+
+Importing this module imports JAX.
+"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gencompositor_jax.app.context import Studio
 from gencompositor_jax.app.previews import Preview
 from gencompositor_jax.app.store import background_reader, element_reader
 from gencompositor_jax.controls.footage import scene_stage
 from gencompositor_jax.jobs.checking import check_clips, frames_of, sampling_arch
 from gencompositor_jax.jobs.inputs import checked
 
-if TYPE_CHECKING:
-    from gencompositor_jax.app.context import Studio
+
+def preview(studio: Studio, id: str, project: Mapping[str, Any]) -> Preview:
+    """The preview of a project, made where it isn't kept. Raises InputError as a job of it would."""
+    kept: Preview = studio.stages.get(id, lambda: _staged(studio, id, project))
+    return kept
 
 
-def staged(studio: "Studio", id: str, project: Mapping[str, Any]) -> Preview:
-    """The preview of a project. Raises InputError as a job of it would."""
+def _staged(studio: Studio, id: str, project: Mapping[str, Any]) -> Preview:
     inputs = studio.inputs
     job, media = checked({"project": project}, inputs, studio.service.limits, studio.media_of)
     with inputs.short_messages():
