@@ -90,7 +90,7 @@ def make(
 
 def warnings(scene: "Scene", arch: "ModelArch", stage: "Stage") -> list[str]:
     """What is allowed but may surprise."""
-    from gencompositor_jax.controls.geometry.detail import SOLID
+    from gencompositor_jax.controls.geometry.light import SOLID
     from gencompositor_jax.controls.media.frames import pieces
     from gencompositor_jax.diffusion import sampler
 

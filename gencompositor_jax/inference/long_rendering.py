@@ -21,6 +21,7 @@ from gencompositor_jax.controls import shot as shots
 from gencompositor_jax.controls.conditions import Conditions, check_mask, network_inputs, padded
 from gencompositor_jax.controls.geometry import detail
 from gencompositor_jax.controls.geometry.detail import fit_piece
+from gencompositor_jax.controls.geometry.light import Light, Sums, added, light_of, measure
 from gencompositor_jax.controls.geometry.placement import OPAQUE
 from gencompositor_jax.controls.media.frames import STEP, Computed, Frames, pieces
 from gencompositor_jax.controls.media.spool import Spool
@@ -101,17 +102,17 @@ class LongLayer:
         return float(own / alpha)
 
     @functools.cached_property
-    def _light(self) -> detail.Light | None:
+    def _light(self) -> Light | None:
         """The light of the whole clip; None where nothing is transferred."""
         if self.shot.element is None or self.options.detail == "model" or not self.options.paste_back:
             return None
-        sums: detail.Sums | None = None
+        sums: Sums | None = None
         for first, stop in _ranges(0, len(self.seen)):
             around, within = _around(first, stop)
-            found = detail.measure(*self._model_frames(around), self.token, within)
-            sums = found if sums is None else detail.added(sums, found)
+            found = measure(*self._model_frames(around), self.token, within)
+            sums = found if sums is None else added(sums, found)
         assert sums is not None, "a clip has frames"
-        return detail.light(sums, self.token)
+        return light_of(sums, self.token)
 
     def _pasted(self, below: Frames, t: int) -> np.ndarray:
         """Frame t of the result."""
@@ -132,7 +133,7 @@ class LongLayer:
 
         return functools.lru_cache(maxsize=1)(fit)
 
-    def _fit(self, light: detail.Light, first: int, stop: int) -> detail.Fit:
+    def _fit(self, light: Light, first: int, stop: int) -> detail.Fit:
         around, within = _around(first, stop)
         fit = detail.fit(*self._model_frames(around), self.token, light)
         assert fit is not None, "a clip with light has an element"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gencompositor_jax.controls.geometry import detail
+from gencompositor_jax.controls.geometry import detail, light
 from gencompositor_jax.controls.geometry.paste_back import Transfer, make_transfer, paste_back
 from gencompositor_jax.controls.geometry.view import View, identity_view, make_view, to_model
 
@@ -185,7 +185,7 @@ def test_a_slight_darkening_is_a_shadow_where_one_may_fall(scene, side, drawn):
 def test_half_of_a_shadow_is_the_pixels_own_and_half_the_clips():
     nothing = np.zeros((1, 8, 8), np.float32)
     for own, of_clip in ((-0.4, 0.0), (0.0, -0.4)):
-        common = detail.Light(np.zeros(3), np.ones(3), None, 0.0, np.array([of_clip, 0, 0]))
+        common = light.Light(np.zeros(3), np.ones(3), None, 0.0, np.array([of_clip, 0, 0]))
         shade = detail._shade(nothing + own, nothing, common, TOKEN)
         np.testing.assert_allclose(shade, np.exp(-0.2), rtol=1e-5)
 
@@ -260,25 +260,25 @@ def test_pieces_of_a_clip_are_its_map():
     whole = detail.fit(seen, paste, generated, inside, 8)
     videos = seen, paste, generated, inside
 
-    def joined(reach: int) -> tuple[detail.Light, list[np.ndarray]]:
-        sums, parts, light = None, [], None
+    def joined(reach: int) -> tuple[light.Light, list[np.ndarray]]:
+        sums, parts, common = None, [], None
         for again in range(2):
             for first in range(0, count, 16):
                 low, stop = max(0, first - reach), min(count, first + 16)
                 around, within = slice(low, stop + reach), slice(first - low, stop - low)
                 piece = [video[around] for video in videos]
                 if again:
-                    fit = detail.fit(*piece, 8, light)
+                    fit = detail.fit(*piece, 8, common)
                     parts.append([values[within] for values in fit[2:]])
                 else:
-                    found = detail.measure(*piece, 8, within)
-                    sums = found if sums is None else detail.added(sums, found)
-            light = detail.light(sums, 8)
-        return light, [np.concatenate(values) for values in zip(*parts, strict=True)]
+                    found = light.measure(*piece, 8, within)
+                    sums = found if sums is None else light.added(sums, found)
+            common = light.light_of(sums, 8)
+        return common, [np.concatenate(values) for values in zip(*parts, strict=True)]
 
-    light, found = joined(detail.REACH)
-    np.testing.assert_allclose(light.offset, whole.offset, atol=1e-5)
-    np.testing.assert_allclose(light.gamma, whole.gamma, atol=1e-5)
+    common, found = joined(detail.REACH)
+    np.testing.assert_allclose(common.offset, whole.offset, atol=1e-5)
+    np.testing.assert_allclose(common.gamma, whole.gamma, atol=1e-5)
     for name, values in zip(("field", "shade", "trust"), found, strict=True):
         difference = np.abs(values - getattr(whole, name))[inside]
         assert difference.max() < 0.1 / 255, name
