@@ -13,9 +13,9 @@ the scene behind the element b, the placed element's colours x and alpha a, and 
 (1) and (2) are shrunk by what the residuals leave in doubt, so that a noisy m keeps the element as it is:
 v -> v max(0, 1 - e² / v²) with the standard error e of v, for which pixels within a token count as one
 (James and Stein 1961). From log s noise is taken off: what it is outside the mask, where it should be 0, and
-up to `light.EVEN` times that where all sides of the element change alike, by |c| - |v|, or where it is darker above
-the element than below: a shadow has a side, which is seldom the upper one, while a model that fills in badly
-what the mask hid darkens any. `draw` draws at the background's size, with the element's own alpha A and
+up to `light.EVEN` times that where all sides of the element change alike, by |c| - |v|, or where it is darker
+above the element than below: a shadow has a side, which is seldom the upper one, while a model that fills in
+badly what the mask hid darkens any. `draw` draws at the background's size, with the element's own alpha A and
 colours X:
 
     (4)  below = s B,   result = below + A (tone(X) + l - below)

@@ -62,7 +62,8 @@ def measure(
 ) -> Sums:
     """The sums of a piece of a clip; the arguments are those of `detail.fit`. Sums of pieces are added.
 
-    part: frames that are counted. The others, up to `detail.REACH` on each side, are what smoothing along time sees.
+    part: frames that are counted. The others, up to `detail.REACH` on each side, are what smoothing along
+        time sees.
     """
     b, m, x, a = colours(seen, generated, paste)
     solid = solid_part(a, inside)
