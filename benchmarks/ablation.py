@@ -1,10 +1,11 @@
 """The figures of docs/ablations.md, from finished sweeps of `gencompositor ablate`.
 
-    python benchmarks/ablation.py ablations [SMALLER_BUDGET ...]
+    python benchmarks/ablation.py ablations [OTHER_BUDGET ...]
 
 copies the first sweep's ablation.json to results/ and its pictures to docs/, writes its table and the
-differences of all sweeps between the markers of docs/ablations.md, and keeps the scores of every run in
-results/sweeps/STEPS, which copied to a folder is a sweep that `gencompositor ablate` resumes.
+differences of all sweeps (folders, or the ablation.json of one) between the markers of docs/ablations.md, and
+keeps the scores of every run in results/sweeps/STEPS, which copied to a folder is a sweep that `gencompositor
+ablate` resumes.
 """
 
 import argparse
@@ -25,7 +26,8 @@ PICTURES = ("target_psnr", "gamma_target_psnr")
 
 def differences(sweeps: list[dict[str, Any]]) -> str:
     """A row per ablation: the full model minus it, in the metric of its idea, by sweep."""
-    heads = [f"{found['facts']['steps']} steps" for found in sweeps]
+    facts = [found["facts"] for found in sweeps]
+    heads = [f"{own['steps']} steps, {own['seeds']} seed{'s' * (own['seeds'] > 1)}" for own in facts]
     lines = [f"| ablation | metric | {' | '.join(heads)} |\n|---|---|{'---:|' * len(heads)}\n"]
     for name in dict.fromkeys(name for found in sweeps for name in found["differences"]):
         metric = IDEA.get(name, "target_psnr")
@@ -57,12 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="OUT")
     sweeps = parser.parse_args().sweeps
-    found = [read_json(folder / "ablation.json") for folder in sweeps]
+    found = [read_json(sweep if sweep.is_file() else sweep / "ablation.json") for sweep in sweeps]
     atomic_write_text(
         ROOT / "benchmarks" / "results" / "ablation.json", json.dumps(found[0], indent=1) + "\n"
     )
-    for folder, results in zip(sweeps, found, strict=True):
-        keep(folder, ROOT / "benchmarks" / "results" / "sweeps" / str(results["facts"]["steps"]))
+    for sweep, results in zip(sweeps, found, strict=True):
+        if sweep.is_dir():
+            keep(sweep, ROOT / "benchmarks" / "results" / "sweeps" / str(results["facts"]["steps"]))
     for name in PICTURES:
         shutil.copy(sweeps[0] / f"{name}.svg", ROOT / "docs" / f"ablations_{name}.svg")
     table = (sweeps[0] / "table.md").read_text(encoding="utf-8").split("\n\n")
