@@ -10,15 +10,14 @@ shared by the rounds. Writes OUT/4/model, OUT/2/model and OUT/1/model, which `be
 
 import argparse
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 
 from gencompositor_jax.diffusion import sampler
 from gencompositor_jax.training import distillation
 from gencompositor_jax.training.config import load_config
+from gencompositor_jax.training.distillation import at, x0_of
 from gencompositor_jax.training.loop import train
 
 STUDENTS = (4, 2, 1)  # sampling steps; the first one's teacher takes twice as many
@@ -38,19 +37,11 @@ def estimate(
     With z' = c_x z + c_d x0 for each step, the student's step has c_x = c_x1 c_x2, and its c_d follows from
     a constant estimate: c_d1 c_x2 + c_d2.
     """
-    table = teaching.table
-
-    def at(column: Any, index: jax.Array) -> jax.Array:
-        return jnp.asarray(column, jnp.float32)[index].reshape(-1, *(1,) * (noisy.ndim - 1))
-
-    def x0_of(latents: jax.Array, index: jax.Array) -> jax.Array:
-        prediction = network(teaching.teacher, latents, jnp.asarray(table.timestep)[index])
-        return at(table.from_x, index) * latents + at(table.from_prediction, index) * prediction
-
-    first = x0_of(noisy, row)
-    middle = at(table.c_x, row) * noisy + at(table.c_d, row) * first
-    second = x0_of(middle, row + 1)
-    from_first, from_second = at(table.c_d, row) * at(table.c_x, row + 1), at(table.c_d, row + 1)
+    table, rank = teaching.table, noisy.ndim
+    c_x, c_d = at(table.c_x, row, rank), at(table.c_d, row, rank)
+    first = x0_of(network, teaching.teacher, table, noisy, row)
+    second = x0_of(network, teaching.teacher, table, c_x * noisy + c_d * first, row + 1)
+    from_first, from_second = c_d * at(table.c_x, row + 1, rank), at(table.c_d, row + 1, rank)
     return jax.lax.stop_gradient((from_first * first + from_second * second) / (from_first + from_second))
 
 

@@ -80,20 +80,31 @@ def estimate(
 
     noisy: z_t at the first timestep of each clip's interval `row`.
     """
-    table = teaching.table
-
-    def at(column: np.ndarray, index: jax.Array) -> jax.Array:
-        return jnp.asarray(column, jnp.float32)[index].reshape(-1, *(1,) * (noisy.ndim - 1))
-
-    def x0_of(variables: Any, latents: jax.Array, index: jax.Array) -> jax.Array:
-        prediction = network(variables, latents, jnp.asarray(table.timestep)[index])
-        return at(table.from_x, index) * latents + at(table.from_prediction, index) * prediction
-
-    z_s = at(table.c_x, row) * noisy + at(table.c_d, row) * x0_of(teaching.teacher, noisy, row)
+    table, rank = teaching.table, noisy.ndim
+    x0 = x0_of(network, teaching.teacher, table, noisy, row)
+    z_s = at(table.c_x, row, rank) * noisy + at(table.c_d, row, rank) * x0
     last = len(table.timestep) - 1
-    following = x0_of(teaching.ema, z_s, jnp.minimum(row + 1, last))
+    following = x0_of(network, teaching.ema, table, z_s, jnp.minimum(row + 1, last))
     is_last = (row == last).reshape(-1, *(1,) * (noisy.ndim - 1))
     return jax.lax.stop_gradient(jnp.where(is_last, z_s, following))
+
+
+def x0_of(
+    network: Network,
+    variables: Any,
+    table: sampler.Coefficients,
+    latents: Float[jax.Array, "B ..."],
+    row: Int[jax.Array, " B"],
+) -> Float[jax.Array, "B ..."]:
+    """The network's estimate of x0 from latents at the first timestep of each clip's interval `row`."""
+    prediction = network(variables, latents, jnp.asarray(table.timestep)[row])
+    rank = latents.ndim
+    return at(table.from_x, row, rank) * latents + at(table.from_prediction, row, rank) * prediction
+
+
+def at(column: np.ndarray, row: Int[jax.Array, " B"], rank: int) -> Float[jax.Array, "B ..."]:
+    """A column of a table in each clip's row, to multiply latents of so many axes with."""
+    return jnp.asarray(column, jnp.float32)[row].reshape(-1, *(1,) * (rank - 1))
 
 
 def implied_noise(

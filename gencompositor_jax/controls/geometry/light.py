@@ -34,7 +34,7 @@ class Light(NamedTuple):
     gamma: Float[np.ndarray, "3"]  # g of (1)
     error: float | None  # mean square of the model's outside the mask; None where there is no outside
     slight: float  # logarithm of (3) that counts as noise
-    sides: Float[np.ndarray, "3"]  # c and v of (3)
+    sides: Float[np.ndarray, "3"]  # c and v of (3), without what darkens above
 
 
 class Sums(NamedTuple):
