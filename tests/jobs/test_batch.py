@@ -270,11 +270,12 @@ def no_space(*_: Any) -> None:
     raise InputError("results.jsonl: can't be written (no space left on device)")
 
 
-def test_each_host_takes_its_share(folder, small_checkpoint, fake):
+def test_each_host_takes_its_share(folder, small_checkpoint, fake, capsys):
     compositor, lines = fake(), jobs(small_checkpoint, 5)
     for i in range(2):
         several = ("--processes", "2", "--process", str(i), "--clips", "1")
         assert run(folder, *lines, options=several) == 0
+        assert f"{3 - i} of {3 - i} jobs of this process done" in capsys.readouterr().out
         assert (folder / "out" / "results.jsonl").exists() == (i == 1)
     assert sorted(compositor.calls) == [[0, seed] for seed in range(5)]
     assert [row["status"] for row in results(folder).values()] == ["done"] * 5
