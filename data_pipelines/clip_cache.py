@@ -131,7 +131,8 @@ def build_cache(
     atomic_write_text(folder / "cache.json", json.dumps(settings.to_json(), indent=1))
     done = settings.clips - sum(_shard_size(settings, i) for i in todo)
     made = in_order(partial(make_shard, folder, settings), todo, workers)
-    with closing(made), progress_bar(settings.clips, "procedural clips", progress, done) as bar:
+    shown = progress and bool(todo)
+    with closing(made), progress_bar(settings.clips, "procedural clips", shown, done) as bar:
         for clips in made:
             bar.update(clips)
     return ClipCache(folder)

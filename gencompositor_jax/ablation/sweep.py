@@ -9,7 +9,6 @@ interrupted resumes with the unfinished runs, each from its last checkpoint.
 import functools
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,9 @@ def run(options: SweepOptions) -> results.Results:
             steps = measured_steps(options)
             write_record(options, steps)
     work = functools.partial(make, options, steps)
-    for name in in_order(work, [*others, *todo], 0 if options.processes == 1 else options.processes):
-        print(f"{name}: scored", flush=True)
+    made = in_order(work, [*others, *todo], 0 if options.processes == 1 else options.processes)
+    for number, name in enumerate(made, 1):
+        print(f"{name}: scored ({number} of {len(others) + len(todo)})", flush=True)
         results.write(options, same, steps)  # partial results at any time
     return results.write(options, same, steps)
 
@@ -119,8 +119,7 @@ def make(options: SweepOptions, steps: int | None, variant: str) -> str:
     config, source, basis = shared(options, variant, steps)
     seeds = unfinished(options, variant)
     folder = options.run_folder(variant) / f"checkpoints-{'-'.join(map(str, seeds))}"
-    print(f"{variant}: {config.steps} steps", file=sys.stderr, flush=True)
-    models, record = training.train(config, seeds, source, basis, folder)
+    models, record = training.train(config, seeds, source, basis, folder, variant)
     for i, (seed, model) in enumerate(zip(seeds, models, strict=True)):
         checkpoints.save(
             options.run_folder(variant) / f"model-{seed}", model, dtype=jnp.bfloat16, overwrite=True

@@ -6,6 +6,7 @@ compiles once.
 
 import functools
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from tqdm import tqdm
 
 from gencompositor_jax import arch as arch_lib
 from gencompositor_jax import sharding
@@ -43,8 +45,10 @@ def train(
     source: ClipSource,
     basis: linear.Basis | None,
     folder: Path,
+    name: str,
 ) -> tuple[list[Model], dict[str, Any]]:
-    """Train to `config.steps`, from the last checkpoint in `folder` if there is one.
+    """Train to `config.steps`, from the last checkpoint in `folder` if there is one, with a progress bar of
+    this name on stderr.
 
     Returns the models, of the EMA weights, and a record: steps, seconds of one run (those of all divided by
     their number), and points of the loss curve, [step, loss of each seed].
@@ -61,6 +65,7 @@ def train(
             state, first = restored.state, restored.step
             known = restored.data["unreported"][0]
             seconds, curve = known["seconds"], known["curve"]
+        bar = stack.enter_context(progress_bar(config.steps, name, first))
         saved = began = time.monotonic()
         waiting: tuple[int, jax.Array] | None = None
 
@@ -68,6 +73,8 @@ def train(
             """Wait for the losses of the step before the one that was dispatched last."""
             if waiting is not None:
                 losses = np.asarray(waiting[1], np.float64)
+                bar.set_postfix(loss=f"{losses.mean():.4f}", refresh=False)
+                bar.update()
                 if waiting[0] % every == 0:
                     curve.append([waiting[0], *(round(float(loss), 5) for loss in losses)])
 
@@ -95,6 +102,14 @@ def train(
         provenance = {"trained_by": "gencompositor ablate", "step": config.steps, "seed": seed}
         models.append(Model(arch, jax.tree.map(np.asarray, arrays), provenance))
     return models, {"steps": config.steps, "seconds": round(seconds / len(seeds), 1), "curve": curve}
+
+
+def progress_bar(steps: int, name: str, first: int) -> tqdm:
+    """The steps of an ablation, their rate and the time left, on stderr; every half minute where that isn't a
+    terminal.
+    """
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=steps, initial=first, desc=name, unit="step", mininterval=every, maxinterval=every)
 
 
 @functools.lru_cache(maxsize=1)

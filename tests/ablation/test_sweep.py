@@ -54,12 +54,12 @@ def trained(tmp_path_factory):
         patch.setattr(codec_basis, "CLIPS", 4)
         sweep.prepare(given, ["full"])
     config, source, basis = sweep.shared(given, "full", None)
-    whole = training.train(config, (0, 1), source, basis, given.out / "whole")
+    whole = training.train(config, (0, 1), source, basis, given.out / "whole", "full")
     return given, whole
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_and_each_seed_is_its_own(trained, monkeypatch):
+def test_a_killed_run_resumes_and_each_seed_is_its_own(trained, monkeypatch, capsys):
     given, (models, record) = trained
     config, source, basis = sweep.shared(given, "full", None)
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
@@ -77,11 +77,14 @@ def test_a_killed_run_resumes_and_each_seed_is_its_own(trained, monkeypatch):
 
     monkeypatch.setattr(training, "stacked_batches", until_the_third)
     with pytest.raises(Killed):
-        training.train(config, (0, 1), source, basis, given.out / "killed")
+        training.train(config, (0, 1), source, basis, given.out / "killed", "full")
     monkeypatch.setattr(training, "stacked_batches", read)
     assert (given.out / "killed").is_dir()
-    again, _ = training.train(config, (0, 1), source, basis, given.out / "killed")
-    alone, _ = training.train(config, (1,), source, basis, given.out / "alone")
+    capsys.readouterr()
+    again, _ = training.train(config, (0, 1), source, basis, given.out / "killed", "full")
+    shown = capsys.readouterr().err
+    assert "full:  75%" in shown and "4/4" in shown and "loss=" in shown
+    alone, _ = training.train(config, (1,), source, basis, given.out / "alone", "full")
     of = [m.arrays["backbone"]["params"]["out"]["kernel"] for m in (*models, *again, *alone)]
     np.testing.assert_array_equal(of[2], of[0])
     np.testing.assert_array_equal(of[3], of[1])

@@ -89,6 +89,13 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
     assert [p.name for p in tmp_path.iterdir()] == ["cache.json"]
 
 
+def test_a_complete_cache_shows_no_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build_cache(tmp_path, SMALL, workers=0)
+    assert "procedural clips" in capsys.readouterr().err
+    build_cache(tmp_path, SMALL, workers=0)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_cache_grows(tmp_path: Path) -> None:
     build_cache(tmp_path, CacheSettings(3, 40, 5, 32, 48), workers=0, progress=False)
     cache = build_cache(tmp_path, SMALL, workers=0, progress=False)
