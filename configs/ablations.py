@@ -28,8 +28,8 @@ and one of the sizes, the base of the small ones being configs/tiny.py:linear:
     size=tiny        configs/tiny.py
     size=released    configs/gencompositor_6b.py
 
-`runlocal` makes it a trial of a minute. The base of the small sizes has the layout `trajectory` and predicts
-x0, that of `released` the layout `released` and velocity.
+`runlocal` makes it a trial of a minute. The small sizes predict x0, with the layout
+`trajectory` (`tiny`: `height`), `released` predicts velocity with the layout `released`.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""Small models that are trained on procedural clips; `:linear` is the embedded one.
+"""Small models that are trained on procedural clips; `:linear,gpu` is the embedded one.
 
     gencompositor train --config configs/tiny.py:linear --workdir runs/linear
 
@@ -7,7 +7,7 @@ the target, which learns several times faster per clip; its clips are rendered a
 resumes from its last checkpoint. `:linear,gpu` has six blocks instead of four.
 
 Without an argument the latents are the pixels themselves, and clips are rendered once and kept in `data.path`
-(about 0.8 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
+(0.55 MB each). `:gpu` is the long recipe for one GPU, `:runlocal` a smoke test of a minute.
 """
 
 import ml_collections

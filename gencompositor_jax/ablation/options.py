@@ -66,7 +66,7 @@ class SweepOptions:
                 )
             found = self.arch(config)
             if (found.frames, found.height, found.width) != _BENCHMARK:
-                raise InputError("--config.arch_changes: the benchmark has 9 frames of 64 x 96; leave these")
+                raise InputError("--config.arch_changes: the benchmark has 9 frames of 96 x 64; leave these")
 
     def config(self, variant: str, steps: int | None = None) -> ml_collections.ConfigDict:
         """A run's config, with its clips where all runs find them. Raises InputError."""

@@ -107,7 +107,7 @@ def _register_procedural(actions: Any) -> None:
     parser = actions.add_parser(
         "procedural",
         help="write the procedural benchmark as files, for any method",
-        description="Version 1: 256 held-out clips of 9 frames of 64 x 96. See docs/evaluation.md.",
+        description="Version 1: 256 held-out clips of 9 frames of 96 x 64. See docs/evaluation.md.",
         allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="created")

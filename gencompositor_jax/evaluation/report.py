@@ -11,7 +11,7 @@ ROWS = {
     "color_transfer": "colour transfer (Reinhard)",
     "seamless_clone": "OpenCV `seamlessClone`",
     "paste": "plain paste",
-    "model_alone": "the network's own frames",
+    "model_alone": "the network's frames, pasted back",
     "model_mean": "the element with the network's mean colours",
     "model": "**this model**",
 }
@@ -58,8 +58,8 @@ def plate_table(report: dict[str, Any]) -> str:
     protocol = report["protocol"]
     lines += [
         "",
-        f"{protocol['clips']} held-out clips of {protocol['frames']} frames of {protocol['height']} x "
-        f"{protocol['width']}, seen by the model at {protocol['model_height']} x {protocol['model_width']}, "
+        f"{protocol['clips']} held-out clips of {protocol['frames']} frames of {protocol['width']} x "
+        f"{protocol['height']}, seen by the model at {protocol['model_width']} x {protocol['model_height']}, "
         f"{protocol['steps']} sampling steps. Gradient energy (sharpness) and flicker are those of the "
         "silhouette relative to the ground truth's, medians over clips; 1 is right.",
     ]

@@ -1,9 +1,17 @@
 """What the OpenAPI page says: the fields of a job, examples, and the responses."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
+from gencompositor_jax.arch.parts import LatentMaskRule, Solver, Tiles
+from gencompositor_jax.controls.element.alpha import AlphaKind
+from gencompositor_jax.controls.element.loading import Extend
+from gencompositor_jax.controls.geometry.detail import Detail
+from gencompositor_jax.controls.geometry.easing import Easing
+from gencompositor_jax.controls.geometry.placement import Anchor
+from gencompositor_jax.controls.geometry.window import Framing
+from gencompositor_jax.controls.media.images import Gaps
 from gencompositor_jax.jobs.table import State
 
 _PATH = "upload:NAME for a file of this request, or a path below the service's folder"
@@ -14,8 +22,9 @@ _INTEGER: dict[str, Any] = {"type": "integer"}
 _FLAG: dict[str, Any] = {"type": "boolean"}
 
 
-def _one_of(*names: str) -> dict[str, Any]:
-    return {"type": "string", "enum": list(names)}
+def _one_of(kind: Any) -> dict[str, Any]:
+    """The values of a Literal."""
+    return {"type": "string", "enum": list(get_args(kind))}
 
 
 # `jobs.spec` checks them; this only describes them.
@@ -32,21 +41,21 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "layer": _FLAG | {"description": "Also write the edit as a layer.", "default": False},
     "relative": _FLAG | {"description": "The trajectory is in relative coordinates, 0 to 1."},
-    "timing": _one_of("arc", "frames"),
+    "timing": _one_of(Literal["arc", "frames"]),
     "scale": _NUMBERS | {"description": "Background pixels per pixel of the element; several: key frames."},
     "rotation": _NUMBERS | {"description": "Degrees counter-clockwise, likewise."},
-    "anchor": _one_of("center", "bottom"),
+    "anchor": _one_of(Anchor),
     "key": _TEXT | {"description": "auto, alpha, white, green, blue or #RRGGBB."},
-    "alpha": _one_of("auto", "straight", "premultiplied"),
+    "alpha": _one_of(AlphaKind),
     "mask": _TEXT | {"description": f"White where the element is: {_PATH}."},
     "segment": _TEXT
     | {"description": "auto, point:x,y, box:x,y,x,y, or words: what to cut out of its clip."},
-    "extend": _one_of("error", "loop", "hold"),
+    "extend": _one_of(Extend),
     "in_frame": _INTEGER | {"description": "First frame of the result with the element, from 0."},
     "out_frame": _INTEGER | {"description": "The last one. Default: the result's."},
-    "easing": _one_of("linear", "ease-in", "ease-out", "ease-in-out"),
+    "easing": _one_of(Easing),
     "frames": _INTEGER | {"description": "Of the result. Default: the background's, or a shorter element's."},
-    "gaps": _one_of("hold", "error"),
+    "gaps": _one_of(Gaps),
     "plate_colour": _TEXT | {"description": "Of the background: sRGB, HLG, PQ, linear, ACEScg, ..."},
     "fps": _NUMBER,
     "start": _NUMBER | {"description": "Seconds into the background."},
@@ -56,18 +65,18 @@ FIELDS: dict[str, dict[str, Any]] = {
         "items": _INTEGER,
         "description": "First and last frame of the background, in its own numbers.",
     },
-    "framing": _one_of("auto", "whole", "follow"),
+    "framing": _one_of(Framing),
     "weights": _TEXT | {"description": "As the service was started with."},
-    "tiles": _one_of("released", "none"),
+    "tiles": _one_of(Tiles),
     "sigma": _NUMBER | {"description": "Of the mask's inflation, in model pixels."},
     "tau": _NUMBER,
-    "latent_mask": _one_of("released", "union"),
-    "steps": _INTEGER | {"description": "Of the solver, 1 to 1000.", "default": 20},
+    "latent_mask": _one_of(LatentMaskRule),
+    "steps": _INTEGER | {"description": "Of the solver, 1 to 1000. Default: the checkpoint's."},
     "seed": _INTEGER | {"description": "The same seed gives the same frames.", "default": 42},
-    "solver": _one_of("dpm", "ddim"),
+    "solver": _one_of(Solver) | {"description": "Default: the checkpoint's."},
     "paste_back": _FLAG | {"default": True},
     "feather": _NUMBER,
-    "detail": _one_of("element", "model", "auto"),
+    "detail": _one_of(Detail),
     "prompt": _TEXT | {"description": "Name of a prompt that the checkpoint stores."},
     "guidance": _NUMBER,
     "fast": _TEXT | {"description": "Approximations: drop-blank, cache:N, or both."},

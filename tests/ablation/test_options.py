@@ -23,7 +23,7 @@ from gencompositor_jax.errors import InputError
         ({"steps": 999, "size": "released"}, "--size released"),
         ({"steps": 999, "overrides": ("learning_rate=1",)}, "learning_rate"),
         ({"steps": 999, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
-        ({"steps": 999, "overrides": ("arch_changes.frames=17",)}, "9 frames of 64 x 96"),
+        ({"steps": 999, "overrides": ("arch_changes.frames=17",)}, "9 frames of 96 x 64"),
         ({"steps": 40}, "the warm-up alone has 100"),
     ],
 )

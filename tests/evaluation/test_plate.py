@@ -24,7 +24,7 @@ def test_the_report_has_the_keys_of_the_held_out_protocol(found, small_model: Mo
     assert (found["protocol"]["height"], found["protocol"]["model_height"]) == (64, 32)
     assert len(found["clips"]) == 2
     text = report.plate_table(found)
-    assert "64 x 96, seen by the model at 32 x 48" in text and "gradient energy" in text
+    assert "96 x 64, seen by the model at 48 x 32" in text and "gradient energy" in text
 
 
 def test_the_plain_paste_covers_what_the_clip_covers(small_model: Model):
