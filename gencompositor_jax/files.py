@@ -197,6 +197,13 @@ def atomic_write_text(path: PathLike, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def check_output_file(path: PathLike, overwrite: bool, option: str) -> None:
+    """`check_output` of what can't be a folder; option: that names it."""
+    check_output(path, overwrite)
+    if Path(path).is_dir():
+        raise InputError(f"{option} {path}: is a folder; pass a file's name")
+
+
 def check_output(path: PathLike, overwrite: bool) -> None:
     """Raise InputError where a result can't be written; to be called before heavy work.
 

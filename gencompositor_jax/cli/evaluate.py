@@ -1,6 +1,7 @@
 """`gencompositor evaluate`: a checkpoint on held-out clips, or folders of any method's results."""
 
 import argparse
+import os
 from typing import Any
 
 from gencompositor_jax.cli import options, scenes
@@ -114,7 +115,7 @@ def run_results(args: argparse.Namespace) -> None:
     from gencompositor_jax.evaluation import page, results, scoring, tables
     from gencompositor_jax.evaluation.heldout import write_json
     from gencompositor_jax.evaluation.weights import parse_weights
-    from gencompositor_jax.files import check_output
+    from gencompositor_jax.files import check_output_file
 
     given = {
         name: getattr(args, name) for name in ("frames", "stride", "clips") if getattr(args, name) is not None
@@ -128,9 +129,12 @@ def run_results(args: argparse.Namespace) -> None:
         weights=parse_weights(args.weights or []),
         **given,
     )
-    for path in (args.out, args.page):
-        if path is not None:
-            check_output(path, args.overwrite)
+    for name in ("out", "page"):
+        if getattr(args, name) is not None:
+            check_output_file(getattr(args, name), args.overwrite, f"--{name}")
+    written = [os.path.realpath(path) for path in (args.out, args.page) if path is not None]
+    if len(set(written)) < len(written):
+        raise InputError(f"--page {args.page}: is --out, too; pass two files")
     report = scoring.score(chosen)
     if args.out is not None:
         write_json(Path(args.out), report)

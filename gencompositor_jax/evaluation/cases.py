@@ -1,6 +1,6 @@
 """A protocol's clips as compositing tasks: a background, an element and where it goes."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from gencompositor_jax.controls.media.video import Video
 from gencompositor_jax.controls.shot import ElementLayer
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import layouts, manifest
-from gencompositor_jax.evaluation.layouts import ReferenceClip, check_clips
+from gencompositor_jax.evaluation.layouts import ReferenceClip
 
 FPS = 24.0  # of data sets of images, which state none
 
@@ -28,18 +28,21 @@ class Case(NamedTuple):
     length: int
 
 
-def harmonisation(folder: Path, clips: int | None = None) -> Iterator[Case]:
-    """HYouTube: the composite's foreground, where its mask is, over the composite itself.
+def harmonisation(folder: Path, clips: int | None, wanted: Container[str]) -> Iterator[Case]:
+    """HYouTube: the composite's foreground, where its mask is, over the composite itself; of `wanted` clips.
 
     The data set has no scene without the element; the model's masked background is the composite, black in
     the inflated mask. Raises InputError for a folder without composites.
     """
-    for clip in layouts.reference_clips(folder, clips):
+    found = [clip for clip in layouts.reference_clips(folder, clips) if clip.name in wanted]
+    for clip in found:
         if clip.composite is None or clip.mask is None:
             raise InputError(f"{folder}: {clip.name} has no composite, which is what is harmonised")
-        names = layouts.frame_names(clip.mask)
+    for clip in found:
+        assert clip.composite is not None and clip.mask is not None
+        names = layouts.image_names(clip)
         composite = layouts.read_clip(clip.composite, names)
-        mask = layouts.inside(layouts.read_clip(clip.mask, names))
+        mask = layouts.inside(layouts.read_clip(clip.mask, names), clip.mask)
         if mask.shape != composite.shape[:3]:
             raise InputError(f"{clip.mask}: its frames differ in number or size from {clip.composite}")
         yield case_of(clip, composite, mask)
@@ -57,11 +60,10 @@ def case_of(clip: ReferenceClip, composite: np.ndarray, mask: np.ndarray) -> Cas
     return Case(clip.name, Video(extended(composite, frames), FPS, clip.name), layer, len(composite))
 
 
-def trajectories(folder: Path, clips: int | None = None) -> Iterator[Case]:
-    """The groups of a manifest. Raises InputError for files that can't be used."""
+def trajectories(folder: Path, clips: int | None, wanted: Container[str]) -> Iterator[Case]:
+    """The `wanted` groups of a manifest. Raises InputError for files that can't be used."""
     groups, count = manifest.read_groups(folder)
-    check_clips(clips, len(groups), folder)
-    for group in groups[:clips]:
+    for group in (group for group in groups[:clips] if group.name in wanted):
         background = load_background(group.background, count, None, 0.0, None)
         element = fitting_element(group.foreground, background, "loop", group.key)
         frames = clip_length(count)

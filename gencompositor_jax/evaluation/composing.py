@@ -2,12 +2,14 @@
 
 Results are RESULTS/VIDEO/OBJECT/IMG.png, as `evaluate --results` finds them, with the reference's names of
 images. A clip that is there already is kept, so that an interrupted run resumes; RESULTS/made_by.json keeps
-a folder to one method with one checkpoint and one set of options.
+a folder to one reference, one method with one checkpoint's weights, and one set of options.
 """
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,9 +31,11 @@ from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, cases, heldout, layouts, manifest, prediction
 from gencompositor_jax.evaluation.cases import Case
-from gencompositor_jax.evaluation.results import Protocol
+from gencompositor_jax.evaluation.layouts import ReferenceClip
+from gencompositor_jax.evaluation.measures import inflation_at
+from gencompositor_jax.evaluation.results import Protocol, reference_clips
 from gencompositor_jax.fields import Whole
-from gencompositor_jax.files import atomic_folder, atomic_write_text, read_json
+from gencompositor_jax.files import atomic_folder, atomic_write_text, read_json, read_text
 from gencompositor_jax.inference.rendering import render
 from gencompositor_jax.masks.inflation import inflate
 
@@ -58,59 +62,83 @@ class DatasetOptions:
         fields.read(Annotated[Whole, fields.within(1, 10**6)] | None, self.clips, "--clips")
         if self.checkpoint is not None and self.method != "model":
             raise InputError(f"--checkpoint: --method {self.method} uses none; leave one of them out")
+        if self.sampling != SamplingOptions() and self.method != "model":
+            raise InputError(f"--method {self.method}: samples nothing; leave --steps and --seed out")
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out {self.out}: is a file; pass a folder")
 
 
 def compose_dataset(options: DatasetOptions) -> int:
     """Make the results that aren't there yet; returns how many. Raises InputError."""
-    names, record = names_of(options), options.out / MADE_BY
-    if record.exists() and read_json(record) != _made_by(options):
-        raise InputError(f"--out {options.out}: {MADE_BY} names another method or options: write elsewhere")
+    clips, record = reference_clips(options.protocol, options.reference, options.clips), options.out / MADE_BY
+    names = {clip.name: layouts.image_names(clip) for clip in clips}
+    made_by = _made_by(options)
+    if record.exists():
+        found = fields.read(dict[str, Any], read_json(record), str(record))
+        if different := [key for key in made_by if found.get(key) != made_by[key]]:
+            raise InputError(f"--out {options.out}: {MADE_BY} has another {different[0]}: write elsewhere")
+    elif options.out.exists() and any(options.out.iterdir()):
+        raise InputError(f"--out {options.out}: holds other files, and no {MADE_BY}: write elsewhere")
     missing = {name for name in names if layouts.media_at(options.out / name) is None}
     if not missing:
         return 0
+    if options.protocol == "procedural":
+        numbers_of(clips, options.reference)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    model = None
-    if options.method == "model":
-        folder = checkpoints.packaged() if options.checkpoint is None else options.checkpoint
-        model = checkpoints.load(folder, dtype)
+    model = checkpoints.load(_checkpoint(options), dtype) if options.method == "model" else None
     options.out.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(record, json.dumps(_made_by(options), indent=1) + "\n")
+    atomic_write_text(record, json.dumps(made_by, indent=1) + "\n")
     with tqdm.tqdm(total=len(missing), desc=options.method, unit="clip") as bar:
-        for name, make in tasks(options, model):
-            if name in missing:
-                write(options.out / name, make(), names[name])
-                bar.update()
+        for name, make in tasks(options, clips, model, missing):
+            write(options.out / name, make(), names[name])
+            bar.update()
     return len(missing)
 
 
+def _checkpoint(options: DatasetOptions) -> Path:
+    return checkpoints.packaged() if options.checkpoint is None else options.checkpoint
+
+
 def _made_by(options: DatasetOptions) -> dict[str, Any]:
-    """What decides the results besides the reference, as JSON."""
-    made: dict[str, Any] = {"protocol": options.protocol, "method": options.method}
+    """What decides the results, as JSON."""
+    made = {"protocol": options.protocol, "reference": _digest(options), "method": options.method}
     if options.method == "model":
-        checkpoint = None if options.checkpoint is None else str(options.checkpoint.absolute())
-        made |= {"checkpoint": checkpoint, **dataclasses.asdict(options.sampling)}
-    return made
+        weights = checkpoints.weights_hash(_checkpoint(options))
+        made |= {"checkpoint": weights, **dataclasses.asdict(options.sampling)}
+    return dict(json.loads(json.dumps(made)))
 
 
-def names_of(options: DatasetOptions) -> dict[str, list[str] | None]:
-    """By clip the names of the reference's images; None: numbers."""
+def _digest(options: DatasetOptions) -> str:
+    """Of the names and sizes of a reference's files, and of the text of a manifest."""
+    clips = reference_clips(options.protocol, options.reference, None)
+    named = {each for c in clips for each in (c.target, c.mask, c.composite, c.background)}
+    media = [each for each in named if each is not None]
+    files = sorted({file for each in media for file in (each.iterdir() if each.is_dir() else [each])})
+    listed = [f"{os.path.relpath(file, options.reference)} {file.stat().st_size}" for file in files]
     if options.protocol == "trajectory":
-        groups, _ = manifest.read_groups(options.reference)
-        return {group.name: None for group in groups[: options.clips]}
-    if options.protocol == "procedural":
-        benchmark.read_subsets(options.reference)
-    clips = layouts.reference_clips(options.reference, options.clips)
-    return {clip.name: layouts.frame_names(clip.mask) if clip.mask else None for clip in clips}
+        listed.append(read_text(options.reference / manifest.MANIFEST))
+    return hashlib.sha256("\n".join(listed).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def tasks(options: DatasetOptions, model: Model | None) -> Iterator[tuple[str, Callable[[], Frames]]]:
-    """Each clip's name, and what makes its frames."""
+def numbers_of(clips: list[ReferenceClip], reference: Path) -> dict[str, int]:
+    """By clip its number in the benchmark. Raises InputError for a folder that isn't one's."""
+    for clip in clips:
+        if not (clip.video.isdecimal() and int(clip.video) < benchmark.CLIPS):
+            raise InputError(f"{reference}: {clip.name} is no clip of the benchmark; pass its own folder")
+    return {clip.name: int(clip.video) for clip in clips}
+
+
+def tasks(
+    options: DatasetOptions, clips: list[ReferenceClip], model: Model | None, missing: Container[str]
+) -> Iterator[tuple[str, Callable[[], Frames]]]:
+    """The name of each missing clip, and what makes its frames."""
     if options.protocol == "procedural":
-        for clip in layouts.reference_clips(options.reference, options.clips):
-            yield clip.name, partial(procedural, int(clip.video), options, model)
+        for name, number in numbers_of(clips, options.reference).items():
+            if name in missing:
+                yield name, partial(procedural, number, options, model)
         return
     source = cases.harmonisation if options.protocol == "hyoutube" else cases.trajectories
-    for case in source(options.reference, options.clips):
+    for case in source(options.reference, options.clips, missing):
         yield case.name, partial(composite, case, options, model)
 
 
@@ -125,7 +153,7 @@ def composite(case: Case, options: DatasetOptions, model: Model | None) -> Frame
     background = case.background.frames
     placed = shot.plain_paste(stage.shots[0], (background.shape[1], background.shape[2]))
     assert placed is not None
-    region = inflate(placed[..., 3] >= 128, own.inflation)
+    region = inflate(placed[..., 3] >= 128, inflation_at(background.shape[1]))
     return baseline(options.method, background, placed, region)[: case.length]
 
 

@@ -39,7 +39,7 @@ from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import baselines, metrics
 from gencompositor_jax.evaluation.prediction import composite, predict
-from gencompositor_jax.files import atomic_write_text, check_output
+from gencompositor_jax.files import atomic_write_text, check_output_file
 from gencompositor_jax.masks.inflation import inflate
 
 Composites = dict[str, np.ndarray]  # by method: uint8 [T, H, W, 3]
@@ -82,9 +82,7 @@ def run(
     if not 1 <= clips <= CLIPS:
         raise InputError(f"--clips {clips}: pass 1 to {CLIPS}, the clips of the benchmark")
     if out is not None:
-        check_output(out, overwrite)
-        if Path(out).is_dir():
-            raise InputError(f"{out}: is a folder; pass --out with a file's name")
+        check_output_file(out, overwrite, "--out")
     folder = checkpoints.packaged() if checkpoint is None else Path(checkpoint)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(folder, dtype)

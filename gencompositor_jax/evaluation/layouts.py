@@ -19,15 +19,17 @@ frames are taken in order, and there must be as many.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from gencompositor_jax.controls.media import numbering
 from gencompositor_jax.controls.media.images import SUFFIXES, read_images
 from gencompositor_jax.controls.media.video import read_video
 from gencompositor_jax.errors import InputError
+from gencompositor_jax.files import read_text
 
 SPELLINGS = {
     "target": ("Ground-truth", "real_videos"),
@@ -50,6 +52,7 @@ class ReferenceClip:
     composite: Path | None = None
     background: Path | None = None  # of protocols without a target
     length: int | None = None  # frames, the first of each file; None: all
+    alone: bool = True  # whether its video has no other object
 
     @property
     def name(self) -> str:
@@ -67,12 +70,12 @@ def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceCli
     if masks is None or targets is None:
         wanted = " and ".join("|".join(SPELLINGS[kind]) for kind in ("target", "mask"))
         raise InputError(f"{folder}: isn't in HYouTube's layout: the folders {wanted} are needed")
-    names = _listed(folder)
-    if not names:
-        names = sorted({(path.parent.name, path.stem) for path in masks.glob("*/*") if _is_media(path)})
+    there = sorted({(path.parent.name, _item(path)) for path in masks.glob("*/*") if _is_media(path)})
+    names = _listed(folder, there) or there
     if not names:
         raise InputError(f"{masks}: holds no VIDEO/OBJECT with images")
     check_clips(clips, len(names), folder)
+    videos = [video for video, _ in {*names, *there}]
     found = []
     for video, item in names[:clips]:
         mask = media_at(masks / video / item)
@@ -81,7 +84,8 @@ def reference_clips(folder: Path, clips: int | None = None) -> list[ReferenceCli
             missing = masks / video / item if mask is None else targets / video
             raise InputError(f"{missing}: is missing: complete the folder, or remove the clip from its list")
         composite = None if roots["composite"] is None else media_at(roots["composite"] / video / item)
-        found.append(ReferenceClip(video, item, target, mask, composite))
+        alone = videos.count(video) == 1
+        found.append(ReferenceClip(video, item, target, mask, composite, alone=alone))
     return found
 
 
@@ -91,17 +95,16 @@ def check_clips(clips: int | None, there: int, folder: Path) -> None:
         raise InputError(f"--clips {clips}: {folder} has {there}: pass {there} or less, or leave it out")
 
 
-def result_of(results: Path, clip: ReferenceClip, alone: bool) -> Path | list[Path]:
-    """A method's result for a clip: a folder, a video, or images of a flat folder.
-
-    alone: whether the video has no other object. Raises InputError if there is none.
+def result_of(results: Path, clip: ReferenceClip) -> Path | list[Path]:
+    """A method's result for a clip: a folder, a video, or images of a flat folder. Raises InputError if there
+    is none.
     """
     joined = clip.name.replace("/", "_")
     places = [results / clip.name, results / joined]
-    for place in [*places, *([results / clip.video] if alone else [])]:
+    for place in [*places, *([results / clip.video] if clip.alone else [])]:
         if (media := media_at(place)) is not None:
             return media
-    flat = sorted(path for path in results.glob(f"{_escape(joined)}_*") if path.suffix.lower() in SUFFIXES)
+    flat = _images(results.glob(f"{_escape(joined)}_*"))
     if flat:
         return flat
     raise InputError(f"{results}: has no result for {clip.name}: expected {places[0]}/, .mp4, or {joined}_*")
@@ -111,11 +114,10 @@ def check_complete(results: Path, clips: Sequence[ReferenceClip]) -> list[Path |
     """The result of every clip. Raises InputError that counts the missing ones and names the first."""
     if not results.is_dir():
         raise InputError(f"{results}: no such folder: pass the folder of a method's results")
-    objects = [clip.video for clip in clips]
     found, missing = [], []
     for clip in clips:
         try:
-            found.append(result_of(results, clip, objects.count(clip.video) == 1))
+            found.append(result_of(results, clip))
         except InputError as error:
             missing.append(str(error))
     if missing:
@@ -125,15 +127,31 @@ def check_complete(results: Path, clips: Sequence[ReferenceClip]) -> list[Path |
 
 def media_at(place: Path) -> Path | None:
     """A folder with images, or a video file of that name; None if there is neither."""
-    if place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir()):
+    if place.is_dir() and _images(place.iterdir()):
         return place
     files = (place.with_name(place.name + ending) for ending in VIDEOS)
     return next((path for path in files if path.is_file()), None)
 
 
 def frame_names(media: Path) -> list[str] | None:
-    """The names of a folder's images without their endings; None for a video."""
-    return [path.stem for path in _images(media)] if media.is_dir() else None
+    """The names of a folder's images without their endings, in the order of their numbers; None for a video.
+
+    Raises InputError for a folder without images.
+    """
+    if not media.is_dir():
+        return None
+    names = [path.stem for path in _images(media.iterdir())]
+    if not names:
+        raise InputError(f"{media}: holds no images: pass a folder of images, or a video")
+    return names
+
+
+def image_names(clip: ReferenceClip) -> list[str] | None:
+    """The names of a clip's images, those of its mask if it has one; None where all is video."""
+    shown = clip.target or clip.background
+    names = (frame_names(media) for media in (clip.mask, shown) if media is not None)
+    found = next((each for each in names if each is not None), None)
+    return None if found is None else found[: clip.length]
 
 
 def read_clip(media: Path | list[Path], names: list[str] | None = None) -> np.ndarray:
@@ -147,7 +165,7 @@ def read_clip(media: Path | list[Path], names: list[str] | None = None) -> np.nd
         if names is not None and len(frames) != len(names):
             raise InputError(f"{media}: has {len(frames)} frames, its reference has {len(names)}")
         return frames
-    images = _images(media) if isinstance(media, Path) else media
+    images = _images(media.iterdir()) if isinstance(media, Path) else media
     names = [path.stem for path in images] if names is None else names
     frames_by_size = list(read_images([_named(images, name) for name in names], alpha=False))
     if len({frame.shape for frame in frames_by_size}) > 1:
@@ -163,9 +181,12 @@ def resized(frames: np.ndarray, size: tuple[int, int], nearest: bool = False) ->
     return np.stack([cv2.resize(frame, size[::-1], interpolation=rule) for frame in frames])
 
 
-def inside(grey: np.ndarray) -> np.ndarray:
-    """bool [T, H, W] of a mask's frames, uint8 [T, H, W, 3]."""
+def inside(grey: np.ndarray, where: Path) -> np.ndarray:
+    """bool [T, H, W] of a mask's frames, uint8 [T, H, W, 3]. Raises InputError where all are nearly black."""
     covered: np.ndarray = grey.max(axis=-1) >= INSIDE
+    brightest = int(grey.max(initial=0))
+    if 0 < brightest < INSIDE:
+        raise InputError(f"{where}: its largest value is {brightest}: write the element as 255, or {INSIDE}")
     return covered
 
 
@@ -182,27 +203,43 @@ def _named(images: Sequence[Path], name: str) -> Path:
     return found[0]
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+def _images(files: Iterable[Path]) -> list[Path]:
+    """The images among files, in the order of their numbers, as a folder is read elsewhere."""
+    found = [path for path in files if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    return sorted((path for path in found if path.is_file()), key=numbering.order)
 
 
 def _is_media(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() in VIDEOS
+    return not path.name.startswith(".") and (path.is_dir() or path.suffix.lower() in VIDEOS)
+
+
+def _item(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
 
 
 def _either(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _listed(folder: Path) -> list[tuple[str, str]]:
+def _listed(folder: Path, there: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The clips of a list; names with spaces are found among those that are there."""
     file = next((folder / name for name in LISTS if (folder / name).is_file()), None)
     if file is None:
         return []
-    lines = [line.split()[-1] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    parts = [line.replace("\\", "/").split("/") for line in lines]
-    if any(len(part) < 2 for part in parts):
-        raise InputError(f"{file}: a line doesn't end in VIDEO/OBJECT: use the list of the data set")
-    return [(part[-2], part[-1]) for part in parts]
+    spaced = {f"{video}/{item}": (video, item) for video, item in there if " " in f"{video}{item}"}
+    names = []
+    for line in read_text(file).splitlines():
+        text = line.replace("\\", "/").strip()
+        if not text:
+            continue
+        ends = [spaced[name] for name in spaced if re.search(rf"(^|[/\s]){re.escape(name)}$", text)]
+        parts = text.split()[-1].split("/")
+        if not ends and len(parts) < 2:
+            raise InputError(f"{file}: a line doesn't end in VIDEO/OBJECT: use the list of the data set")
+        names.append(max(ends, key=lambda name: len("/".join(name))) if ends else (parts[-2], parts[-1]))
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"{file}: {'/'.join(twice[0])} stands in it twice: remove one line")
+    return names
 
 
 def _escape(name: str) -> str:

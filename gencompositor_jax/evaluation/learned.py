@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gencompositor_jax.conversion.safetensors_io import SafetensorsFile
+from gencompositor_jax.errors import InputError, within
 from gencompositor_jax.evaluation.measures import Better, Measure, Needs, over_frames
 from gencompositor_jax.evaluation.metrics import i3d, interpolation, vision
 from gencompositor_jax.evaluation.metrics import lpips as perceptual
@@ -59,10 +60,13 @@ def _perceptual(net: str, label: str, tolerant: bool) -> Callable[[Paths], Measu
     def build(paths: Paths) -> Measure:
         heads = read_arrays(packaged(f"{'st' if tolerant else ''}lpips-{net}"))
         trunk = heads if tolerant else _state(given(paths, net))
-        weights = perceptual.make_weights(trunk, heads, net)
+        with within("packaged" if tolerant else f"--weights {net}={paths[net]}"):
+            weights = perceptual.make_weights(trunk, heads, net)
         network = perceptual.NETWORKS[net][tolerant]
         distance = partial(perceptual.lpips, weights=weights, network=network)
-        return Measure(label, "lower", 4, over_frames(distance, "target"), ("target",))
+        lacks = f"needs frames of {perceptual.LEAST} pixels or more on each side"
+        compute = over_frames(distance, "target")
+        return Measure(label, "lower", 4, compute, ("target",), lacks, perceptual.LEAST)
 
     return build
 
@@ -102,10 +106,13 @@ def _smoothness(paths: Paths) -> Measure:
 
 def _state(path: Path) -> dict[str, np.ndarray]:
     """Tensors of a .safetensors file, or of one of `torch.save`."""
-    if path.suffix != ".safetensors":
-        content = read_arrays(path)
-        return dict(content.get("state_dict", content))
-    return dict(SafetensorsFile(path).stream(lambda _: None))
+    if path.suffix == ".safetensors":
+        return dict(SafetensorsFile(path).stream(lambda _: None))
+    content = read_arrays(path)
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: its state_dict is a {type(state).__name__}; a dictionary is expected")
+    return dict(state)
 
 
 LOADERS: dict[str, Callable[[Paths], Measure]] = {

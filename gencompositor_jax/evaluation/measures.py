@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from gencompositor_jax.arch import Inflation
+from gencompositor_jax.arch import Inflation, released
 from gencompositor_jax.data_pipelines.examples import ring
 from gencompositor_jax.evaluation import metrics
 from gencompositor_jax.evaluation.metrics import frames as per_frame
@@ -37,10 +37,12 @@ class Measure:
     compute: Callable[[Clip], float]
     needs: tuple[Needs, ...] = ()
     lacks: str = "no clip has anything to measure"  # why no clip has a value
+    least: int = 0  # pixels that a frame's sides must have
 
     def fits(self, clip: Clip) -> bool:
         """Whether the clip has all that the metric needs."""
-        return all(getattr(clip, name) is not None for name in self.needs)
+        large = min(clip.frames.shape[1:3]) >= self.least
+        return large and all(getattr(clip, name) is not None for name in self.needs)
 
 
 def over_frames(function: Callable[..., np.ndarray], *needs: Needs) -> Callable[[Clip], float]:
@@ -76,7 +78,15 @@ HARMONISATION: dict[str, Measure] = {
         lambda frames, target: per_frame.psnr(frames, target, "target"),
         "target",
     ),
-    "ssim": _measure("SSIM", "higher", 4, per_frame.ssim, "target"),
+    "ssim": Measure(
+        "SSIM",
+        "higher",
+        4,
+        over_frames(per_frame.ssim, "target"),
+        ("target",),
+        f"needs frames of {per_frame.WINDOW} pixels or more on each side",
+        per_frame.WINDOW,
+    ),
     "fssim": _measure("fSSIM", "higher", 4, per_frame.fssim, "target", "mask"),
     "temporal_loss": _measure("TL", "lower", 2, motion.temporal_loss, "target", "mask"),
 }
@@ -116,15 +126,24 @@ def regions(inflation: Inflation) -> dict[str, Measure]:
     }
 
 
-def background_psnr(inflation: Inflation) -> dict[str, Measure]:
-    """PSNR against the background outside the inflated mask, of protocols without ground truth."""
+def inflation_at(height: int) -> Inflation:
+    """The released model's inflation, in proportion to a frame's height: outside it nothing may change."""
+    arch = released()
+    full, factor = arch.inflation, height / arch.height
+    kernel = 2 * round(factor * (full.kernel // 2)) + 1
+    kernel, sigma = min(kernel, 1001), min(factor * full.sigma, 200.0)
+    return dataclasses.replace(full, opening=0, min_area=0.0, kernel=kernel, sigma=sigma)
 
-    def compute(clip: Clip) -> float:
-        assert clip.background is not None and clip.mask is not None
-        outside = ~inflate(clip.mask, inflation)
-        if not outside.any():
-            return float("nan")
-        return metrics.capped(metrics.psnr(clip.frames, clip.background, outside))
 
-    needs: tuple[Needs, ...] = ("background", "mask")
-    return {"background_psnr": Measure("PSNR background, dB", "higher", 2, compute, needs)}
+def _background_psnr(clip: Clip) -> float:
+    assert clip.background is not None and clip.mask is not None
+    outside = ~inflate(clip.mask, inflation_at(clip.frames.shape[1]))
+    if not outside.any():
+        return float("nan")
+    return metrics.capped(metrics.psnr(clip.frames, clip.background, outside))
+
+
+# Against the background outside the inflated mask, of protocols without ground truth.
+BACKGROUND = {
+    "background_psnr": Measure("PSNR background, dB", "higher", 2, _background_psnr, ("background", "mask"))
+}

@@ -11,8 +11,15 @@ import cv2
 import numpy as np
 
 from gencompositor_jax.controls.media.video_out import write_video
-from gencompositor_jax.evaluation import layouts, scoring, tables
-from gencompositor_jax.evaluation.results import INPUT, TRUTH, ResultsOptions, read_reference, read_result
+from gencompositor_jax.evaluation import layouts, tables
+from gencompositor_jax.evaluation.results import (
+    INPUT,
+    TRUTH,
+    ResultsOptions,
+    read_reference,
+    read_result,
+    reference_clips,
+)
 from gencompositor_jax.files import atomic_write_text
 
 FPS = 8.0
@@ -41,7 +48,9 @@ def write(path: Path, report: dict[str, Any], options: ResultsOptions) -> None:
 def picked(report: dict[str, Any]) -> dict[str, str]:
     """The worst, the median and the best clip of the first method, by the first of RANKED that it has."""
     method = next(name for name in report["methods"] if name != TRUTH)
-    metric = next((name for name in RANKED if name in report["columns"]), next(iter(report["columns"])))
+    metric = next((name for name in (*RANKED, *report["columns"]) if name in report["columns"]), None)
+    if metric is None:
+        return {}
     values = {clip: row.get(metric) for clip, row in report["clips"][method].items()}
     known = {clip: value for clip, value in values.items() if value is not None}
     if not known:
@@ -56,7 +65,7 @@ def picked(report: dict[str, Any]) -> dict[str, str]:
 
 def clips_of(report: dict[str, Any], options: ResultsOptions) -> dict[str, dict[str, np.ndarray]]:
     """By heading: the frames of each method, and of the reference, uint8 [T, H, W, 3]."""
-    clips = scoring.reference_clips(options)
+    clips = reference_clips(options.protocol, options.reference, options.clips)
     folders = dict(options.results)
     places = {name: layouts.check_complete(folder, clips) for name, folder in folders.items()}
     by_name = {clip.name: number for number, clip in enumerate(clips)}
@@ -64,13 +73,13 @@ def clips_of(report: dict[str, Any], options: ResultsOptions) -> dict[str, dict[
     for heading, name in picked(report).items():
         number = by_name[name]
         clip = clips[number]
-        truth, names = read_reference(clip, options)
+        reference = read_reference(clip, options)
         media: dict[str, Any] = {method: found[number] for method, found in places.items()}
         if INPUT in report["methods"]:
             media = {INPUT: clip.composite, **media}
-        frames = {m: read_result(at, names, clip, truth.frames, options) for m, at in media.items()}
+        frames = {m: read_result(at, clip, reference, options) for m, at in media.items()}
         last = TRUTH if clip.target is not None else "reference"
-        out[f"{heading}: {name}"] = {**frames, last: truth.frames}
+        out[f"{heading}: {name}"] = {**frames, last: reference.clip.frames}
     return out
 
 

@@ -5,12 +5,14 @@ and refuses every other name; PyTorch itself isn't needed.
 """
 
 import io
+import math
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +26,18 @@ STORAGES = {
     "LongStorage": np.int64,
     "IntStorage": np.int32,
 }
-_FAILURES = (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError)
+DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
+_FAILURES = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -38,6 +51,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         else:
             with path.open("rb") as file:
                 content = _read_legacy(file) if _is_legacy(file) else _Reader(file).load()
+        content = _arrays(content)
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from error
     except (*_FAILURES, zipfile.BadZipFile) as error:
@@ -59,9 +73,9 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The object that a pickle names, if it is known."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _empty_array
+            return _Array
         if (module, name) in (("numpy", "dtype"), ("numpy", "ndarray")):
-            return getattr(np, name)
+            return _Dtype if name == "dtype" else None
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and name in STORAGES:
@@ -72,17 +86,60 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         """A storage of PyTorch: ("storage", type, key, device, length, ...)."""
-        if self._storage is None or pid[0] != "storage":
+        if self._storage is None or pid[0] != "storage" or pid[1] not in STORAGES.values():
             raise pickle.UnpicklingError("it names data outside the file")
         return self._storage(str(pid[2]), pid[1], int(pid[4]))
 
 
-def _empty_array(subtype: Any, shape: Any, code: Any) -> np.ndarray:
-    """What NumPy's _reconstruct gives; the array's state follows in the pickle."""
-    return np.ndarray(0, np.int8)
+class _Dtype:
+    """Stands for NumPy's dtype, whose own state may say that numbers are addresses of objects."""
+
+    def __init__(self, code: str, *rest: Any) -> None:
+        if code not in DTYPES:
+            raise pickle.UnpicklingError(f"it has values of type {code!r}, which is refused")
+        self.code = code
+        self.order: Literal["<", ">", "|", "="] = "|"
+
+    def __setstate__(self, state: tuple) -> None:
+        """Takes the byte order; the rest is of structures and objects."""
+        if state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"it has the byte order {state[1]!r}")
+        self.order = state[1]
+
+
+class _Array:
+    """Stands for NumPy's array, whose state follows in the pickle; `_arrays` takes its `array`."""
+
+    array: np.ndarray
+
+    def __init__(self, *ignored: Any) -> None:
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
+        """Takes (version, shape, dtype, whether in Fortran's order, bytes)."""
+        _, shape, dtype, fortran, data = state
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
+            raise pickle.UnpicklingError("an array isn't of plain numbers")
+        flat = np.frombuffer(data, np.dtype(dtype.code).newbyteorder(dtype.order))
+        self.array = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _arrays(content: Any) -> Any:
+    """The same with arrays in place of what stands for them."""
+    if isinstance(content, _Array):
+        return content.array
+    if isinstance(content, dict):
+        return {name: _arrays(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(_arrays(value) for value in content)
+    return content
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *rest: Any) -> np.ndarray:
+    if not (isinstance(storage, np.ndarray) and storage.ndim == 1 and storage.flags.c_contiguous):
+        raise pickle.UnpicklingError("a tensor has no storage of its own")
+    if math.prod(size) > len(storage):
+        raise pickle.UnpicklingError("a tensor exceeds its storage")
     steps = tuple(step * storage.itemsize for step in stride)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if not (offset >= 0 and min(steps, default=0) >= 0 and (0 in size or last < len(storage))):
@@ -117,8 +174,11 @@ def _read_legacy(file: io.BufferedReader) -> Any:
     found: dict[str, np.ndarray] = {}
 
     def storage(key: str, kind: type, length: int) -> np.ndarray:
+        if not 0 <= length * np.dtype(kind).itemsize <= whole:
+            raise pickle.UnpicklingError("a storage exceeds the file")
         return found.setdefault(key, np.empty(length, kind))
 
+    whole = os.fstat(file.fileno()).st_size
     for _ in range(3):
         _Reader(file).load()
     content = _Reader(file, storage).load()

@@ -37,7 +37,7 @@ from gencompositor_jax.data_pipelines.procedural import HELD_OUT_SEED, Procedura
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import heldout
 from gencompositor_jax.evaluation.heldout import ALONE, BATCH, MODEL, Composites
-from gencompositor_jax.files import check_output
+from gencompositor_jax.files import check_output_file
 from gencompositor_jax.inference.pipeline import generate
 from gencompositor_jax.masks.inflation import inflate
 
@@ -64,7 +64,7 @@ def run(
     if not 1 <= factor <= MAX_FACTOR:
         raise InputError(f"--plate {factor}: pass a whole number from 1 to {MAX_FACTOR}")
     if out is not None:
-        check_output(out, overwrite)
+        check_output_file(out, overwrite, "--out")
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(checkpoints.packaged() if checkpoint is None else Path(checkpoint), dtype)
     report = evaluate(model, options, clips=clips, factor=factor)

@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
 from gencompositor_jax import fields
+from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.evaluation import layouts
+from gencompositor_jax.evaluation import layouts, manifest
 from gencompositor_jax.evaluation.layouts import ReferenceClip
 from gencompositor_jax.evaluation.measures import Clip
 from gencompositor_jax.fields import Whole
@@ -56,8 +57,9 @@ class ResultsOptions:
 
 
 def parse_results(given: str) -> tuple[str, Path]:
-    """DIR or NAME=DIR. Raises InputError."""
-    name, equals, folder = given.rpartition("=")
+    """DIR or NAME=DIR; a folder whose path has a = is DIR. Raises InputError."""
+    name, equals, folder = given.partition("=") if not Path(given).is_dir() else ("", "", given)
+    name, folder = (name, folder) if equals else ("", folder or name)
     path = Path(folder)
     if not folder or (equals and not name.strip()):
         raise InputError(f"--results {given}: pass DIR, or NAME=DIR to name the method in the table")
@@ -74,64 +76,88 @@ def parse_size(given: str) -> Size | Literal["protocol", "native"]:
     return int(sides[-1]), int(sides[0])
 
 
-def read_reference(clip: ReferenceClip, options: ResultsOptions) -> tuple[Clip, list[str] | None]:
-    """The reference at the scored size, as a result of itself, and the names of its images, None for a video.
+def reference_clips(protocol: Protocol, folder: Path, clips: int | None) -> list[ReferenceClip]:
+    """The clips of the protocol's reference. Raises InputError for a folder of another kind."""
+    if protocol == "trajectory":
+        return manifest.reference_clips(folder, clips)
+    if protocol == "procedural":
+        benchmark.read_subsets(folder)
+    return layouts.reference_clips(folder, clips)
 
-    The mask's images say which frames a clip has. Raises InputError for sizes that differ.
+
+class Reference(NamedTuple):
+    """A clip's reference, and how its frames are found in other files."""
+
+    clip: Clip  # at the scored size, as a result of itself
+    names: list[str] | None  # of the images that are scored; None for a video
+    length: int  # frames of the whole clip, of which these are scored
+
+
+def read_reference(clip: ReferenceClip, options: ResultsOptions) -> Reference:
+    """The reference of a clip. Its mask's images say which frames it has.
+
+    Raises InputError for sizes that differ, and for a clip that is shorter than the protocol says.
     """
     shown = clip.target or clip.background
     assert shown is not None
-    names = None if clip.mask is None else layouts.frame_names(clip.mask)
-    names = names or layouts.frame_names(shown)
-    names = None if names is None else _chosen(names, clip, options)
-    video = _read(shown, names, clip, options)
+    names = layouts.image_names(clip)
+    count = None if names is None else len(names)
+    names = None if names is None else _chosen(names, options)
+    video, count = _read(shown, names, clip, count, options)
     size = options.resized_to or video.shape[1:3]
     mask = None
     if clip.mask is not None:
-        grey = _read(clip.mask, names, clip, options)
+        grey, _ = _read(clip.mask, names, clip, count, options)
         if grey.shape != video.shape:
             raise InputError(f"{clip.mask}: {_facts(grey)}, {shown} has {_facts(video)}: they must be equal")
-        mask = layouts.inside(layouts.resized(grey, size, nearest=True))
+        mask = layouts.inside(layouts.resized(grey, size, nearest=True), clip.mask)
+    if clip.length is not None and count < clip.length:
+        raise InputError(f"{shown}: has {count} frames, the manifest says {clip.length}")
     video = layouts.resized(video, size)
-    if clip.target is None:
-        return Clip(video, None, mask, video), names
-    return Clip(video, video, mask), names
+    own = Clip(video, None, mask, video) if clip.target is None else Clip(video, video, mask)
+    return Reference(own, names, count)
 
 
 def read_result(
-    media: Path | list[Path],
-    names: list[str] | None,
-    clip: ReferenceClip,
-    reference: np.ndarray,
-    options: ResultsOptions,
+    media: Path | list[Path], clip: ReferenceClip, reference: Reference, options: ResultsOptions
 ) -> np.ndarray:
     """A result at the scored size. Raises InputError for another number of frames, or another size where
     nothing is resized.
     """
-    frames = _read(media, names, clip, options)
+    frames, _ = _read(media, reference.names, clip, reference.length, options)
     where = media if isinstance(media, Path) else media[0].parent
-    if len(frames) != len(reference):
-        raise InputError(f"{where}: has {len(frames)} frames, its reference has {len(reference)}")
-    if options.resized_to is None and frames.shape != reference.shape:
+    if options.resized_to is None and frames.shape != reference.clip.frames.shape:
         raise InputError(
-            f"{where}: {_facts(frames)}, its reference has {_facts(reference)}: write results at that size, "
-            "or pass --resize"
+            f"{where}: {_facts(frames)}, its reference has {_facts(reference.clip.frames)}: write results at "
+            "that size, or pass --resize"
         )
-    return layouts.resized(frames, reference.shape[1:3])
+    return layouts.resized(frames, reference.clip.frames.shape[1:3])
 
 
 def _facts(frames: np.ndarray) -> str:
     return f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} pixels"
 
 
-def _chosen(items: Any, clip: ReferenceClip, options: ResultsOptions) -> Any:
-    return items[: clip.length][:: options.stride][: options.frames]
+def _chosen(items: Any, options: ResultsOptions) -> Any:
+    return items[:: options.stride][: options.frames]
 
 
 def _read(
-    media: Path | list[Path], names: list[str] | None, clip: ReferenceClip, options: ResultsOptions
-) -> np.ndarray:
-    """A clip's chosen frames; a video is read whole, as its frames have no names."""
-    if names is None or (isinstance(media, Path) and media.is_file()):
-        return np.asarray(_chosen(layouts.read_clip(media), clip, options))
-    return layouts.read_clip(media, names)
+    media: Path | list[Path],
+    names: list[str] | None,
+    clip: ReferenceClip,
+    count: int | None,
+    options: ResultsOptions,
+) -> tuple[np.ndarray, int]:
+    """A clip's chosen frames, and the number of all. A video is read whole, as its frames have no names; it
+    must have `count` frames, or more where the protocol takes the first ones.
+    """
+    if names is not None and not (isinstance(media, Path) and media.is_file()):
+        assert count is not None
+        return layouts.read_clip(media, names), count
+    frames = layouts.read_clip(media)
+    found = len(frames) if clip.length is None else min(len(frames), clip.length)
+    if count is not None and found != count:
+        where = media if isinstance(media, Path) else media[0].parent
+        raise InputError(f"{where}: has {len(frames)} frames, its reference has {count}")
+    return np.asarray(_chosen(frames[:found], options)), found

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from gencompositor_jax import arch
 from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.evaluation import layouts, learned, manifest, measures, summaries
-from gencompositor_jax.evaluation.layouts import ReferenceClip
+from gencompositor_jax.evaluation import layouts, learned, measures, summaries
 from gencompositor_jax.evaluation.learned import Learned
 from gencompositor_jax.evaluation.measures import Measure
 from gencompositor_jax.evaluation.metrics import distances, i3d
@@ -30,6 +28,7 @@ from gencompositor_jax.evaluation.results import (
     Size,
     read_reference,
     read_result,
+    reference_clips,
 )
 
 SET_DISTANCES = {  # and the fewest clips that each needs
@@ -45,7 +44,7 @@ def score(options: ResultsOptions) -> dict[str, Any]:
 
     All methods' files are looked for, and weights loaded, before the first clip is read.
     """
-    clips = reference_clips(options)
+    clips = reference_clips(options.protocol, options.reference, options.clips)
     found = {name: layouts.check_complete(folder, clips) for name, folder in options.results}
     chosen, loaded = chosen_measures(options)
     values: dict[str, summaries.Scores] = {name: {} for name in found}
@@ -56,7 +55,8 @@ def score(options: ResultsOptions) -> dict[str, Any]:
     seen: dict[str, list[np.ndarray]] = {name: [] for name in (*found, REAL)}  # features of clips
     lengths, sizes = set[int](), set[Size]()
     for number, clip in enumerate(tqdm.tqdm(clips, desc=options.protocol, unit="clip")):
-        truth, names = read_reference(clip, options)
+        reference = read_reference(clip, options)
+        truth = reference.clip
         features = loaded.features if len(truth.frames) >= i3d.MIN_FRAMES else None
         lengths.add(len(truth.frames))
         sizes.add((truth.frames.shape[1], truth.frames.shape[2]))
@@ -64,7 +64,7 @@ def score(options: ResultsOptions) -> dict[str, Any]:
             candidate = truth
             if method != TRUTH:
                 media = found[method][number]
-                frames = read_result(media, names, clip, truth.frames, options)
+                frames = read_result(media, clip, reference, options)
                 candidate = dataclasses.replace(truth, frames=frames)
                 if features is not None:
                     seen[method].append(features([frames])[0])
@@ -84,22 +84,12 @@ def score(options: ResultsOptions) -> dict[str, Any]:
     return report
 
 
-def reference_clips(options: ResultsOptions) -> list[ReferenceClip]:
-    """The clips of the protocol's reference. Raises InputError for a folder of another kind."""
-    if options.protocol == "trajectory":
-        return manifest.reference_clips(options.reference, options.clips)
-    if options.protocol == "procedural":
-        benchmark.read_subsets(options.reference)
-    return layouts.reference_clips(options.reference, options.clips)
-
-
 def measures_of(protocol: Protocol) -> dict[str, Measure]:
     """The metrics of a protocol that need no weights, in the order of the columns."""
-    inflation = arch.tiny().inflation
     if protocol == "trajectory":
-        return {**measures.background_psnr(inflation), **measures.WARPING}
+        return {**measures.BACKGROUND, **measures.WARPING}
     common = {**measures.HARMONISATION, **measures.WARPING}
-    return {**common, **measures.regions(inflation)} if protocol == "procedural" else common
+    return {**common, **measures.regions(benchmark.INFLATION)} if protocol == "procedural" else common
 
 
 def chosen_measures(options: ResultsOptions) -> tuple[dict[str, Measure], Learned]:
@@ -121,7 +111,16 @@ def move_empty(report: dict[str, Any], chosen: dict[str, Measure]) -> None:
     for name, measure in chosen.items():
         if all(means.get(name) is None for means in report["methods"].values()):
             del report["columns"][name]
-            report["absent"][name] = measure.lacks
+            report["absent"][name] = _why(report, name, measure)
+
+
+def _why(report: dict[str, Any], name: str, measure: Measure) -> str:
+    """Why no clip has a value."""
+    if measure.needs and not measure.least:
+        rows = next(iter(report["clips"].values())).values()
+        if not any(name in row for row in rows):
+            return f"needs a {' and a '.join(measure.needs)}, which no clip has"
+    return measure.lacks
 
 
 def add_set_distances(

@@ -81,6 +81,7 @@ def stated(options: ResultsOptions, clips: int, lengths: set[int], sizes: set[Si
     real, guide = (
         ("the real clips", "the result") if own else ("the ground truth's clips", "the ground truth")
     )
+    inflated = "by the released model, in proportion to the height" if own else "in the benchmark"
     return {
         "name": options.protocol,
         "methods": {name: str(folder) for name, folder in options.results},
@@ -92,6 +93,7 @@ def stated(options: ResultsOptions, clips: int, lengths: set[int], sizes: set[Si
         "resize": "none" if options.resized_to is None else "bilinear, masks nearest",
         "order": "mean over a clip's frames, then over clips; intervals: 95 % bootstrap over clips",
         "psnr": f"peak 255, or the target's largest value; at most {per_frame.EXACT:g} dB per frame",
+        "background": f"outside the silhouette, inflated as {inflated}",
         "flow": f"OpenCV DIS, medium preset, of {guide}; frame t + 1 is the clip's own",
         "sets": f"FVD, FVD∞ and KVD: I3D logits of whole clips at 224 x 224, bilinear, against {real}",
     }
@@ -117,9 +119,9 @@ def number(value: float | None) -> float | None:
 
 def _columns(scores: Scores, chosen: Measures) -> dict[str, np.ndarray]:
     return {
-        name: np.array([row[name] for row in scores.values()])
+        name: np.array([row.get(name, np.nan) for row in scores.values()])
         for name in chosen
-        if all(name in row for row in scores.values())
+        if any(name in row for row in scores.values())
     }
 
 

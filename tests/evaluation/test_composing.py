@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,8 @@ from gencompositor_jax.controls.sampling import SamplingOptions
 from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation import cases, scoring
-from gencompositor_jax.evaluation.composing import DatasetOptions, compose_dataset
-from gencompositor_jax.evaluation.results import ResultsOptions
+from gencompositor_jax.evaluation.composing import DatasetOptions, compose_dataset, tasks
+from gencompositor_jax.evaluation.results import ResultsOptions, reference_clips
 
 FRAMES = 6
 
@@ -75,9 +76,18 @@ def test_the_paste_of_what_was_lifted_is_the_composite(hyoutube, tmp_path):
     np.testing.assert_array_equal(read_video(made).frames, moving_disc()[0])
     assert sorted(path.name for path in made.iterdir()) == [f"{t:05d}.png" for t in range(FRAMES)]
     assert compose_dataset(options) == 0  # all are there
-    for other in ({"method": "seamless_clone"}, {"method": "model"}):
-        with pytest.raises(InputError, match="names another method"):
-            compose_dataset(dataclasses.replace(options, **other))
+    for method in ("seamless_clone", "model"):
+        with pytest.raises(InputError, match="has another method"):
+            compose_dataset(dataclasses.replace(options, method=method))
+    elsewhere = tmp_path / "reference"
+    shutil.copytree(hyoutube, elsewhere)
+    assert compose_dataset(dataclasses.replace(options, reference=elsewhere)) == 0  # a copy
+    Image.fromarray(moving_disc()[0][1]).save(elsewhere / "Composite" / "abc" / "object_0" / "00000.png")
+    with pytest.raises(InputError, match="has another reference"):
+        compose_dataset(dataclasses.replace(options, reference=elsewhere))
+    (tmp_path / "out" / "made_by.json").unlink()
+    with pytest.raises(InputError, match=r"holds other files, and no made_by.json"):
+        compose_dataset(options)
 
 
 def test_a_model_changes_the_inflated_mask_only(hyoutube, small_checkpoint, tmp_path):
@@ -156,6 +166,57 @@ def test_groups_of_a_manifest_are_composed_and_scored(groups, tmp_path):
         scoring.score(ResultsOptions("trajectory", (("a", tmp_path / "out"),), groups, metrics=("lpips",)))
 
 
+def test_results_have_the_names_of_the_background_s_images(groups, tmp_path):
+    """Numbered from 1, and more than count: what is scored is the same frame of both."""
+    content = json.loads((groups / "manifest.json").read_text())
+    background, mask = groups / "images", np.zeros((48, 64, 3), np.uint8)
+    mask[10:40, 8:56] = 255
+    for folder in (background, groups / "mask"):
+        folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(1, 13):
+        noise = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(background / f"frame_{number}.png")
+        Image.fromarray(mask).save(groups / "mask" / f"frame_{number}.png")
+    content["groups"][0] |= {"background": "images", "mask": "mask"}
+    content["groups"].append(content["groups"][0] | {"name": "g2", "mask": None})
+    (groups / "manifest.json").write_text(json.dumps(content))
+    assert compose_dataset(DatasetOptions("trajectory", groups, tmp_path / "out", "paste")) == 2
+    names = {path.stem for path in (tmp_path / "out" / "g1").iterdir()}
+    assert names == {f"frame_{number}" for number in range(1, 11)}
+    options = ResultsOptions("trajectory", (("paste", tmp_path / "out"),), groups, frames=8)
+    chosen = dataclasses.replace(options, metrics=("background_psnr",))
+    report = scoring.score(chosen)
+    assert report["methods"]["paste"]["background_psnr"]["mean"] == 60.0  # of the group that has a mask
+    assert report["clips"]["paste"]["g2"] == {}
+    content["groups"][0]["mask"] = None
+    (groups / "manifest.json").write_text(json.dumps(content))
+    assert scoring.score(chosen)["absent"] == {
+        "background_psnr": "needs a background and a mask, which no clip has"
+    }
+    (groups / "manifest.json").write_text(json.dumps(content | {"frames": 49}))
+    with pytest.raises(InputError, match="has 12 frames, the manifest says 49"):
+        scoring.score(chosen)
+    with pytest.raises(InputError, match="--clips 5"):
+        compose_dataset(DatasetOptions("trajectory", groups, tmp_path / "new", "paste", clips=5))
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_missing_clips_are_read(hyoutube, tmp_path, monkeypatch):
+    options = DatasetOptions("hyoutube", hyoutube, tmp_path / "out", "paste")
+    compose_dataset(options)
+    monkeypatch.setattr(cases, "case_of", None)
+    assert list(tasks(options, reference_clips("hyoutube", hyoutube, None), None, set())) == []
+
+
+def test_a_folder_that_isn_t_the_benchmark_is_refused(hyoutube, tmp_path):
+    shutil.copytree(hyoutube, tmp_path / "reference")
+    (tmp_path / "reference" / "benchmark.json").write_text('{"version": 1, "subsets": {}}')
+    options = DatasetOptions("procedural", tmp_path / "reference", tmp_path / "out", "paste")
+    with pytest.raises(InputError, match="is no clip of the benchmark"):
+        compose_dataset(options)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -194,3 +255,5 @@ def test_the_command_makes_results_and_says_how_to_score_them(hyoutube, tmp_path
     assert "1 clips made" in said and f"--results {tmp_path / 'o'}" in said
     assert cli.main([*words, "--method", "paste", "--checkpoint", "x"]) == 2
     assert "uses none" in capsys.readouterr().err
+    assert cli.main([*words, "--method", "paste", "--steps", "7"]) == 2
+    assert "samples nothing" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The HTML page: everything in one file, and the clips that it shows."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -63,3 +64,5 @@ def test_clips_are_ranked_from_worst_to_best(reference):
     assert [values[name] for name in chosen] == sorted(values.values())
     report["columns"]["target_psnr"]["better"] = "lower"
     assert list(page.picked(report).values()) == chosen[::-1]
+    without = scoring.score(dataclasses.replace(options, metrics=("clip_similarity",)))  # and no weights
+    assert page.picked(without) == {} and "--weights clip=PATH" in page.document(without, {})

@@ -34,6 +34,60 @@ def test_code_is_refused_and_not_run(tmp_path, monkeypatch, protocol):
     assert not Path("made-by-a-pickle").exists()
 
 
+class Objects:
+    """An array whose numbers would be addresses of objects, if its dtype was believed."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self):
+        dtype = Call(np.dtype, (self.code, False, True), (3, "|", None, None, None, -1, -1, 63))
+        return np.zeros(0).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, (2,), dtype, False, b"\x41" * 16)
+
+
+class Call:
+    def __init__(self, *what) -> None:
+        self.what = what
+
+    def __reduce__(self):
+        return self.what
+
+
+@pytest.mark.parametrize("code", ["O8", "V8", "U2", "M8"])
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, code):
+    (tmp_path / "bad").write_bytes(pickle.dumps({"a": Objects(code)}, 4))
+    with pytest.raises(InputError, match="isn't a file of arrays only"):
+        read_arrays(tmp_path / "bad")
+
+
+def test_what_a_dtype_says_of_objects_is_not_believed(tmp_path):
+    (tmp_path / "f8").write_bytes(pickle.dumps({"a": Objects("f8")}, 4))
+    found = read_arrays(tmp_path / "f8")["a"]
+    assert found.dtype == np.float64 and found.tobytes() == b"\x41" * 16
+
+
+def test_orders_of_bytes_and_of_axes(tmp_path):
+    tree = {"big": np.arange(3, dtype=">i4"), "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3))}
+    (tmp_path / "tree").write_bytes(pickle.dumps(tree, 4))
+    for name, array in read_arrays(tmp_path / "tree").items():
+        np.testing.assert_array_equal(array, tree[name])
+
+
+def test_damaged_files_are_refused_or_read(tmp_path):
+    """No damage of a byte ends the process, or is another error."""
+    whole = pickle.dumps({"a": np.arange(40.0), "b": np.ones((2, 3), np.float32)}, 4)
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        (tmp_path / "damaged").write_bytes(damaged)
+        try:
+            read_arrays(tmp_path / "damaged")
+        except InputError:
+            refused += 1
+    assert 20 < refused < 300
+
+
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps([1, 2]), pickle.dumps(print)])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "other").write_bytes(content)

@@ -1,19 +1,20 @@
 """Folders of results against a protocol's reference: from files to the report and the table."""
 
-import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from gencompositor_jax import cli
-from gencompositor_jax.controls.media.video_out import write_image_folder
+from gencompositor_jax.controls.media.video_out import write_image_folder, write_video
 from gencompositor_jax.data_pipelines import benchmark, benchmark_files
 from gencompositor_jax.errors import InputError
-from gencompositor_jax.evaluation import metrics, results, scoring, tables
+from gencompositor_jax.evaluation import measures, metrics, results, scoring, tables
 from gencompositor_jax.evaluation.metrics import frames as per_frame
 from gencompositor_jax.evaluation.results import INPUT, TRUTH, ResultsOptions
 
@@ -87,7 +88,7 @@ def test_the_conditions_and_published_figures_are_stated(report, reference, bett
         "hyoutube", (("a", better),), plain, clips=1, frames=5, stride=4, metrics=PLAIN[:3]
     )
     with pytest.raises(InputError, match=f"--clips 99: .* has {CLIPS}: pass {CLIPS} or less"):
-        scoring.reference_clips(dataclasses.replace(options, clips=99))
+        results.reference_clips(options.protocol, options.reference, 99)
     other = scoring.score(options)
     stated = other["protocol"]
     assert (stated["clips"], stated["frames_per_clip"], stated["stride"]) == (1, [3], 4)
@@ -116,6 +117,14 @@ def test_the_command_writes_what_it_prints(reference, better, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == tables.markdown(json.loads(out.read_text())).strip()
     assert cli.main([*words, "--results", str(better), "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
+    for written, message in (
+        (["--out", str(tmp_path), "--overwrite"], "holds more than"),
+        (["--page", str(tmp_path / "empty"), "--overwrite"], "--page .* is a folder"),
+        (["--out", str(tmp_path / "x"), "--page", f"{tmp_path}/./x"], "is --out, too"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        assert cli.main([*words, "--results", str(better), *written]) == 2
+        assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +156,47 @@ def test_results_of_another_size_or_length_are_refused(reference, better, tmp_pa
     with pytest.raises(InputError, match=r"0002.*\(1 of 3 clips"):
         shutil.rmtree(other / "0002")
         scoring.score(ResultsOptions("procedural", (("other", other),), reference))
+
+
+def test_all_frames_of_a_result_are_counted_whatever_is_scored(reference, better, tmp_path):
+    """Also where a stride would take as many of a shorter one."""
+    other = tmp_path / "other"
+    (other / "0000").mkdir(parents=True)
+    write_video(other / "0000" / "object_0.mp4", np.zeros((6, 64, 96, 3), np.uint8), 8)
+    for part in ({"stride": 5}, {"frames": 4}):
+        options = ResultsOptions("procedural", (("other", other),), reference, clips=1, metrics=PLAIN, **part)
+        with pytest.raises(InputError, match="has 6 frames, its reference has 9"):
+            scoring.score(options)
+
+
+def test_frames_that_are_too_small_for_a_metric_are_a_line(reference, better):
+    options = ResultsOptions(
+        "procedural", (("a", better),), reference, clips=1, metrics=("psnr", "ssim"), size=(8, 8)
+    )
+    found = scoring.score(options)
+    assert set(found["columns"]) == {"psnr"} and "11 pixels or more" in found["absent"]["ssim"]
+
+
+def test_the_background_may_change_in_the_released_model_s_region_at_every_size():
+    rng = np.random.default_rng(0)
+    for height, reach in ((480, 25), (240, 12), (96, 5)):
+        scene = rng.integers(0, 256, (1, height, 2 * height, 3), dtype=np.uint8)
+        mask = np.zeros((1, height, 2 * height), bool)
+        mask[:, height // 3 : height // 2, height // 3 : height // 2] = True
+        for wider, exact in ((reach, True), (reach + 2, False)):
+            around = cv2.dilate(mask[0].view(np.uint8), np.ones((2 * wider + 1, 1), np.uint8)) > 0
+            frames = np.where(around[None, ..., None], 255 - scene, scene)
+            clip = measures.Clip(frames, None, mask, scene)
+            value = measures.BACKGROUND["background_psnr"].compute(clip)
+            assert (value == metrics.CAP) == exact
+
+
+def test_folders_with_an_equals_sign(tmp_path):
+    folder = tmp_path / "lr=0.1" / "out"
+    folder.mkdir(parents=True)
+    assert results.parse_results(str(folder)) == ("out", folder)
+    assert results.parse_results(f"mine={folder}") == ("mine", folder)
+    assert results.parse_results("mine=elsewhere") == ("mine", Path("elsewhere"))
 
 
 @pytest.mark.parametrize(

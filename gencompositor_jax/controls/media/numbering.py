@@ -83,7 +83,7 @@ def in_order(files: Sequence[Path]) -> Sorted:
     several files with one number that with the most common suffix stays. InputError for gaps of more than
     `MOST_HELD` frames.
     """
-    named = sorted(((name_of(path), path) for path in files), key=lambda item: _order(*item))
+    named = [(name_of(path), path) for path in sorted(files, key=order)]
     common = Counter(path.suffix.lower() for path in files)
     kept: list[tuple[Name, Path]] = []
     doubled = []
@@ -135,8 +135,9 @@ def name_of(path: Path) -> Name:
     return Name(stem[: found.start()], int(found[0]), stem[found.end() :])
 
 
-def _order(name: Name, path: Path) -> tuple[list[tuple[int, int, str]], int, str, str]:
-    """Sort key: the digits in the prefix compare as numbers too."""
+def order(path: Path) -> tuple[list[tuple[int, int, str]], int, str, str]:
+    """Sort key of a file: frame_2 before frame_10; the digits in the prefix compare as numbers, too."""
+    name = name_of(path)
     parts = [p for p in re.split(r"(\d+)", name.prefix) if p]
     prefix = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
     return prefix, -(2**62) if name.number is None else name.number, name.ending, path.name

@@ -8,6 +8,7 @@ ST-LPIPS has networks that tolerate small shifts: strides are replaced by blurs,
 are PyTorch's: kernels [out, in, h, w].
 """
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)  # of images in [-1, 1]; 
 SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 EPSILON = 1e-10  # of the normalisation
 BATCH = 8  # frames at once
+LEAST = 64  # pixels of a frame's sides: smaller ones leave some networks no pixel
+_HEADS = [f"lin{i}.model.1.weight" for i in range(5)]
+_LAYER = re.compile(r"(?!lin).*\.\d+\.weight")
 
 
 class Conv(NamedTuple):
@@ -90,33 +94,47 @@ class Weights(NamedTuple):
 def make_weights(trunk: Mapping[str, np.ndarray], heads: Mapping[str, np.ndarray], net: str) -> Weights:
     """From the state_dicts of the network (torchvision's `features.N`, or `net.sliceM.N`) and of the heads.
 
-    Raises InputError for tensors that are missing or don't fit the network.
+    Raises InputError for tensors that are missing or don't fit the network, such as VGG16's with batch
+    normalisation.
     """
-    names = [name for name, value in trunk.items() if name.endswith(".weight") and value.ndim == 4]
-    names = [name for name in names if not name.startswith("lin")]
+    if other := [name for name in trunk if not isinstance(trunk[name], np.ndarray) or "running_" in name]:
+        raise InputError(f"weights of {net}: holds {other[0]}, which torchvision's {net} hasn't")
+    found = {name: _LAYER.fullmatch(name) for name, value in trunk.items() if value.ndim == 4}
+    names = [name for name, match in found.items() if match]
     names.sort(key=lambda name: int(name.split(".")[-2]))
-    kernels = tuple(np.asarray(trunk[name], np.float32) for name in names)
-    lines = tuple(np.asarray(heads[f"lin{i}.model.1.weight"], np.float32).reshape(-1) for i in range(5))
     network = NETWORKS[net][0]
     convolutions = [[step for step in stage if isinstance(step, Conv)] for stage in network]
+    shapes = [trunk[name].shape for name in names]
+    inputs = [3, *(shape[0] for shape in shapes)]
     sides = [step.side for stage in convolutions for step in stage]
-    if [kernel.shape[-1] for kernel in kernels] != sides:
-        found = [kernel.shape for kernel in kernels]
-        raise InputError(f"weights of {net}: convolutions of {found}, expected sides {sides}")
+    if [shape[1:] for shape in shapes] != [(c, n, n) for c, n in zip(inputs, sides, strict=False)]:
+        raise InputError(f"weights of {net}: convolutions of {shapes}, expected sides {sides}")
+    if missing := [name for name in _HEADS if name not in heads]:
+        raise InputError(f"weights of {net}: {missing[0]} is missing")
+    for name in names:
+        bias = trunk.get(_bias(name))
+        if bias is None or bias.shape != trunk[name].shape[:1]:
+            raise InputError(f"weights of {net}: {_bias(name)} is missing, or of another shape")
+    lines = tuple(np.asarray(heads[name], np.float32).reshape(-1) for name in _HEADS)
     last = np.cumsum([len(stage) for stage in convolutions]) - 1
-    if [len(kernels[i]) for i in last] != [len(line) for line in lines]:
+    if [shapes[i][0] for i in last] != [len(line) for line in lines]:
         raise InputError(f"weights of {net}: the heads don't have the network's numbers of channels")
-    biases = tuple(np.asarray(trunk[name.removesuffix("weight") + "bias"], np.float32) for name in names)
+    kernels = tuple(np.asarray(trunk[name], np.float32) for name in names)
+    biases = tuple(np.asarray(trunk[_bias(name)], np.float32) for name in names)
     return Weights(kernels, biases, lines)
+
+
+def _bias(name: str) -> str:
+    return name.removesuffix("weight") + "bias"
 
 
 def lpips(frames: np.ndarray, target: np.ndarray, weights: Weights, network: Network) -> np.ndarray:
     """The distance of each frame, float64 [T], of uint8 [T, H, W, 3]; 0 for equal frames.
 
-    Frames of at least 64 pixels a side; smaller ones leave some networks no pixel. Raises ValueError.
+    Raises ValueError for frames of less than LEAST pixels a side.
     """
-    if min(frames.shape[1:3]) < 64:
-        raise ValueError(f"frames of {frames.shape[1:3]}: LPIPS needs 64 pixels or more on each side")
+    if min(frames.shape[1:3]) < LEAST:
+        raise ValueError(f"frames of {frames.shape[1:3]}: LPIPS needs {LEAST} pixels or more on each side")
     parts = [slice(start, start + BATCH) for start in range(0, len(frames), BATCH)]
     return np.concatenate([_distance(frames[p], target[p], weights, network) for p in parts]).astype(float)
 

@@ -39,7 +39,7 @@ def temporal_loss(frames: np.ndarray, target: np.ndarray, mask: np.ndarray) -> n
 
     With the ground truth's flow, W moves frame t to frame t + 1, and
 
-        w  = W(mask_t) exp(-mean_c |W(target_t) - target_t+1|)              values in [0, 1]
+        w  = W(mask_t) mean_c exp(-|W(target_t) - target_t+1|)              values in [0, 1]
         TL = 255^2 sum w^2 |W(frame_t) - frame_t+1|^2 / sum w
 
     The published protocol takes frame t + 1 from unannotated frames; here it is the clip's own next frame.

@@ -90,8 +90,12 @@ def consistency(frames: np.ndarray, encode: Encoder) -> np.ndarray:
 
 def load_aesthetic(state: Mapping[str, Any]) -> tuple[np.ndarray, float]:
     """LAION's linear aesthetic predictor: its weight [D] and bias. Raises InputError."""
-    if set(state) != {"weight", "bias"} or len(np.shape(state["weight"])) != 2:
-        raise InputError(f"aesthetic: holds {', '.join(state)}; expected weight [1, D] and bias [1]")
+    shapes = {name: np.shape(value) for name, value in state.items()}
+    weight_shape = shapes.get("weight", ())
+    if shapes.keys() != {"weight", "bias"} or len(weight_shape) != 2 or weight_shape[0] != 1:
+        raise InputError(f"aesthetic: holds {shapes}; expected weight [1, D] and bias [1]")
+    if shapes["bias"] != (1,):
+        raise InputError(f"aesthetic: bias of shape {shapes['bias']}; expected [1]")
     weight, bias = (np.asarray(state[name], np.float32) for name in ("weight", "bias"))
     return weight.reshape(-1), float(bias.reshape(()))
 
