@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +17,13 @@ from gencompositor_jax.data_pipelines import benchmark
 from gencompositor_jax.errors import InputError
 from gencompositor_jax.fields import Number, Whole, within
 from gencompositor_jax.files import atomic_write_text, check_local, read_json
-from gencompositor_jax.training.config import load_config
+from gencompositor_jax.training.config import flatten, load_config
 
-RECORD = "sweep.json"
+RECORD, RUNS = "sweep.json", "runs"
+# Keys of a config that a sweep sets itself or leaves out.
+UNUSED = re.compile(
+    r"(steps|seed|log_every|init|init_missing|data\.path|(distill|mesh|sharding|checkpoint|validation|profile)\..*)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +60,9 @@ class SweepOptions:
             raise InputError(f"--size {self.size}: a sweep trains on procedural clips; pass one of {small}")
         fields.read(Annotated[Whole, within(2, benchmark.CLIPS)], self.clips, "--clips")
         fields.read(Annotated[Whole, within(1, 256)], self.processes, "--processes")
+        for override in self.overrides:
+            if UNUSED.fullmatch(override.partition("=")[0]):
+                raise InputError(f"--config.{override}: has no effect on a sweep; leave it out")
         for name in self.variants:
             config = self.config(name)
             if config.data.source not in ("procedural", "cache"):
@@ -85,7 +93,7 @@ class SweepOptions:
 
     def run_folder(self, variant: str) -> Path:
         """Where the runs of an ablation are kept."""
-        return self.out / "runs" / variant
+        return self.out / RUNS / variant
 
     def record(self) -> dict[str, Any]:
         """What all runs of a sweep have in common, as JSON; without the steps that minutes are."""
@@ -94,7 +102,13 @@ class SweepOptions:
             "budget": {"steps": self.steps} if self.minutes is None else {"minutes": self.minutes},
             "overrides": list(self.overrides),
             "clips": self.clips,
+            "config": self._base(),
         }
+
+    def _base(self) -> dict[str, Any]:
+        """What the runs' config says, but for what an ablation changes: the values of `full`, as JSON."""
+        flat = flatten(self.config("full"))
+        return dict(json.loads(json.dumps({k: flat[k] for k in sorted(flat) if not UNUSED.fullmatch(k)})))
 
 
 _BENCHMARK = (benchmark.FRAMES, benchmark.HEIGHT, benchmark.WIDTH)
@@ -130,17 +144,28 @@ def begin(options: SweepOptions) -> int | None:
     """
     file = options.out / RECORD
     if not file.exists():
+        if (options.out / RUNS).exists():
+            raise InputError(f"--out {options.out}: holds {RUNS} without {RECORD}; pass another folder")
         options.out.mkdir(parents=True, exist_ok=True)
         write_record(options, options.steps)
         return options.steps
     found = fields.read(dict[str, Any], read_json(file), str(file))
     steps = fields.read(Annotated[Whole, within(1)] | None, found.pop("steps", None), f"{file}: steps")
-    for name, value in options.record().items():
+    known = fields.read(dict[str, Any], found.pop("config", {}), f"{file}: config")
+    own = options.record()
+    config = own.pop("config")
+    for name, value in own.items():
         if found.get(name) != value:
             raise InputError(
                 f"--out {options.out}: holds a sweep with {name} {fields.shown(found.get(name))}, not "
                 f"{fields.shown(value)}; pass the same options, or another folder"
             )
+    # Keys that only one of two versions of this package has don't differ.
+    for key in (key for key in config if known.get(key, config[key]) != config[key]):
+        raise InputError(
+            f"--out {options.out}: holds runs with {key} {fields.shown(known[key])}, configs/ablations.py "
+            f"says {fields.shown(config[key])}; restore it, or pass another folder"
+        )
     return steps
 
 

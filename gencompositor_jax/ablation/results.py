@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from gencompositor_jax import fields
 from gencompositor_jax.ablation import picture
 from gencompositor_jax.ablation.options import SweepOptions
 from gencompositor_jax.ablation.scoring import BASELINES, METRICS, ORACLE
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation.statistics import Interval, crossed
 from gencompositor_jax.fields import Number, length
 from gencompositor_jax.files import atomic_write_text, read_json
@@ -31,7 +33,9 @@ IDEA = {
     "no_inflation": "ring_psnr",
 }
 _Values = Annotated[list[Number | None], length(1, 1000)]
-_FILE = fields.schema("Run", scores=dict[str, _Values], record=dict[str, Any])
+_METRICS: dict[str, Any] = dict.fromkeys(METRICS, _Values)
+_Scores = fields.schema("Scores", **_METRICS)
+_FILE = fields.schema("Run", scores=_Scores, record=dict[str, Any])
 
 
 class Results(NamedTuple):
@@ -49,11 +53,13 @@ def collect(options: SweepOptions, same: Mapping[str, str], steps: int | None) -
     """
     variants, records = {}, {}
     for name in options.variants:
-        files = [options.run_folder(same[name]) / f"seed-{seed}.json" for seed in range(options.seeds)]
-        found = [fields.read(_FILE, read_json(file), str(file)) for file in files if file.is_file()]
+        runs = {seed: options.run_folder(same[name]) / f"seed-{seed}.json" for seed in range(options.seeds)}
+        found = {seed: _read(file, options.clips, steps) for seed, file in runs.items() if file.is_file()}
         if found:
-            variants[name] = {metric: _array([run.scores[metric] for run in found]) for metric in METRICS}
-            records[name] = [run.record for run in found]
+            variants[name] = {
+                metric: _array([getattr(run.scores, metric) for run in found.values()]) for metric in METRICS
+            }
+            records[name] = {seed: run.record for seed, run in found.items()}
     others: dict[str, dict[str, np.ndarray]] = {}
     for kind in ("embedded", "baselines"):
         if (file := options.out / f"{kind}-{options.clips}.json").is_file():
@@ -68,15 +74,29 @@ def collect(options: SweepOptions, same: Mapping[str, str], steps: int | None) -
         "seeds": options.seeds,
         "runs": {
             name: {
-                "parameters": own[0].get("parameters"),
-                "seconds": [run.get("seconds") for run in own],
-                "device": own[0].get("device"),
+                "parameters": next(iter(own.values())).get("parameters"),
+                "seeds": list(own),
+                "seconds": [run.get("seconds") for run in own.values()],
+                "device": next(iter(own.values())).get("device"),
                 "same_as": same[name] if same[name] != name else None,
             }
             for name, own in records.items()
         },
     }
     return Results(variants, others, facts)
+
+
+def _read(file: Path, clips: int, steps: int | None) -> Any:
+    """A finished run. Raises InputError for a damaged file, and one of another sweep."""
+    run = fields.read(_FILE, read_json(file), str(file))
+    counts = {metric: len(getattr(run.scores, metric)) for metric in METRICS}
+    if wrong := [metric for metric, count in counts.items() if count != clips]:
+        raise InputError(
+            f"{file}: scores.{wrong[0]}: {counts[wrong[0]]} clips, the sweep has {clips}: remove it"
+        )
+    if steps is not None and (own := run.record.get("steps", steps)) != steps:
+        raise InputError(f"{file}: record.steps: {own}, the sweep has {steps}: remove the file")
+    return run
 
 
 def _array(rows: list[list[float | None]]) -> np.ndarray:
@@ -112,8 +132,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "oracle": single.get(ORACLE, {}),
         "differences": {
             name: {metric: difference(results, name, metric)._asdict() for metric in METRICS}
-            for name in results.variants
-            if name != "full" and "full" in results.variants
+            for name in compared(results)
         },
         "facts": results.facts,
     }
@@ -123,11 +142,27 @@ def _means(values: np.ndarray) -> list[float]:
     return [round(float(value), 4) for value in np.nanmean(values, axis=1)]
 
 
+def seeds_of(results: Results, name: str) -> list[int]:
+    """The seeds of an ablation's rows."""
+    return list(results.facts["runs"][name]["seeds"])
+
+
+def compared(results: Results) -> list[str]:
+    """The ablations that have a seed of the full model's."""
+    if "full" not in results.variants:
+        return []
+    ours = set(seeds_of(results, "full"))
+    return [name for name in results.variants if name != "full" and ours & set(seeds_of(results, name))]
+
+
 def difference(results: Results, name: str, metric: str) -> Interval:
-    """The full model minus an ablation, paired by clip, over the seeds that both have."""
-    ours, theirs = results.variants["full"][metric], results.variants[name][metric]
-    seeds = min(len(ours), len(theirs))
-    found = crossed(ours[:seeds] - theirs[:seeds])
+    """The full model minus an ablation, paired by clip and seed, over the seeds that both have."""
+    seeds = {each: seeds_of(results, each) for each in ("full", name)}
+    both = [seed for seed in seeds["full"] if seed in seeds[name]]
+    ours, theirs = (
+        results.variants[each][metric][[own.index(seed) for seed in both]] for each, own in seeds.items()
+    )
+    found = crossed(ours - theirs)
     return Interval(*(None if value is None else round(value, 4) for value in found))  # type: ignore[arg-type]
 
 
@@ -138,8 +173,8 @@ def as_csv(results: Results) -> str:
     writer.writerow(["method", "seed", "metric", "mean", "clips"])
     for name, own in (results.variants | results.others).items():
         for metric, values in own.items():
-            for seed, (row, mean) in enumerate(zip(values, _means(values), strict=True)):
-                number = seed if name in results.variants else ""
+            seeds = seeds_of(results, name) if name in results.variants else [""]
+            for number, row, mean in zip(seeds, values, _means(values), strict=True):
                 writer.writerow([name, number, metric, mean, int((~np.isnan(row)).sum())])
     return out.getvalue()
 
@@ -158,10 +193,10 @@ def as_markdown(results: Results) -> str:
         cells = [_cell(crossed(own[metric]), metric) for metric in METRICS]
         lines.append(f"| {_title(name)} | {' | '.join(cells)} |\n")
     parts = [head + "".join(lines)]
-    if "full" in results.variants and len(results.variants) > 1:
+    if compared(results):
         rows = []
-        for name in results.variants:
-            if name == "full" or results.facts["runs"][name]["same_as"] == "full":
+        for name in compared(results):
+            if results.facts["runs"][name]["same_as"] == "full":
                 continue
             metric = IDEA.get(name, "target_psnr")
             found = difference(results, name, metric)

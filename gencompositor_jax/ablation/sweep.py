@@ -1,15 +1,16 @@
 """The command `gencompositor ablate`: trains and scores what is missing, then writes the results.
 
 OUT holds sweep.json (what the runs have in common), clips/ (training clips, shared by all runs that can),
-codec.npz, runs/VARIANT/seed-N.json (a finished run: its scores and its record), runs/VARIANT/model-N (the
-weights), and the results: ablation.json, table.csv, table.md and a picture per metric. A sweep that was
-interrupted resumes with the unfinished runs, each from its last checkpoint.
+codec.npz, runs/VARIANT/model-N (the weights of a run), runs/VARIANT/trained-N.json (its record, until it is
+scored), runs/VARIANT/seed-N.json (its scores and its record), and the results: ablation.json, table.csv,
+table.md and a picture per metric. A sweep that was interrupted resumes with the unfinished runs, each from
+its last checkpoint.
 """
 
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gencompositor_jax import checkpoints
+from gencompositor_jax import checkpoints, fields
 from gencompositor_jax.ablation import results, scoring, training
 from gencompositor_jax.ablation.options import SweepOptions, begin, same_runs, write_record
 from gencompositor_jax.codec import linear
 from gencompositor_jax.data_pipelines.source import ClipSource
 from gencompositor_jax.data_pipelines.sources import open_source
 from gencompositor_jax.data_pipelines.workers import in_order
-from gencompositor_jax.files import atomic_write_text
+from gencompositor_jax.files import atomic_write_text, read_json
 from gencompositor_jax.inference.compiling import keep_compiled_programs
 from gencompositor_jax.training.codec_basis import codec_basis
 
@@ -101,6 +102,16 @@ def scores_file(options: SweepOptions, variant: str, seed: int) -> Path:
     return options.run_folder(variant) / f"seed-{seed}.json"
 
 
+def model_folder(options: SweepOptions, variant: str, seed: int) -> Path:
+    """Where a trained run's weights are."""
+    return options.run_folder(variant) / f"model-{seed}"
+
+
+def record_file(options: SweepOptions, variant: str, seed: int) -> Path:
+    """Where the record of a trained run is until it is scored."""
+    return options.run_folder(variant) / f"trained-{seed}.json"
+
+
 def others_file(options: SweepOptions, name: str) -> Path:
     """Where the scores of what isn't trained here are."""
     return options.out / f"{name}-{options.clips}.json"
@@ -116,15 +127,47 @@ def make(options: SweepOptions, steps: int | None, variant: str) -> str:
         found = {name: without_nan(own) for name, own in OTHERS[variant](options.clips).items()}
         atomic_write_text(others_file(options, variant), json.dumps(found) + "\n")
         return variant
+    for seeds, folder in untrained(options, variant):
+        train(options, steps, variant, seeds, folder)
+    for seed in unfinished(options, variant):
+        model = checkpoints.load(model_folder(options, variant, seed))
+        trained = record_file(options, variant, seed)
+        record = fields.read(dict[str, Any], read_json(trained), str(trained))
+        write_scores(scores_file(options, variant, seed), scoring.of_model(model, options.clips), record)
+        trained.unlink()
+    return variant
+
+
+def untrained(options: SweepOptions, variant: str) -> Iterator[tuple[training.Seeds, Path]]:
+    """The seeds that are still to be trained together, and the folder of their checkpoints: first those of a
+    training that was interrupted, whatever seeds are asked for.
+    """
+    runs = options.run_folder(variant)
+    for folder in sorted(runs.glob("checkpoints-*")):
+        seeds = tuple(int(seed) for seed in folder.name.split("-")[1:])
+        if all(is_trained(options, variant, seed) for seed in seeds):
+            shutil.rmtree(folder)  # killed before it could
+        else:
+            yield seeds, folder
+    left = tuple(seed for seed in range(options.seeds) if not is_trained(options, variant, seed))
+    if left:
+        yield left, runs / f"checkpoints-{'-'.join(map(str, left))}"
+
+
+def is_trained(options: SweepOptions, variant: str, seed: int) -> bool:
+    """Whether a run has its weights, or already its scores."""
+    return any(file(options, variant, seed).is_file() for file in (record_file, scores_file))
+
+
+def train(
+    options: SweepOptions, steps: int | None, variant: str, seeds: training.Seeds, folder: Path
+) -> None:
+    """Train an ablation with these seeds, and write the models with their records."""
     config, source, basis = shared(options, variant, steps)
-    seeds = unfinished(options, variant)
-    folder = options.run_folder(variant) / f"checkpoints-{'-'.join(map(str, seeds))}"
     models, record = training.train(config, seeds, source, basis, folder, variant)
     for i, (seed, model) in enumerate(zip(seeds, models, strict=True)):
-        checkpoints.save(
-            options.run_folder(variant) / f"model-{seed}", model, dtype=jnp.bfloat16, overwrite=True
-        )
-        scores = scoring.of_model(model, options.clips)
+        # As they were trained: what is scored later is what would have been scored now.
+        checkpoints.save(model_folder(options, variant, seed), model, dtype=jnp.float32, overwrite=True)
         own = {**record, "curve": [[point[0], point[1 + i]] for point in record["curve"]]}
         own["parameters"] = sum(
             int(np.prod(x.shape))
@@ -132,9 +175,8 @@ def make(options: SweepOptions, steps: int | None, variant: str) -> str:
             for x in jax.tree.leaves(model.arrays[name]["params"])
         )
         own["device"] = jax.devices()[0].device_kind
-        write_scores(scores_file(options, variant, seed), scores, own)
+        atomic_write_text(record_file(options, variant, seed), json.dumps(own) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
-    return variant
 
 
 def write_scores(file: Path, scores: scoring.Scores, record: dict[str, Any]) -> None:

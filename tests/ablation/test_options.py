@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ from gencompositor_jax.errors import InputError
         ({"steps": 999, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
         ({"steps": 999, "overrides": ("arch_changes.frames=17",)}, "9 frames of 96 x 64"),
         ({"steps": 40}, "the warm-up alone has 100"),
+        ({"steps": 999, "overrides": ("seed=7",)}, "--config.seed=7: has no effect"),
+        ({"steps": 999, "overrides": ("steps=7",)}, "--config.steps=7: has no effect"),
+        ({"steps": 999, "overrides": ("mesh.data=1",)}, "--config.mesh.data=1: has no effect"),
+        ({"steps": 999, "overrides": ("distill.intervals=4",)}, "distill.intervals=4: has no effect"),
     ],
 )
 def test_what_can_not_be_used_is_refused(tmp_path, given, message):
@@ -62,6 +67,26 @@ def test_a_folder_holds_one_sweep(tmp_path):
         begin(SweepOptions(tmp_path / "out", steps=998))
     with pytest.raises(InputError, match="overrides"):
         begin(SweepOptions(tmp_path / "out", steps=999, overrides=("batch_size=4",)))
+
+
+def test_a_sweep_s_config_is_compared_where_both_versions_have_a_key(tmp_path):
+    options = SweepOptions(tmp_path / "out", steps=999)
+    begin(options)
+    file = options.out / "sweep.json"
+    content = json.loads(file.read_text())
+    assert content["config"]["optimizer.learning_rate"] == 2.4e-3 and "data.path" not in content["config"]
+    del content["config"]["loss.mask_weight"]
+    content["config"]["of.another.version"] = 1
+    file.write_text(json.dumps(content))
+    assert begin(options) == 999
+    content["config"]["optimizer.learning_rate"] = 0.9
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"runs with optimizer.learning_rate 0.9, .* says 0.0024"):
+        begin(options)
+    file.unlink()
+    options.run_folder("full").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"holds runs without sweep.json"):
+        begin(options)
 
 
 def test_minutes_become_the_same_steps_when_it_resumes(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from gencompositor_jax.ablation import picture, results
 from gencompositor_jax.ablation.options import SweepOptions, same_runs
 from gencompositor_jax.ablation.scoring import METRICS
+from gencompositor_jax.errors import InputError
 from gencompositor_jax.evaluation.statistics import Interval, bootstrap, crossed
 
 CLIPS = 12
@@ -69,6 +70,38 @@ def test_differences_are_paired(sweep):
     interval = results.difference(found, "no_branch", "target_psnr")
     # Clips differ by 2 dB, differences by 0.1.
     assert 0.85 < interval.low < interval.mean < interval.high < 1.15
+
+
+def test_seeds_are_paired_by_their_number(sweep):
+    (sweep.run_folder("no_branch") / "seed-0.json").unlink()
+    found = results.collect(sweep, same_runs(sweep), 999)
+    full, ablation = (found.variants[name]["target_psnr"] for name in ("full", "no_branch"))
+    assert results.difference(found, "no_branch", "target_psnr").mean == pytest.approx(
+        (full[1] - ablation[0]).mean(), abs=1e-4
+    )
+    rows = csv.DictReader(results.as_csv(found).splitlines())
+    assert {row["seed"] for row in rows if row["method"] == "no_branch"} == {"1"}
+    (sweep.run_folder("full") / "seed-1.json").unlink()
+    found = results.collect(sweep, same_runs(sweep), 999)
+    assert results.compared(found) == ["no_gamma", "x0"]
+    assert "no_branch |" not in results.as_markdown(found).partition("full minus ablation")[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: run["scores"].pop("ssim"), "scores: field 'ssim' is missing"),
+        (lambda run: run["scores"]["ssim"].pop(), "scores.ssim: 11 clips, the sweep has 12"),
+        (lambda run: run["record"].update(steps=600), "record.steps: 600, the sweep has 999"),
+    ],
+)
+def test_runs_that_can_not_be_of_the_sweep_are_named(sweep, change, message):
+    file = sweep.run_folder("full") / "seed-1.json"
+    run = json.loads(file.read_text())
+    change(run)
+    file.write_text(json.dumps(run))
+    with pytest.raises(InputError, match=rf"seed-1.json: {message}"):
+        results.collect(sweep, same_runs(sweep), 999)
 
 
 def test_the_picture_is_an_svg_with_a_dot_per_seed(sweep):

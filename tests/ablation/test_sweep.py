@@ -1,5 +1,6 @@
 """Whole sweeps, at the smallest sizes."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -105,3 +106,41 @@ def test_a_sweep_trains_scores_and_does_nothing_twice(trained, monkeypatch):
     assert load(given.run_folder("full") / "model-1").arch.layout == "trajectory"
     monkeypatch.setattr(training, "train", None)
     sweep.run(given)
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_scored_whatever_seeds_are_asked_for_then(trained, monkeypatch):
+    """Killed after one of two seeds is scored, and started again with three."""
+    given, (models, record) = trained
+    own = options(given.out / "more", seeds=3)
+    trainings = []
+
+    def train(config, seeds, source, basis, folder, name):
+        trainings.append((seeds, folder.name))
+        return [models[0]] * len(seeds), {**record, "curve": [[1] + [0.0] * len(seeds)]}
+
+    class Killed(Exception):
+        pass
+
+    def until_one_is_scored(model, clips):
+        if sweep.scores_file(own, "full", 0).is_file():
+            raise Killed
+        return scores(model, clips)
+
+    scores = sweep.scoring.of_model
+    monkeypatch.setattr(sweep, "shared", lambda *arguments: (None, None, None))
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(sweep.scoring, "of_model", until_one_is_scored)
+    with pytest.raises(Killed):
+        sweep.make(dataclasses.replace(own, seeds=2), 4, "full")
+    assert trainings == [((0, 1), "checkpoints-0-1")]
+    (own.run_folder("full") / "checkpoints-0-1").mkdir()  # as if killed before it was removed
+    monkeypatch.setattr(sweep.scoring, "of_model", scores)
+    sweep.make(own, 4, "full")
+    assert trainings[1:] == [((2,), "checkpoints-2")]
+    assert sorted(path.name for path in own.run_folder("full").iterdir()) == [
+        *(f"model-{seed}" for seed in range(3)),
+        *(f"seed-{seed}.json" for seed in range(3)),
+    ]
+    (own.run_folder("no_gamma") / "checkpoints-0-2").mkdir(parents=True)  # of an interrupted training
+    assert [seeds for seeds, _ in sweep.untrained(own, "no_gamma")][0] == (0, 2)

@@ -1,6 +1,7 @@
 """Metrics that need weights: what is there is loaded, what isn't is one line."""
 
 import hashlib
+import pickle
 import sys
 from pathlib import Path
 
@@ -134,6 +135,27 @@ def test_consistency_is_the_mean_of_the_cosines_with_the_frame_before_and_the_fi
 def test_another_kind_of_model_is_refused(encoders, encoder, kind):
     with pytest.raises(InputError, match=f"a {kind} model"):
         vision.load_encoder(encoders[encoder], kind)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"weight": np.ones((10, 12)), "bias": np.ones(10)},
+        {"weight": np.ones((1, 12)), "bias": np.ones(2)},
+        {"weight": np.ones(12), "bias": np.ones(1)},
+        {"bias": np.ones(1)},
+        {"weight": 7, "bias": "x"},
+    ],
+)
+def test_another_layer_is_no_aesthetic_head(state):
+    with pytest.raises(InputError, match="aesthetic"):
+        vision.load_aesthetic(state)
+
+
+def test_a_state_dict_that_is_none_is_refused(tmp_path):
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"state_dict": [1, 2], "epoch": 3}))
+    with pytest.raises(InputError, match=r"x.pth: its state_dict is a list"):
+        learned.load(["aesthetic_quality"], {"aesthetic": tmp_path / "x.pth"})
 
 
 @pytest.mark.slow

@@ -31,11 +31,20 @@ def test_distances_are_those_of_the_packages(tolerant):
     [
         (lambda trunk, heads: trunk.pop("features.6.weight"), "expected sides"),
         (lambda trunk, heads: heads.update({"lin1.model.1.weight": np.ones((1, 7, 1, 1))}), "channels"),
+        (lambda trunk, heads: heads.pop("lin4.model.1.weight"), "lin4.model.1.weight is missing"),
+        (lambda trunk, heads: trunk.pop("features.6.bias"), "features.6.bias is missing"),
+        (lambda trunk, heads: trunk.update({"features.1.running_mean": np.ones(64)}), "running_mean"),
+        (lambda trunk, heads: trunk.update({"epoch": 7}), "holds epoch"),
+        (lambda trunk, heads: trunk.update({"conv1.weight": np.ones((64, 3, 7, 7))}), None),
+        (lambda trunk, heads: trunk.update({"layer1.0.weight": np.ones((64, 3, 7, 7))}), "expected sides"),
     ],
 )
 def test_weights_of_another_network_are_refused(change, message):
     trunk, heads = lpips_weights.trunk(), lpips_weights.heads()
     change(trunk, heads)
+    if message is None:  # a name of another kind: no layer of the network
+        assert len(lpips.make_weights(trunk, heads, "alexnet").kernels) == 5
+        return
     with pytest.raises(InputError, match=message):
         lpips.make_weights(trunk, heads, "alexnet")
 
