@@ -28,6 +28,12 @@ def listed(entries: Sequence[str], shown: int = SHOWN) -> str:
     return "; ".join(entries[:shown]) + more
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, at most 120 characters, or else its class."""
+    text = str(error).strip()
+    return text.splitlines()[0][:120] if text else type(error).__name__
+
+
 @contextlib.contextmanager
 def within(where: object) -> Iterator[None]:
     """Put `where`, such as a file, before the message of an InputError that doesn't begin with it."""

@@ -25,7 +25,7 @@ import numpy as np
 from gencompositor_jax.conversion.arrays import all_finite
 from gencompositor_jax.conversion.configs import Config
 from gencompositor_jax.conversion.weights_folder import WeightsFolder
-from gencompositor_jax.errors import DifferencesError, InputError, within
+from gencompositor_jax.errors import DifferencesError, InputError, first_line, within
 from gencompositor_jax.npy import read_npy
 
 MAX_EMBEDDING = 2**26  # numbers; the release's has 226 x 4096
@@ -108,7 +108,7 @@ def load_tokenizer(folder: Path | None) -> Callable[[str], list[int]]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{folder}: transformers can't load this tokenizer ({reason})") from error
     return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
 

@@ -21,7 +21,7 @@ from gencompositor_jax import fields
 from gencompositor_jax.conversion.configs import Config, read_config
 from gencompositor_jax.conversion.prefixes import WeightsFile, WithoutPrefix, common_prefix
 from gencompositor_jax.conversion.safetensors_io import Allocate, OnRead, SafetensorsFile, Tensor, new_buffer
-from gencompositor_jax.errors import DifferencesError, InputError, listed
+from gencompositor_jax.errors import DifferencesError, InputError, first_line, listed
 from gencompositor_jax.files import check_regular, open_regular, read_json
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -192,7 +192,7 @@ class PickleFile:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise InputError(f"{path}: torch refuses it as a file of weights only ({reason})") from error
         while isinstance(state, Mapping) and set(state) & {"state_dict", "module"} and len(state) == 1:
             (state,) = state.values()

@@ -200,7 +200,7 @@ def score(composites: Composites, target: np.ndarray, regions: dict[str, np.ndar
     """The capped PSNR of every composite in every region that is not empty."""
     return {
         method: {
-            name: round(metrics.capped(metrics.psnr(frames, target, region)), 3)
+            name: round(metrics.capped_psnr(frames, target, region), 3)
             for name, region in regions.items()
             if region.any()
         }

@@ -109,9 +109,7 @@ def regions(inflation: Inflation) -> dict[str, Measure]:
         def compute(clip: Clip) -> float:
             assert clip.target is not None and clip.mask is not None
             region = select(inflate(clip.mask, inflation))
-            if not region.any():
-                return float("nan")
-            return metrics.capped(metrics.psnr(clip.frames, clip.target, region))
+            return metrics.capped_psnr(clip.frames, clip.target, region)
 
         return compute
 
@@ -138,9 +136,7 @@ def inflation_at(height: int) -> Inflation:
 def _background_psnr(clip: Clip) -> float:
     assert clip.background is not None and clip.mask is not None
     outside = ~inflate(clip.mask, inflation_at(clip.frames.shape[1]))
-    if not outside.any():
-        return float("nan")
-    return metrics.capped(metrics.psnr(clip.frames, clip.background, outside))
+    return metrics.capped_psnr(clip.frames, clip.background, outside)
 
 
 # Against the background outside the inflated mask, of protocols without ground truth.

@@ -27,6 +27,7 @@ from gencompositor_jax.controls import shot as shots
 from gencompositor_jax.controls.element.element import Element
 from gencompositor_jax.controls.geometry.detail import Detail
 from gencompositor_jax.controls.geometry.paste_back import native_mask
+from gencompositor_jax.controls.geometry.placement import paste_over
 from gencompositor_jax.controls.geometry.trajectory import from_points
 from gencompositor_jax.controls.geometry.view import make_view, mask_to_model
 from gencompositor_jax.controls.sampling import SamplingOptions
@@ -161,10 +162,8 @@ def composites(
     """The baselines, MODEL and ALONE, from the network's frames, uint8 [T, h, w, 3], generated `inside`."""
     pasted = shots.plain_paste(placed, clip.background.shape[1:3])
     assert pasted is not None  # it has an element
-    alpha = pasted[..., 3:] / np.float32(255)
-    paste = np.rint(clip.background + alpha * (pasted[..., :3] - clip.background.astype(np.float32)))
-    example = {"background": clip.background, "target": clip.target, "paste": paste.astype(np.uint8)}
-    example["placed"] = pasted
+    paste = paste_over(clip.background, pasted)
+    example = {"background": clip.background, "target": clip.target, "paste": paste, "placed": pasted}
 
     def put_back(detail: Detail) -> np.ndarray:
         feather = options.feather

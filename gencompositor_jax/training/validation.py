@@ -101,7 +101,7 @@ def score(clips: list[ClipArrays], generated: np.ndarray) -> tuple[np.ndarray, d
         results = {"psnr/composite": composite(clip, frames), "psnr/generated": frames}
         scores.append(
             {
-                name: metrics.capped(metrics.psnr(result, clip["target"], clip["mask"]))
+                name: metrics.capped_psnr(result, clip["target"], clip["mask"])
                 for name, result in results.items()
             }
         )

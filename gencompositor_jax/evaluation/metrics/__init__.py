@@ -41,6 +41,11 @@ def capped(db: float) -> float:
     return min(db, CAP)
 
 
+def capped_psnr(frames: np.ndarray, target: np.ndarray, region: np.ndarray) -> float:
+    """`psnr`, at most CAP dB; NaN for an empty region."""
+    return capped(psnr(frames, target, region)) if region.any() else math.nan
+
+
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean, and half the width of its 95 % confidence interval (normal approximation; None for one
     value).

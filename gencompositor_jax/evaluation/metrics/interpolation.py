@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, first_line
 
 Between = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two uint8 [H, W, 3] -> uint8 [H, W, 3]
 
@@ -45,7 +45,7 @@ def load_between(state: Mapping[str, np.ndarray]) -> Between:
     try:
         model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
     except (RuntimeError, TypeError) as error:
-        raise InputError(f"amt: isn't the weights of AMT-S ({_line(error)})") from error
+        raise InputError(f"amt: isn't the weights of AMT-S ({first_line(error)})") from error
     model.eval()
     middle = torch.full((1, 1, 1, 1), 0.5)
 
@@ -94,7 +94,7 @@ def _network() -> Any:
         return importlib.import_module(NETWORK).Model()
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{PACKAGE}: its AMT-S can't be imported ({_line(error)}): install it again"
+            f"{PACKAGE}: its AMT-S can't be imported ({first_line(error)}): install it again"
         ) from error
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
@@ -110,8 +110,3 @@ def _padded(frame: np.ndarray) -> np.ndarray:
     """Sides that the network takes, the border repeated."""
     sides = [(_before(side), -side % MULTIPLE - _before(side)) for side in frame.shape[:2]]
     return np.pad(frame, (*sides, (0, 0)), mode="edge")
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:120] if text else type(error).__name__

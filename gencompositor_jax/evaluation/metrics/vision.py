@@ -10,7 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from gencompositor_jax.errors import InputError
+from gencompositor_jax.errors import InputError, first_line
 
 Encoder = Callable[[np.ndarray], np.ndarray]  # uint8 [T, H, W, 3] -> float32 [T, D], of length 1
 Kind = Literal["clip", "dino"]
@@ -38,7 +38,7 @@ def load_encoder(folder: Path, kind: Kind) -> Encoder:
     try:
         model, report = kinds[kind].from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except Exception as error:
-        raise InputError(f"{folder}: isn't a {kind} model of transformers ({_line(error)})") from error
+        raise InputError(f"{folder}: isn't a {kind} model of transformers ({first_line(error)})") from error
     missing = [name for name in report["missing_keys"] if "pooler" not in name]
     if missing or report["mismatched_keys"]:
         raise InputError(f"{folder}: lacks weights of a {kind} model: {(missing or ['shapes differ'])[0]}")
@@ -108,8 +108,3 @@ def aesthetic_quality(frames: np.ndarray, encode: Encoder, head: tuple[np.ndarra
         raise InputError(f"aesthetic: is for {len(weight)} features, clip-large has {features.shape[1]}")
     result: np.ndarray = (features @ weight + bias) / 10
     return result.astype(np.float64)
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:120] if text else type(error).__name__
