@@ -62,7 +62,7 @@ class SweepOptions:
         fields.read(Annotated[Whole, within(1, 256)], self.processes, "--processes")
         for override in self.overrides:
             if UNUSED.fullmatch(override.partition("=")[0]):
-                raise InputError(f"--config.{override}: has no effect on a sweep; leave it out")
+                raise InputError(f"--config.{override}: is no option of a sweep; leave it out")
         for name in self.variants:
             config = self.config(name)
             if config.data.source not in ("procedural", "cache"):

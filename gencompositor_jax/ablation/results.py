@@ -92,7 +92,7 @@ def _read(file: Path, clips: int, steps: int | None) -> Any:
     counts = {metric: len(getattr(run.scores, metric)) for metric in METRICS}
     if wrong := [metric for metric, count in counts.items() if count != clips]:
         raise InputError(
-            f"{file}: scores.{wrong[0]}: {counts[wrong[0]]} clips, the sweep has {clips}: remove it"
+            f"{file}: scores.{wrong[0]}: {counts[wrong[0]]} clips, the sweep has {clips}: remove the file"
         )
     if steps is not None and (own := run.record.get("steps", steps)) != steps:
         raise InputError(f"{file}: record.steps: {own}, the sweep has {steps}: remove the file")

@@ -82,8 +82,6 @@ def compose_dataset(options: DatasetOptions) -> int:
     missing = {name for name in names if layouts.media_at(options.out / name) is None}
     if not missing:
         return 0
-    if options.protocol == "procedural":
-        numbers_of(clips, options.reference)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     model = checkpoints.load(_checkpoint(options), dtype) if options.method == "model" else None
     options.out.mkdir(parents=True, exist_ok=True)
@@ -113,19 +111,11 @@ def _digest(options: DatasetOptions) -> str:
     clips = reference_clips(options.protocol, options.reference, None)
     named = {each for c in clips for each in (c.target, c.mask, c.composite, c.background)}
     media = [each for each in named if each is not None]
-    files = sorted({file for each in media for file in (each.iterdir() if each.is_dir() else [each])})
+    files = sorted({file for each in media for file in layouts.files_of(each)})
     listed = [f"{os.path.relpath(file, options.reference)} {file.stat().st_size}" for file in files]
     if options.protocol == "trajectory":
         listed.append(read_text(options.reference / manifest.MANIFEST))
     return hashlib.sha256("\n".join(listed).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def numbers_of(clips: list[ReferenceClip], reference: Path) -> dict[str, int]:
-    """By clip its number in the benchmark. Raises InputError for a folder that isn't one's."""
-    for clip in clips:
-        if not (clip.video.isdecimal() and int(clip.video) < benchmark.CLIPS):
-            raise InputError(f"{reference}: {clip.name} is no clip of the benchmark; pass its own folder")
-    return {clip.name: int(clip.video) for clip in clips}
 
 
 def tasks(
@@ -133,9 +123,8 @@ def tasks(
 ) -> Iterator[tuple[str, Callable[[], Frames]]]:
     """The name of each missing clip, and what makes its frames."""
     if options.protocol == "procedural":
-        for name, number in numbers_of(clips, options.reference).items():
-            if name in missing:
-                yield name, partial(procedural, number, options, model)
+        for clip in (clip for clip in clips if clip.name in missing):
+            yield clip.name, partial(procedural, int(clip.video), options, model)
         return
     source = cases.harmonisation if options.protocol == "hyoutube" else cases.trajectories
     for case in source(options.reference, options.clips, missing):

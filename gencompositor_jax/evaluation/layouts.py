@@ -133,6 +133,11 @@ def media_at(place: Path) -> Path | None:
     return next((path for path in files if path.is_file()), None)
 
 
+def files_of(media: Path) -> list[Path]:
+    """The images of a folder in the order of their numbers, or the video."""
+    return _images(media.iterdir()) if media.is_dir() else [media]
+
+
 def frame_names(media: Path) -> list[str] | None:
     """The names of a folder's images without their endings, in the order of their numbers; None for a video.
 
@@ -140,7 +145,7 @@ def frame_names(media: Path) -> list[str] | None:
     """
     if not media.is_dir():
         return None
-    names = [path.stem for path in _images(media.iterdir())]
+    names = [path.stem for path in files_of(media)]
     if not names:
         raise InputError(f"{media}: holds no images: pass a folder of images, or a video")
     return names
@@ -165,7 +170,7 @@ def read_clip(media: Path | list[Path], names: list[str] | None = None) -> np.nd
         if names is not None and len(frames) != len(names):
             raise InputError(f"{media}: has {len(frames)} frames, its reference has {len(names)}")
         return frames
-    images = _images(media.iterdir()) if isinstance(media, Path) else media
+    images = files_of(media) if isinstance(media, Path) else media
     names = [path.stem for path in images] if names is None else names
     frames_by_size = list(read_images([_named(images, name) for name in names], alpha=False))
     if len({frame.shape for frame in frames_by_size}) > 1:

@@ -81,8 +81,18 @@ def reference_clips(protocol: Protocol, folder: Path, clips: int | None) -> list
     if protocol == "trajectory":
         return manifest.reference_clips(folder, clips)
     if protocol == "procedural":
-        benchmark.read_subsets(folder)
+        return benchmark_clips(folder, clips)
     return layouts.reference_clips(folder, clips)
+
+
+def benchmark_clips(folder: Path, clips: int | None) -> list[ReferenceClip]:
+    """The clips of the procedural benchmark, whose videos are named by their numbers. Raises InputError."""
+    benchmark.read_subsets(folder)
+    found = layouts.reference_clips(folder, clips)
+    for clip in found:
+        if not (clip.video.isdecimal() and int(clip.video) < benchmark.CLIPS):
+            raise InputError(f"{folder}: {clip.name} is no clip of the benchmark; pass its own folder")
+    return found
 
 
 class Reference(NamedTuple):

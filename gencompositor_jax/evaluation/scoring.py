@@ -119,7 +119,7 @@ def _why(report: dict[str, Any], name: str, measure: Measure) -> str:
     if measure.needs and not measure.least:
         rows = next(iter(report["clips"].values())).values()
         if not any(name in row for row in rows):
-            return f"needs a {' and a '.join(measure.needs)}, which no clip has"
+            return f"no clip has a {' and a '.join(measure.needs)}"
     return measure.lacks
 
 

@@ -50,6 +50,7 @@ def conditions(report: dict[str, Any]) -> str:
         f"{p['name']}: {p['clips']} clips of {lengths} frames, stride {p['stride']}, {sizes} pixels, "
         f"{resize}. "
         f"{p['order'][0].upper()}{p['order'][1:]}. PSNR: {p['psnr']}. Flow: {p['flow']}."
+        + (f" Background: {p['background']}." if "background_psnr" in report["columns"] else "")
         + (f" {p['sets']}." if SETS & report["columns"].keys() else "")
     )
 

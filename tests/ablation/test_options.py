@@ -26,10 +26,13 @@ from gencompositor_jax.errors import InputError
         ({"steps": 999, "overrides": ("data.source=videocomp",)}, "procedural or cache"),
         ({"steps": 999, "overrides": ("arch_changes.frames=17",)}, "9 frames of 96 x 64"),
         ({"steps": 40}, "the warm-up alone has 100"),
-        ({"steps": 999, "overrides": ("seed=7",)}, "--config.seed=7: has no effect"),
-        ({"steps": 999, "overrides": ("steps=7",)}, "--config.steps=7: has no effect"),
-        ({"steps": 999, "overrides": ("mesh.data=1",)}, "--config.mesh.data=1: has no effect"),
-        ({"steps": 999, "overrides": ("distill.intervals=4",)}, "distill.intervals=4: has no effect"),
+        ({"steps": 999, "overrides": ("seed=7",)}, "--config.seed=7: is no option of a sweep"),
+        ({"steps": 999, "overrides": ("steps=7",)}, "--config.steps=7: is no option of a sweep"),
+        ({"steps": 999, "overrides": ("mesh.data=1",)}, "--config.mesh.data=1: is no option of a sweep"),
+        (
+            {"steps": 999, "overrides": ("distill.intervals=4",)},
+            "distill.intervals=4: is no option of a sweep",
+        ),
     ],
 )
 def test_what_can_not_be_used_is_refused(tmp_path, given, message):
